@@ -1,0 +1,109 @@
+"""What the scripts share: Hydra's command line with user mistakes told in one line."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gan.compose import CONF_DIR, explain
+from gan.config import check
+from gan.errors import Interrupted, UserError, nearest
+from gan.run_dir import remove_empty
+
+Schema = TypeVar("Schema")
+
+
+class CheckConfig(Callback):
+    """A Hydra callback that refuses a wrong configuration before a run directory is made."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            check(config)
+        except UserError as error:
+            # Hydra turns a callback's exception into a warning, SystemExit alone passes.
+            fail(error)
+
+
+def hydra_app(task: Callable[[DictConfig], Any]) -> None:
+    """Run `task(cfg)` under Hydra's command line, multirun and help included."""
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Hydra then raises what it would otherwise print and exit for.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    @functools.wraps(task)
+    def job(cfg: DictConfig) -> Any:
+        try:
+            return task(cfg)
+        except (UserError, HydraException) as error:
+            hydra_cfg = HydraConfig.get()
+            if hydra_cfg.mode == RunMode.MULTIRUN:
+                raise
+            # Hydra made the directory, and would print a second line for an exception.
+            run_dir = Path(hydra_cfg.runtime.output_dir)
+            remove_empty(run_dir, run_dir.parents)
+            fail(_told(error))
+
+    app = hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")(job)
+    try:
+        app()
+    except (UserError, Interrupted, HydraException, OmegaConfBaseException) as error:
+        if wants_traceback and not isinstance(error, Interrupted):
+            raise
+        fail(_told(error))
+    except OSError as error:
+        if wants_traceback:
+            raise
+        fail(UserError(f"{error.filename}: {error.strerror}"))
+
+
+def _told(error: Exception | Interrupted) -> UserError | Interrupted:
+    if isinstance(error, UserError | Interrupted):
+        return error
+    return UserError(explain(error, sys.argv[1:]))
+
+
+def script(task: Callable[..., None], schema: type[Schema]) -> None:
+    """Run `task(paths, options)` on a command line of paths and `key=value` options.
+
+    `schema` is a dataclass of the options, with their types and defaults.
+    """
+    try:
+        task(*_parse(sys.argv[1:], schema))
+    except (UserError, Interrupted) as error:
+        fail(error)
+
+
+def fail(error: UserError | Interrupted) -> NoReturn:
+    print(error, file=sys.stderr)
+    raise SystemExit(error.exit_code)
+
+
+def _parse(arguments: list[str], schema: type[Schema]) -> tuple[list[Path], Schema]:
+    names = [field.name for field in fields(schema)]  # type: ignore[arg-type]
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(sys.modules["__main__"].__doc__)
+        print("Options:", *(f"  {line}" for line in OmegaConf.to_yaml(schema).splitlines()), sep="\n")
+        raise SystemExit(0)
+    options = [argument for argument in arguments if "=" in argument]
+    for option in options:
+        name = option.partition("=")[0]
+        if name not in names:
+            allowed = f"allowed: {', '.join(names)}{nearest(name, names)}"
+            raise UserError(f"{option}: unknown option '{name}'; {allowed}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(options))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{' '.join(options)}: {str(error).splitlines()[0]}") from error
+    paths = [Path(argument) for argument in arguments if "=" not in argument]
+    return paths, OmegaConf.to_object(merged)  # type: ignore[return-value]

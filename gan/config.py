@@ -1,0 +1,276 @@
+"""The types and ranges of every configuration key, and checks across keys.
+
+Defaults are not here: they live in the YAML files under conf/. This module imports no torch,
+so that composing a configuration stays fast.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gan.errors import UserError, nearest
+
+RESULT_FREE = ("device", "name", "tags", "notes", "logging", "data.root")
+"""Keys that leave a run's result alone: they may differ when a run is resumed."""
+
+METRICS = ("sliced_wasserstein",)
+"""What can be measured of generated images: the functions of gan.metrics."""
+
+TRAINING_VALUES = (
+    "loss/discriminator",
+    "loss/generator",
+    "prob/real",
+    "prob/fake",
+    "grad_norm/discriminator",
+    "grad_norm/generator",
+    "lr/discriminator",
+    "lr/generator",
+)
+"""What every run logs as it trains; prob/real is D(x), prob/fake is D(G(z))."""
+
+
+def key(**limits: Any) -> Any:
+    """A field without a default. Limits: min, max (inclusive), above, below (exclusive),
+    choices, pattern (a regular expression the whole text must match), length (of a list)."""
+    return field(default=MISSING, metadata=limits)
+
+
+@dataclass
+class MLP:
+    _target_: str = key()
+    latent_dim: int = key(min=1)
+    hidden_dim: int = key(min=1)
+    hidden_layers: int = key(min=1)
+    negative_slope: float = key(min=0)
+
+
+@dataclass
+class Optimizer:
+    _target_: str = key()
+    lr: float = key(above=0)
+    discriminator_lr: float = key(above=0)
+    weight_decay: float = key(min=0)
+
+
+@dataclass
+class Adam(Optimizer):
+    betas: list[float] = key(min=0, below=1, length=2)
+    eps: float = key(above=0)
+
+
+@dataclass
+class RMSprop(Optimizer):
+    alpha: float = key(min=0, below=1)
+    eps: float = key(above=0)
+    momentum: float = key(min=0, below=1)
+
+
+@dataclass
+class SGD(Optimizer):
+    momentum: float = key(min=0, below=1)
+    nesterov: bool = key()
+
+
+@dataclass
+class Loss:
+    _target_: str = key()
+
+
+@dataclass
+class Penalty:
+    _target_: str | None = key()
+    interval: int = key(min=1)
+
+
+@dataclass
+class R1(Penalty):
+    gamma: float = key(min=0)
+
+
+@dataclass
+class Data:
+    _target_: str = key()
+
+
+@dataclass
+class DataOnDisk(Data):
+    root: str = key()
+
+
+@dataclass
+class Metrics:
+    names: list[str] = key(choices=METRICS)
+    every: int = key(min=1)
+    samples: int = key(min=2)
+    objective: str = key(choices=METRICS + TRAINING_VALUES)
+
+
+@dataclass
+class Logging:
+    tensorboard: bool = key()
+    progress: bool = key()
+    every: int = key(min=1)
+    samples_every: int = key(min=1)
+    samples: int = key(min=1)
+
+
+@dataclass
+class Trainer:
+    max_steps: int | None = key(min=1)
+    max_epochs: int | None = key(min=1)
+    batch_size: int = key(min=1)
+    precision: str = key(choices=("fp32", "bf16"))
+    checkpoint_every: int = key(min=1)
+
+
+@dataclass
+class Config:
+    model: Any = key()
+    optimizer: Any = key()
+    loss: Any = key()
+    penalty: Any = key()
+    data: Any = key()
+    metrics: Any = key()
+    logging: Any = key()
+    trainer: Any = key()
+    seed: int = key(min=0, below=2**63)
+    device: str = key(pattern=r"auto|cpu|cuda|cuda:\d+|mps")
+    name: str = key(pattern=r"[\w.-]{1,64}")
+    tags: list[str] = key()
+    notes: str = key()
+
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "model": {"mlp": MLP},
+    "optimizer": {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD},
+    "loss": {"loss": Loss},
+    "penalty": {"penalty": Penalty, "r1": R1},
+    "data": {"data": Data, "data_on_disk": DataOnDisk},
+    "metrics": {"metrics": Metrics},
+    "logging": {"logging": Logging},
+    "trainer": {"trainer": Trainer},
+}
+"""For each config group, the schemas its YAML files may name."""
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config, package="_global_")
+    for schemas in SCHEMAS.values():
+        for name, schema in schemas.items():
+            store.store(group="schema", name=name, node=schema)
+    # Runs that start in the same second, on one machine or on many, need different names.
+    OmegaConf.register_new_resolver(
+        "token", lambda: secrets.token_hex(4), use_cache=True, replace=True
+    )
+
+
+_register()
+
+
+def check(cfg: DictConfig) -> None:
+    """Check ranges, and what depends on more than one key.
+
+    Raises:
+        UserError: names the first key that is wrong, its value and what is allowed.
+    """
+    for path, value, limits in _limited(cfg):
+        for item in value if isinstance(value, ListConfig) else [value]:
+            if problem := _outside(item, limits):
+                raise UserError(f"{path}={_show(value)}: must {problem}")
+        if "length" in limits and len(value) != limits["length"]:
+            raise UserError(f"{path}={_show(value)}: must hold {limits['length']} values")
+    steps, epochs = cfg.trainer.max_steps, cfg.trainer.max_epochs
+    if (steps is None) == (epochs is None):
+        both = "neither is" if steps is None else "both are"
+        raise UserError(
+            f"trainer.max_steps={_show(steps)} trainer.max_epochs={_show(epochs)}: {both} set; "
+            "give one of them a number and the other null"
+        )
+    objective, names = cfg.metrics.objective, cfg.metrics.names
+    if objective in METRICS and objective not in names:
+        raise UserError(f"metrics.objective={objective}: must be in metrics.names={_show(names)}")
+
+
+def flatten(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration with dotted keys, such as `{"optimizer.lr": 2e-4}`; lists
+    are leaves."""
+
+    def walk(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", value
+
+    container = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(container, dict)
+    container.pop("hydra", None)
+    return dict(walk({str(name): value for name, value in container.items()}, ""))
+
+
+def defines_result(key: str) -> bool:
+    """Whether a run with another value of this (dotted) key may end in other weights."""
+    return not any(key == free or key.startswith(free + ".") for free in RESULT_FREE)
+
+
+def all_keys() -> list[str]:
+    """Every dotted key that some choice of config groups has."""
+    names: dict[str, None] = {}
+    for entry in fields(Config):
+        schemas = SCHEMAS.get(entry.name)
+        for schema in schemas.values() if schemas else ():
+            names |= dict.fromkeys(f"{entry.name}.{part.name}" for part in fields(schema))
+        if schemas is None:
+            names[entry.name] = None
+    return list(names)
+
+
+def _limited(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Every leaf that is not null, as (dotted key, value, limits)."""
+    schema = OmegaConf.get_type(cfg)
+    # A configuration read back from a run's directory has lost its types; it was checked then.
+    typed = is_dataclass(schema)
+    limits = {entry.name: entry.metadata for entry in fields(schema)} if typed else {}
+    for name in map(str, cfg):
+        path = f"{prefix}{name}"
+        if path == "hydra":
+            continue
+        if typed and name not in limits:
+            raise UserError(f"{path}: unknown key{nearest(name, limits)}")
+        try:
+            value = cfg[name]
+        except OmegaConfBaseException as error:
+            raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+        if isinstance(value, DictConfig):
+            yield from _limited(value, f"{path}.")
+        elif value is not None:
+            yield path, value, dict(limits.get(name, {}))
+
+
+def _outside(value: Any, limits: dict[str, Any]) -> str | None:
+    """How a value breaks its limits, to be read after the word "must"; None if it does not."""
+    if "choices" in limits and value not in limits["choices"]:
+        return "be one of " + ", ".join(limits["choices"]) + nearest(str(value), limits["choices"])
+    if "pattern" in limits and not re.fullmatch(limits["pattern"], value):
+        return "match " + limits["pattern"].replace("|", " | ")
+    # Written so that NaN, which compares false to everything, is outside too.
+    if "min" in limits and not value >= limits["min"]:
+        return f"be at least {limits['min']}"
+    if "above" in limits and not value > limits["above"]:
+        return f"be above {limits['above']}"
+    if "below" in limits and not value < limits["below"]:
+        return f"be below {limits['below']}"
+    return None
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, ListConfig):
+        return "[" + ",".join(_show(item) for item in value) + "]"
+    return "null" if value is None else str(value)

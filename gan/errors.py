@@ -1,0 +1,27 @@
+"""What may go wrong through no fault of this program, and how it is said: in one line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake of the user's: its text is one line that says what to change."""
+
+    exit_code = 2
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was told to stop and has saved a checkpoint.
+
+    A KeyboardInterrupt, so that a sweep stops too instead of starting its next job.
+    """
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """A hint such as `; did you mean 'lr'?`, or nothing when no allowed name is near."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,125 @@
+"""What a run writes as it goes: metrics.jsonl, sample grids and TensorBoard events."""
+
+import copy
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from gan.build import Parts
+from gan.config import METRICS, TRAINING_VALUES, all_keys, defines_result, flatten
+from gan.events import EventFile, event_files
+from gan.files import sync, write_bytes
+from gan.pictures import grid, png
+from gan.results import METRICS_FILE, Record
+
+LOG_FILE = "train.log"
+
+
+class RunLog:
+    """The records of one run, appended to. Times are not in metrics.jsonl, so that its
+    content depends on the configuration alone."""
+
+    def __init__(self, run_dir: Path, *, tensorboard: bool):
+        self.run_dir = run_dir
+        self.samples_dir = run_dir / "samples"
+        self.samples_dir.mkdir(exist_ok=True)
+        self._metrics = (run_dir / METRICS_FILE).open("a")
+        self.events = EventFile(run_dir) if tensorboard else None
+
+    def record(self, record: Record, extra: Record) -> None:
+        """One line of metrics.jsonl; `extra` values go to TensorBoard alone."""
+        self._metrics.write(json.dumps(record, allow_nan=False) + "\n")
+        self._metrics.flush()
+        if self.events:
+            values = {tag: value for tag, value in record.items() if tag != "step"}
+            self.events.scalars(record["step"], values | extra)
+            self.events.flush()
+
+    def samples(self, step: int, images: Tensor) -> None:
+        """A grid of uint8 images (n, channels, height, width)."""
+        image = grid(images)
+        content = png(image)
+        write_bytes(self.samples_dir / f"step-{step:06d}.png", content)
+        if self.events:
+            self.events.image(step, "samples", content, tuple(image.shape))
+            self.events.flush()
+
+    def marks(self) -> dict[str, int]:
+        """How long each file is now, on the disk: see `rewind`."""
+        files = [self.run_dir / METRICS_FILE]
+        if self.events:
+            self.events.flush()
+            files.append(self.events.path)
+        for path in files:
+            sync(path)
+        return {path.name: path.stat().st_size for path in files}
+
+    def close(self) -> None:
+        self._metrics.close()
+        if self.events:
+            self.events.close()
+
+
+def describe(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path) -> None:
+    """What TensorBoard shows of a run beside its curves: configuration, graphs, HPARAMS row."""
+    z = torch.zeros(1, cfg.model.latent_dim, device=parts.device)
+    text = "".join(f"    {line}\n" for line in OmegaConf.to_yaml(cfg, resolve=True).splitlines())
+    events.describe(text, _Both(parts.generator, parts.discriminator), z)
+    columns = [name for name in all_keys() if defines_result(name)]
+    values = {name: value for name, value in flatten(cfg).items() if name in columns}
+    shown = {
+        name: value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in values.items()
+    }
+    measured = [f"best/{name}" for name in METRICS] + [*METRICS, *TRAINING_VALUES[:4]]
+    events.start_session(str(run_dir), columns, measured, shown)
+
+
+class _Both(nn.Module):
+    """D(G(z)), so that one graph holds both networks."""
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module):
+        super().__init__()
+        # Tracing runs a network, which would change running statistics.
+        self.generator = copy.deepcopy(generator).eval()
+        self.discriminator = copy.deepcopy(discriminator).eval()
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.discriminator(self.generator(z))
+        return logits
+
+
+def rewind(run_dir: Path, step: int, marks: dict[str, int]) -> None:
+    """Take back what was written after the checkpoint of that step, which is written again."""
+    for path in [run_dir / METRICS_FILE, *event_files(run_dir)]:
+        if path.name in marks:
+            with path.open("r+b") as file:
+                file.truncate(marks[path.name])
+        else:
+            path.unlink(missing_ok=True)
+    for path in (run_dir / "samples").glob("step-*.png"):
+        if int(path.stem.removeprefix("step-")) > step:
+            path.unlink()
+
+
+@contextmanager
+def log_file(run_dir: Path) -> Iterator[None]:
+    """Everything this package logs goes into the run's log file as well."""
+    logger = logging.getLogger("gan")
+    handler = logging.FileHandler(run_dir / LOG_FILE)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

@@ -1,0 +1,118 @@
+"""Reading back what a run wrote, and result.json, which says how it ended."""
+
+import importlib.metadata
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from gan.config import METRICS
+from gan.files import write_text
+
+METRICS_FILE = "metrics.jsonl"
+RESULT_FILE = "result.json"
+FINISHED = ("completed", "diverged")
+"""The states in which a run has nothing left to do; others are failed and interrupted."""
+
+Result = dict[str, Any]
+
+Record = dict[str, Any]
+"""A line of metrics.jsonl: the step, and the values logged there."""
+
+
+def read_result(run_dir: Path) -> Result | None:
+    """The content of result.json, or None where there is none that can be read."""
+    try:
+        result: Result = json.loads((run_dir / RESULT_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return result
+
+
+def read_records(run_dir: Path) -> list[Record]:
+    """The lines of metrics.jsonl; a last line still being written is left out."""
+    path = run_dir / METRICS_FILE
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def write_result(run_dir: Path, result: Result) -> None:
+    write_text(run_dir / RESULT_FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")
+
+
+def outcome(
+    cfg: DictConfig, run_dir: Path, *, status: str, step: int, seconds: float, **facts: Any
+) -> Result:
+    """What result.json says of a run that ended, for whatever reason, at that step."""
+    records = read_records(run_dir)
+    final = records[-1] if records else {}
+    images = step * cfg.trainer.batch_size
+    return {
+        "status": status,
+        "objective_name": cfg.metrics.objective,
+        "objective": None if status == "diverged" else final.get(cfg.metrics.objective),
+        "final": final,
+        "best": best(records, METRICS),
+        "steps": step,
+        "images": images,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(images / seconds, 1) if seconds else None,
+        "name": cfg.name,
+        "seed": cfg.seed,
+        "ended": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **facts,
+        **environment(),
+    }
+
+
+def objective(result: Result) -> float:
+    """What a sweeper minimises: infinite for a run that diverged."""
+    value = result["objective"]
+    return math.inf if value is None else float(value)
+
+
+def best(records: list[Record], names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """The lowest value of each metric and its step, over the lines of metrics.jsonl."""
+    lowest: dict[str, dict[str, float]] = {}
+    for record in records:
+        for name in names:
+            if name in record and (name not in lowest or record[name] < lowest[name]["value"]):
+                lowest[name] = {"value": record[name], "step": record["step"]}
+    return lowest
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """The versions a result may depend on, and the commit this package stands at."""
+    packages = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard")
+    versions = {"gan-sweeps": importlib.metadata.version("gan-sweeps")}
+    versions |= {name: importlib.metadata.version(name) for name in packages}
+    return {
+        "versions": versions | {"python": platform.python_version()},
+        "platform": platform.platform(),
+        "git": _git(),
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    root = Path(__file__).resolve().parent.parent
+
+    def ask(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # An installed copy may lie inside some other project's checkout.
+        if Path(ask("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

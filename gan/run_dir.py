@@ -1,0 +1,87 @@
+"""The directory of one run: who works in it, and whose configuration it belongs to."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from gan.config import defines_result, flatten
+from gan.errors import UserError
+from gan.files import write_text
+
+log = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.yaml"
+OVERRIDES_FILE = "overrides.yaml"
+LOCK_FILE = ".lock"
+
+
+@contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """Make the directory and keep other processes out of it; what is still empty at the end
+    is removed. The lock of a process that died is free.
+
+    Raises:
+        UserError: another process works in it.
+    """
+    created = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{run_dir}: another process is at work in this run directory") from None
+    try:
+        yield
+    finally:
+        if not (run_dir / CONFIG_FILE).exists():
+            (run_dir / LOCK_FILE).unlink(missing_ok=True)
+        lock.release()
+        remove_empty(run_dir, created)
+
+
+def remove_empty(run_dir: Path, created: Sequence[Path] = ()) -> None:
+    """Remove a run directory with nothing in it, and the given folders above it likewise."""
+    for path in (run_dir, *created):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def read_config(run_dir: Path) -> DictConfig:
+    """The resolved configuration of a run.
+
+    Raises:
+        UserError: the directory is not a run's.
+    """
+    path = run_dir / CONFIG_FILE
+    if not path.exists():
+        raise UserError(f"{run_dir}: not a run directory, it has no {CONFIG_FILE}")
+    cfg = OmegaConf.load(path)
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+def settle_config(run_dir: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Save the configuration of a new run."""
+    if not (run_dir / CONFIG_FILE).exists():
+        write_text(run_dir / OVERRIDES_FILE, OmegaConf.to_yaml(list(overrides)))
+        write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def refuse_other_config(run_dir: Path, cfg: DictConfig) -> None:
+    """
+    Raises:
+        UserError: the directory holds a run that this configuration would not continue.
+    """
+    if not (run_dir / CONFIG_FILE).exists():
+        return
+    old, new = flatten(read_config(run_dir)), flatten(cfg)
+    for name in old | new:
+        if defines_result(name) and old.get(name) != new.get(name):
+            raise UserError(
+                f"{run_dir}: its run has {name}={old.get(name)}, not {new.get(name)}; "
+                "choose another hydra.run.dir, or the same configuration to continue it"
+            )
