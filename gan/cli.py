@@ -93,7 +93,9 @@ def _parse(arguments: list[str], schema: type[Schema]) -> tuple[list[Path], Sche
     names = [field.name for field in fields(schema)]  # type: ignore[arg-type]
     if any(argument in ("-h", "--help") for argument in arguments):
         print(sys.modules["__main__"].__doc__)
-        print("Options:", *(f"  {line}" for line in OmegaConf.to_yaml(schema).splitlines()), sep="\n")
+        print(
+            "Options:", *(f"  {line}" for line in OmegaConf.to_yaml(schema).splitlines()), sep="\n"
+        )
         raise SystemExit(0)
     options = [argument for argument in arguments if "=" in argument]
     for option in options:

@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan.errors import UserError, nearest
 
-RESULT_FREE = ("device", "name", "tags", "notes", "logging", "data.root")
-"""Keys that leave a run's result alone: they may differ when a run is resumed."""
+RESULT_FREE = ("device", "threads", "name", "tags", "notes", "logging", "data.root")
+"""Keys that leave a run's result alone, but for rounding: they may differ when it is resumed."""
 
 METRICS = ("sliced_wasserstein",)
 """What can be measured of generated images: the functions of gan.metrics."""
@@ -141,6 +141,7 @@ class Config:
     trainer: Any = key()
     seed: int = key(min=0, below=2**63)
     device: str = key(pattern=r"auto|cpu|cuda|cuda:\d+|mps")
+    threads: int | None = key(min=1)
     name: str = key(pattern=r"[\w.-]{1,64}")
     tags: list[str] = key()
     notes: str = key()
@@ -236,13 +237,12 @@ def _limited(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict
     """Every leaf that is not null, as (dotted key, value, limits)."""
     schema = OmegaConf.get_type(cfg)
     # A configuration read back from a run's directory has lost its types; it was checked then.
-    typed = is_dataclass(schema)
-    limits = {entry.name: entry.metadata for entry in fields(schema)} if typed else {}
+    limits = {f.name: f.metadata for f in fields(schema)} if is_dataclass(schema) else None
     for name in map(str, cfg):
         path = f"{prefix}{name}"
         if path == "hydra":
             continue
-        if typed and name not in limits:
+        if limits is not None and name not in limits:
             raise UserError(f"{path}: unknown key{nearest(name, limits)}")
         try:
             value = cfg[name]
@@ -251,15 +251,15 @@ def _limited(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict
         if isinstance(value, DictConfig):
             yield from _limited(value, f"{path}.")
         elif value is not None:
-            yield path, value, dict(limits.get(name, {}))
+            yield path, value, dict(limits[name]) if limits else {}
 
 
 def _outside(value: Any, limits: dict[str, Any]) -> str | None:
     """How a value breaks its limits, to be read after the word "must"; None if it does not."""
     if "choices" in limits and value not in limits["choices"]:
-        return "be one of " + ", ".join(limits["choices"]) + nearest(str(value), limits["choices"])
+        return f"be one of {', '.join(limits['choices'])}" + nearest(str(value), limits["choices"])
     if "pattern" in limits and not re.fullmatch(limits["pattern"], value):
-        return "match " + limits["pattern"].replace("|", " | ")
+        return f"match {limits['pattern'].replace('|', ' | ')}"
     # Written so that NaN, which compares false to everything, is outside too.
     if "min" in limits and not value >= limits["min"]:
         return f"be at least {limits['min']}"

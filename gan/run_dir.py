@@ -64,11 +64,21 @@ def read_config(run_dir: Path) -> DictConfig:
     return cfg
 
 
-def settle_config(run_dir: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Save the configuration of a new run."""
-    if not (run_dir / CONFIG_FILE).exists():
+def settle_config(
+    run_dir: Path, cfg: DictConfig, overrides: Sequence[str], threads: int
+) -> DictConfig:
+    """Save the configuration of a new run.
+
+    Returns:
+        `cfg` with the number of threads the run began with: rounding depends on it.
+    """
+    known = (run_dir / CONFIG_FILE).exists()
+    settled = OmegaConf.merge(cfg, {"threads": read_config(run_dir).threads if known else threads})
+    assert isinstance(settled, DictConfig)
+    if not known:
         write_text(run_dir / OVERRIDES_FILE, OmegaConf.to_yaml(list(overrides)))
-        write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
+        write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(settled, resolve=True))
+    return settled
 
 
 def refuse_other_config(run_dir: Path, cfg: DictConfig) -> None:

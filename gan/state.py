@@ -38,6 +38,7 @@ def snapshot(parts: Parts, state: State) -> dict[str, Any]:
     """Tensors and plain values from which `restore` goes on bit for bit on the CPU."""
     return {
         "step": state.step,
+        "image_shape": list(parts.data.images.shape[1:]),
         "seconds": state.seconds,
         "sums": state.sums,
         "summed": state.summed,

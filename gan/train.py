@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -65,8 +65,8 @@ def run(cfg: DictConfig, run_dir: str | Path, *, overrides: Sequence[str] = ()) 
                 log.info("%s: already %s at step %d", run_dir, result["status"], result["steps"])
                 return objective(result)
             parts = build(cfg)
-            settle_config(run_dir, cfg, overrides)
-            with log_file(run_dir), _isolated(parts.device):
+            cfg = settle_config(run_dir, cfg, overrides, cfg.threads or torch.get_num_threads())
+            with log_file(run_dir), _isolated(parts.device, cfg.threads):
                 result = _train(cfg, parts, run_dir)
                 log.info(
                     "%s: %s at step %d, %s %s",
@@ -84,10 +84,16 @@ def run(cfg: DictConfig, run_dir: str | Path, *, overrides: Sequence[str] = ()) 
         ) from error
 
 
-def _isolated(device: torch.device) -> AbstractContextManager[None]:
-    """Whoever calls `run` gets the global random state back as it was."""
-    devices = [device] if device.type == "cuda" else []
-    return torch.random.fork_rng(devices)
+@contextmanager
+def _isolated(device: torch.device, threads: int) -> Iterator[None]:
+    """Compute with that many threads; global settings and random state end as they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 STATISTICS = TRAINING_VALUES[:4]
@@ -157,7 +163,7 @@ def _train(cfg: DictConfig, parts: Parts, run_dir: Path) -> Result:
             seconds=state.seconds,
             error=error,
             device=str(parts.device),
-            threads=torch.get_num_threads(),
+            threads=cfg.threads,
         )
         write_result(run_dir, result)
         return result

@@ -27,4 +27,4 @@ def sliced_wasserstein(real: Tensor, fake: Tensor) -> float:
     lines = torch.randn(real.shape[1], DIRECTIONS, generator=generator, dtype=torch.float64)
     lines = (lines / lines.norm(dim=0)).to(real)
     difference = (real @ lines).sort(dim=0)[0] - (fake @ lines).sort(dim=0)[0]
-    return difference.double().square().mean().sqrt().item()
+    return float(difference.double().square().mean().sqrt())

@@ -1,5 +1,6 @@
 """Multilayer perceptrons for images of any shape."""
 
+import itertools
 import math
 
 from torch import Tensor, nn
@@ -71,6 +72,6 @@ def mlp_pair(
 
 def _hidden(sizes: list[int], activation: nn.Module) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), activation]
     return layers

@@ -1,0 +1,43 @@
+"""Sample from a run's checkpoint: python scripts/generate.py RUN_DIR n=64 seed=1 out=digits.png
+
+out=NAME.png makes a grid, out=NAME.npz an array of images, out=NAME.gif an endless walk through
+n latents, and any other name a folder of n PNG files. With interpolate=true, a PNG holds n - 1
+rows that lead from each latent to the next.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan.cli import script
+from gan.errors import UserError
+
+
+@dataclass
+class Options:
+    n: int = 64
+    seed: int = 0
+    out: str = "samples.png"
+    interpolate: bool = False
+    frames: int = 12
+    device: str = "auto"
+
+
+def generate(paths: list[Path], options: Options) -> None:
+    if len(paths) != 1:
+        raise UserError("usage: python scripts/generate.py RUN_DIR n=64 seed=1 out=digits.png")
+    from gan.generate import write
+
+    write(
+        paths[0],
+        Path(options.out),
+        count=options.n,
+        seed=options.seed,
+        interpolate=options.interpolate,
+        frames=options.frames,
+        device=options.device,
+    )
+    print(options.out)
+
+
+if __name__ == "__main__":
+    script(generate, Options)
