@@ -8,6 +8,7 @@ import torch
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan.data import ImageData
 from gan.errors import UserError
@@ -27,6 +28,8 @@ class Parts(NamedTuple):
     discriminator: nn.Module
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
+    joint: bool
+    """Whether one pass over real and fake images together is the same as two passes."""
     loss: Loss
     penalty: Penalty | None
     penalty_interval: int
@@ -58,6 +61,7 @@ def build(cfg: DictConfig) -> Parts:
         discriminator=discriminator,
         generator_optimizer=_optimizer(cfg, generator, cfg.optimizer.lr),
         discriminator_optimizer=_optimizer(cfg, discriminator, cfg.optimizer.discriminator_lr),
+        joint=not any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()),
         loss=instantiate(_settings(cfg.loss)),
         penalty=instantiate(penalty, _partial_=True) if penalty["_target_"] else None,
         penalty_interval=penalty_interval,

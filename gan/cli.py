@@ -61,6 +61,8 @@ def hydra_app(task: Callable[[DictConfig], Any]) -> None:
         if wants_traceback and not isinstance(error, Interrupted):
             raise
         fail(_told(error))
+    except KeyboardInterrupt:
+        fail(Interrupted("stopped before the first step", exit_code=130))
     except OSError as error:
         if wants_traceback:
             raise

@@ -4,7 +4,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -65,25 +65,35 @@ class EventFile:
                 self._file.write(path.read_bytes())
 
     def start_session(
-        self, run: str, columns: Iterable[str], metrics: Iterable[str], values: Mapping[str, Value]
+        self,
+        run: str,
+        columns: Sequence[str],
+        varied: Collection[str],
+        metrics: Sequence[str],
+        values: Mapping[str, Value],
     ) -> None:
-        """This run's row of the HPARAMS table, whose columns all runs must write alike."""
-        parameters = [summary_v2.HParam(column) for column in columns]
-        measured = [summary_v2.Metric(tag) for tag in metrics]
-        self._write(Event(summary=summary_v2.hparams_config_pb(parameters, measured)))
+        """This run's row of the HPARAMS table.
+
+        Args:
+            run: identifies the row; rows of one name are merged.
+            columns: the hyperparameters that any run may have; all runs must name the same.
+            varied: the columns to show first.
+            metrics: tags of scalars, whose last values are columns too.
+            values: this run's hyperparameters.
+        """
+        infos = [
+            api_pb2.HParamInfo(name=name, type=_type(values.get(name)), differs=name in varied)
+            for name in columns
+        ]
+        measured = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics]
+        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=measured)
+        self._hparams(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
         self._write(Event(summary=summary_v2.hparams_pb(dict(values), trial_id=run)))
 
     def end_session(self, success: bool) -> None:
         status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
-        data = HParamsPluginData(
-            session_end_info=SessionEndInfo(status=status, end_time_secs=time.time())
-        )
-        value = Summary.Value(
-            tag=metadata.SESSION_END_INFO_TAG,
-            metadata=metadata.create_summary_metadata(data),
-            tensor=metadata.NULL_TENSOR,
-        )
-        self._write(Event(summary=Summary(value=[value])))
+        end = SessionEndInfo(status=status, end_time_secs=time.time())
+        self._hparams(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
 
     def flush(self) -> None:
         self._records.flush()
@@ -94,3 +104,16 @@ class EventFile:
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
+
+    def _hparams(self, tag: str, data: HParamsPluginData) -> None:
+        described = metadata.create_summary_metadata(data)
+        value = Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)
+        self._write(Event(summary=Summary(value=[value])))
+
+
+def _type(value: Value | None) -> int:
+    if isinstance(value, bool):
+        return int(api_pb2.DATA_TYPE_BOOL)
+    if isinstance(value, int | float):
+        return int(api_pb2.DATA_TYPE_FLOAT64)
+    return int(api_pb2.DATA_TYPE_UNSET if value is None else api_pb2.DATA_TYPE_STRING)

@@ -1,6 +1,7 @@
 """What a run writes as it goes: metrics.jsonl, sample grids and TensorBoard events."""
 
 import copy
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from gan.events import EventFile, event_files
 from gan.files import sync, write_bytes
 from gan.pictures import grid, png
 from gan.results import METRICS_FILE, Record
+from gan.run_dir import read_overrides
 
 LOG_FILE = "train.log"
 
@@ -70,18 +72,25 @@ def describe(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path) ->
     """What TensorBoard shows of a run beside its curves: configuration, graphs, HPARAMS row."""
     z = torch.zeros(1, cfg.model.latent_dim, device=parts.device)
     text = "".join(f"    {line}\n" for line in OmegaConf.to_yaml(cfg, resolve=True).splitlines())
-    events.describe(text, _Both(parts.generator, parts.discriminator), z)
+    events.describe(text, GAN(parts.generator, parts.discriminator), z)
     columns = [name for name in all_keys() if defines_result(name)]
     values = {name: value for name, value in flatten(cfg).items() if name in columns}
-    shown = {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
-        for name, value in values.items()
-    }
-    measured = [f"best/{name}" for name in METRICS] + [*METRICS, *TRAINING_VALUES[:4]]
-    events.start_session(str(run_dir), columns, measured, shown)
+    overridden = [override.partition("=")[0] for override in read_overrides(run_dir)]
+    events.start_session(
+        # Runs of two sweeps may have the same name.
+        f"{run_dir.name} {hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:6]}",
+        columns,
+        [name for name in columns if any(f"{name}.".startswith(f"{o}.") for o in overridden)],
+        [f"best/{name}" for name in METRICS] + [*METRICS, *TRAINING_VALUES[:4]],
+        {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in values.items()
+            if value is not None
+        },
+    )
 
 
-class _Both(nn.Module):
+class GAN(nn.Module):
     """D(G(z)), so that one graph holds both networks."""
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module):

@@ -38,7 +38,8 @@ def claimed(run_dir: Path) -> Iterator[None]:
         yield
     finally:
         if not (run_dir / CONFIG_FILE).exists():
-            (run_dir / LOCK_FILE).unlink(missing_ok=True)
+            for name in (LOCK_FILE, OVERRIDES_FILE):
+                (run_dir / name).unlink(missing_ok=True)
         lock.release()
         remove_empty(run_dir, created)
 
@@ -62,6 +63,11 @@ def read_config(run_dir: Path) -> DictConfig:
     cfg = OmegaConf.load(path)
     assert isinstance(cfg, DictConfig)
     return cfg
+
+
+def read_overrides(run_dir: Path) -> list[str]:
+    """The command line that a run began with."""
+    return [str(override) for override in OmegaConf.load(run_dir / OVERRIDES_FILE)]
 
 
 def settle_config(

@@ -1,5 +1,6 @@
 """Training one GAN, from a configuration to a finished run directory."""
 
+import errno
 import logging
 import math
 import time
@@ -30,7 +31,7 @@ from gan.results import (
     read_result,
     write_result,
 )
-from gan.run_dir import claimed, refuse_other_config, settle_config
+from gan.run_dir import CONFIG_FILE, claimed, refuse_other_config, settle_config
 from gan.seeds import stream
 from gan.signals import deferred_stop
 from gan.state import State, initial, restore, snapshot
@@ -78,10 +79,11 @@ def run(cfg: DictConfig, run_dir: str | Path, *, overrides: Sequence[str] = ()) 
                 )
                 return objective(result)
     except OSError as error:
-        raise UserError(
-            f"{error.filename or run_dir}: cannot be written ({error.strerror or error}); "
-            f"make room, then continue with: python scripts/resume.py {run_dir}"
-        ) from error
+        more = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and (run_dir / CONFIG_FILE).exists():
+            more = f"; make room, then continue with: python scripts/resume.py {run_dir}"
+        reason = f"cannot be written ({error.strerror or error})"
+        raise UserError(f"{error.filename or run_dir}: {reason}{more}") from error
 
 
 @contextmanager
@@ -113,16 +115,18 @@ def train_step(parts: Parts, real: Tensor, z: Tensor, *, penalize: bool, bf16: b
     """
     generator, discriminator = parts.generator, parts.discriminator
 
-    # Each network's weights change between its uses, and autocast caches the cast ones.
-    def networks_in(network: nn.Module, inputs: Tensor) -> Tensor:
+    def forward(network: nn.Module, inputs: Tensor) -> Tensor:
+        # One context for each use: autocast keeps the cast weights until it ends.
         with torch.autocast(real.device.type, torch.bfloat16, enabled=bf16):
             outputs: Tensor = network(inputs)
         return outputs.float()
 
-    fake = networks_in(generator, z)
-    logits = networks_in(discriminator, torch.cat([real, fake.detach()]))
-    real_logits, fake_logits = logits.chunk(2)
-    discriminator_loss = parts.loss.discriminator(real_logits, fake_logits)
+    fake = forward(generator, z)
+    if parts.joint:
+        logits = forward(discriminator, torch.cat([real, fake.detach()]))
+    else:
+        logits = torch.cat([forward(discriminator, part) for part in (real, fake.detach())])
+    discriminator_loss = parts.loss.discriminator(*logits.chunk(2))
     objective = discriminator_loss
     if penalize and parts.penalty:
         penalty = parts.penalty(discriminator, real, fake.detach())
@@ -132,7 +136,7 @@ def train_step(parts: Parts, real: Tensor, z: Tensor, *, penalize: bool, bf16: b
     parts.discriminator_optimizer.step()
 
     discriminator.requires_grad_(False)
-    generator_loss = parts.loss.generator(networks_in(discriminator, fake))
+    generator_loss = parts.loss.generator(forward(discriminator, fake))
     parts.generator_optimizer.zero_grad()
     generator_loss.backward()
     parts.generator_optimizer.step()

@@ -1,0 +1,372 @@
+"""One run: who moves in a step, exact resume, being stopped or killed, and divergence."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from gan.build import build
+from gan.checkpoint import paths
+from gan.compose import compose
+from gan.data import to_float
+from gan.errors import Interrupted, UserError
+from gan.results import read_records, read_result
+from gan.train import run, train_step
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+SHORT = (
+    "model.hidden_dim=16",
+    "trainer.max_steps=40",
+    "trainer.batch_size=16",
+    "trainer.checkpoint_every=10",
+    "metrics.every=15",
+    "metrics.samples=64",
+    "logging.every=7",
+    "logging.samples_every=10",
+    "logging.samples=4",
+    "threads=1",
+)
+
+
+def short(*overrides: str) -> DictConfig:
+    return compose(*SHORT, *overrides)
+
+
+def content(run_dir: Path) -> dict[str, bytes]:
+    """What a resumed run must reproduce to the byte; checkpoints hold times as well."""
+    files = [run_dir / "metrics.jsonl", *sorted((run_dir / "samples").iterdir())]
+    found = {path.name: path.read_bytes() for path in files}
+    saved = torch.load(paths(run_dir)[0], weights_only=True)
+    for name in ("seconds", "marks"):
+        del saved[name]
+    found["checkpoint"] = _plain(saved).encode()
+    return found
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype}{value.tolist()}"
+    if isinstance(value, dict):
+        return str({key: _plain(item) for key, item in value.items()})
+    return str(value)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    run(short(), run_dir, overrides=["a=1"])
+    return run_dir
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
+    """Call `action` within training step number `step`, counted from 1."""
+    import gan.train
+
+    calls = 0
+
+    def counted(*args: object, **settings: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            action()
+        return train_step(*args, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gan.train, "train_step", counted)
+
+
+def test_a_finished_run_holds_everything(undisturbed: Path) -> None:
+    result = read_result(undisturbed)
+    assert result is not None
+    records = read_records(undisturbed)
+    assert [record["step"] for record in records] == [7, 14, 15, 21, 28, 30, 35, 40]
+    measured = {r["step"]: r["sliced_wasserstein"] for r in records if "sliced_wasserstein" in r}
+    assert sorted(measured) == [15, 30, 40]
+    assert result["status"] == "completed"
+    assert result["objective"] == measured[40] == result["final"]["sliced_wasserstein"]
+    step, value = min(measured.items(), key=lambda item: item[1])
+    assert result["best"] == {"sliced_wasserstein": {"value": value, "step": step}}
+    assert (result["steps"], result["images"], result["seed"]) == (40, 640, 0)
+    assert result["device"] == "cpu"
+    assert result["versions"]["torch"] == torch.__version__
+    assert result["images_per_second"] == pytest.approx(640 / result["seconds"], rel=0.05)
+    assert sorted(p.name for p in (undisturbed / "samples").iterdir()) == [
+        f"step-{step:06d}.png" for step in (10, 20, 30, 40)
+    ]
+    assert [p.name for p in paths(undisturbed)] == ["step-00000040.pt", "step-00000030.pt"]
+    assert (undisturbed / "overrides.yaml").read_text() == "- a=1\n"
+    assert "completed at step 40" in (undisturbed / "train.log").read_text()
+
+
+def test_running_again_returns_the_stored_result(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gan.train.build", None)
+    before = content(undisturbed)
+    result = read_result(undisturbed)
+    assert result is not None
+    assert run(short(), undisturbed) == result["objective"]
+    assert content(undisturbed) == before
+
+
+def test_the_same_seed_gives_the_same_run_and_another_a_different_one(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    run(short(), tmp_path / "same")
+    run(short("seed=1"), tmp_path / "other")
+    assert content(tmp_path / "same") == content(undisturbed)
+    assert (tmp_path / "other/metrics.jsonl").read_bytes() != content(undisturbed)["metrics.jsonl"]
+
+
+def test_a_run_leaves_the_callers_random_state_and_threads_alone(tmp_path: Path) -> None:
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    run(short("trainer.max_steps=2"), tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_evaluation_and_logging_do_not_change_the_weights(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    run(short("metrics=none", "logging=quiet", "logging.every=40"), tmp_path / "run")
+    for name in ("generator", "discriminator"):
+        ours, theirs = (
+            torch.load(paths(path)[0], weights_only=True)[name]
+            for path in (tmp_path / "run", undisturbed)
+        )
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 13, 37])
+def test_a_stopped_run_resumes_bit_for_bit(
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    step: int,
+) -> None:
+    run_dir = tmp_path / "run"
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(Interrupted) as stopped:
+            run(short(), run_dir)
+    assert stopped.value.exit_code == 128 + number
+    assert f"{number.name} after step {step} of 40" in str(stopped.value)
+    assert signal.getsignal(number) == handler
+    result = read_result(run_dir)
+    assert result is not None
+    assert (result["status"], result["steps"]) == ("interrupted", step)
+    run(short(), run_dir)
+    assert content(run_dir) == content(undisturbed)
+
+
+@pytest.mark.parametrize("step", [5, 24])
+def test_a_run_that_raised_resumes_bit_for_bit(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    run_dir = tmp_path / "run"
+
+    def fail() -> None:
+        raise RuntimeError("out of paper")
+
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step, fail)
+        with pytest.raises(RuntimeError, match="out of paper"):
+            run(short(), run_dir)
+    result = read_result(run_dir)
+    assert result is not None
+    assert (result["status"], result["error"]) == ("failed", "RuntimeError: out of paper")
+    run(short(), run_dir)
+    assert content(run_dir) == content(undisturbed)
+
+
+def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, data_root: Path) -> None:
+    """SIGKILL at moments spread over the run, wherever they fall."""
+    overrides = [*SHORT, "trainer.max_steps=400", "logging.samples_every=50"]
+    run(compose(*overrides), tmp_path / "undisturbed")
+    run_dir = tmp_path / "run"
+    command = [sys.executable, str(SCRIPTS / "train.py"), *overrides, f"hydra.run.dir={run_dir}"]
+    for least in (1, 100, 250):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while process.poll() is None and (not paths(run_dir) or _step(run_dir) < least):
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    assert read_result(run_dir) is None, "it was never killed before its end"
+    subprocess.run([sys.executable, str(SCRIPTS / "resume.py"), str(run_dir)], check=True)
+    assert content(run_dir) == content(tmp_path / "undisturbed")
+
+
+def _step(run_dir: Path) -> int:
+    return int(paths(run_dir)[0].stem.removeprefix("step-"))
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for damage in ("truncated", "flipped", "empty"):
+        run_dir = tmp_path / damage
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, 33, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            with pytest.raises(Interrupted):
+                run(short(), run_dir)
+        newest = paths(run_dir)[0]
+        data = bytearray(newest.read_bytes())
+        if damage == "flipped":
+            data[len(data) // 2] ^= 1
+        newest.write_bytes({"truncated": data[:-100], "flipped": data, "empty": b""}[damage])
+        caplog.clear()
+        run(short(), run_dir)
+        assert f"{newest.name} is damaged" in caplog.text
+        assert content(run_dir) == content(undisturbed)
+
+
+def test_another_configuration_is_refused_and_a_harmless_change_is_not(undisturbed: Path) -> None:
+    before = content(undisturbed)
+    with pytest.raises(UserError, match=r"has optimizer\.lr=0\.0002, not 0\.001"):
+        run(short("optimizer.lr=1e-3"), undisturbed)
+    run(short("name=other", "logging=quiet", "device=cpu", "notes=hello"), undisturbed)
+    assert content(undisturbed) == before
+
+
+def test_a_second_process_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = tmp_path / "run"
+
+    def second() -> None:
+        with pytest.raises(UserError, match="another process is at work"):
+            run(short(), run_dir)
+
+    interrupt_at(monkeypatch, 3, second)
+    run(short(), run_dir)
+    result = read_result(run_dir)
+    assert result is not None
+    assert result["status"] == "completed"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_at_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    import gan.train
+
+    steps = 0
+
+    def poisoned(*args: object, **settings: object) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        statistics = train_step(*args, **settings)  # type: ignore[arg-type]
+        return statistics + (value if steps == 17 else 0.0)
+
+    monkeypatch.setattr(gan.train, "train_step", poisoned)
+    run_dir = tmp_path / "run"
+    assert run(short(), run_dir) == math.inf
+    result = json.loads((run_dir / "result.json").read_text(), parse_constant=pytest.fail)
+    assert (result["status"], result["steps"], result["objective"]) == ("diverged", 17, None)
+    assert [record["step"] for record in read_records(run_dir)] == [7, 14, 15]
+    assert steps < 22, "it went on"
+    assert run(short(), run_dir) == math.inf
+
+
+def test_a_learning_rate_far_too_high_diverges(tmp_path: Path) -> None:
+    overrides = ("optimizer=sgd", "optimizer.lr=1e30", "logging=quiet", "trainer.max_steps=100")
+    assert run(short(*overrides), tmp_path / "run") == math.inf
+    result = read_result(tmp_path / "run")
+    assert result is not None
+    assert result["status"] == "diverged"
+    assert result["steps"] < 100
+
+
+@pytest.mark.parametrize("loss", ["non_saturating", "minimax"])
+@pytest.mark.parametrize("penalty", ["none", "r1"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
+def test_each_network_moves_in_its_own_update_only(
+    loss: str, penalty: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = build(short(f"loss={loss}", f"penalty={penalty}", f"optimizer={optimizer}"))
+    weights = {
+        "generator": list(parts.generator.parameters()),
+        "discriminator": list(parts.discriminator.parameters()),
+    }
+    moved: list[tuple[str, str]] = []
+    for turn, optimizer_ in (
+        ("discriminator", parts.discriminator_optimizer),
+        ("generator", parts.generator_optimizer),
+    ):
+
+        def watched(turn: str = turn, step: Callable[[], object] = optimizer_.step) -> None:
+            before = {name: [w.clone() for w in ws] for name, ws in weights.items()}
+            step()
+            for name, ws in weights.items():
+                if any(not torch.equal(a, b) for a, b in zip(before[name], ws, strict=True)):
+                    moved.append((turn, name))
+
+        monkeypatch.setattr(optimizer_, "step", watched)
+    real = to_float(parts.data.images[:16])
+    statistics = train_step(parts, real, torch.randn(16, 100), penalize=True, bf16=False)
+    assert moved == [("discriminator", "discriminator"), ("generator", "generator")]
+    assert statistics.isfinite().all()
+    assert all(weight.requires_grad for weight in weights["discriminator"])
+
+
+def test_a_step_is_what_the_textbook_says() -> None:
+    """The joint, frozen and fused step against two plain updates written out."""
+    overrides = ("optimizer=sgd", "optimizer.lr=0.1", "penalty=r1", "penalty.interval=3")
+    ours, plain = build(short(*overrides)), build(short(*overrides))
+    real, z = to_float(ours.data.images[:16]), torch.randn(16, 100)
+    ours_statistics = train_step(ours, real, z, penalize=True, bf16=False)
+
+    def sgd(network: torch.nn.Module, loss: torch.Tensor) -> None:
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        with torch.no_grad():
+            for weight, gradient in zip(network.parameters(), gradients, strict=True):
+                weight -= 0.1 * gradient
+
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    generator, discriminator = plain.generator, plain.discriminator
+    real_logits, fake_logits = discriminator(real), discriminator(generator(z).detach())
+    images = real.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    loss = bce(real_logits, torch.ones(16, 1)) + bce(fake_logits, torch.zeros(16, 1))
+    sgd(discriminator, loss + 3 * 0.5 * slope.square().sum() / 16)
+    generator_loss = bce(discriminator(generator(z)), torch.ones(16, 1))
+    sgd(generator, generator_loss)
+
+    for a, b in ((ours.generator, generator), (ours.discriminator, discriminator)):
+        for mine, theirs in zip(a.parameters(), b.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+    expected = [loss, generator_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]
+    torch.testing.assert_close(ours_statistics, torch.stack(expected).detach())
+
+
+def test_two_passes_where_batch_statistics_tell_real_from_fake() -> None:
+    parts = build(short())
+    assert parts.joint
+    parts.discriminator.layers.insert(2, torch.nn.BatchNorm1d(16))  # type: ignore[union-attr,operator]
+    batches: list[int] = []
+    parts.discriminator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    real = to_float(parts.data.images[:16])
+    train_step(parts._replace(joint=False), real, torch.randn(16, 100), penalize=False, bf16=False)
+    assert batches == [16, 16, 16]
+
+
+def test_bf16_stays_near_fp32() -> None:
+    parts, half = build(short()), build(short())
+    real, z = to_float(parts.data.images[:16]), torch.randn(16, 100)
+    full = train_step(parts, real, z, penalize=True, bf16=False)
+    rounded = train_step(half, real, z, penalize=True, bf16=True)
+    assert not torch.equal(full, rounded)
+    torch.testing.assert_close(full, rounded, rtol=0.02, atol=0.02)
+    assert all(weight.dtype == torch.float32 for weight in half.generator.parameters())
