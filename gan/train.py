@@ -147,6 +147,18 @@ def train_step(parts: Parts, real: Tensor, z: Tensor, *, penalize: bool, bf16: b
     return torch.cat([losses, probabilities])
 
 
+def advance(parts: Parts, state: State, sampler: Sampler, *, latent_dim: int, bf16: bool) -> None:
+    """Train on the next batch and add its statistics to the state, without waiting for the
+    device."""
+    real = to_float(parts.data.images.index_select(0, sampler.batch(state.step)))
+    z = torch.randn(len(real), latent_dim, generator=state.noise, device=parts.device)
+    penalize = state.step % parts.penalty_interval == 0
+    state.sums += train_step(parts, real, z, penalize=penalize, bf16=bf16)
+    state.healthy += state.sums.isfinite().all()
+    state.step += 1
+    state.summed += 1
+
+
 def _train(cfg: DictConfig, parts: Parts, run_dir: Path) -> Result:
     saved = checkpoint.load_latest(run_dir)
     rewind(run_dir, saved["step"] if saved else 0, saved["marks"] if saved else {})
@@ -193,6 +205,7 @@ def _train(cfg: DictConfig, parts: Parts, run_dir: Path) -> Result:
 def _loop(cfg: DictConfig, parts: Parts, state: State, run_dir: Path, run_log: RunLog) -> str:
     """Train to the end and return "completed", or "diverged" with `state.step` saying where."""
     batch_size, latent_dim = cfg.trainer.batch_size, cfg.model.latent_dim
+    bf16 = cfg.trainer.precision == "bf16"
     sampler = Sampler(len(parts.data.images), batch_size, cfg.seed, parts.device)
     total = cfg.trainer.max_steps or cfg.trainer.max_epochs * sampler.batches_per_epoch
     evaluation = Evaluation(cfg, parts)
@@ -205,15 +218,7 @@ def _loop(cfg: DictConfig, parts: Parts, state: State, run_dir: Path, run_log: R
 
     with progress(state.step, total, cfg.logging.progress) as show, deferred_stop() as stop:
         while state.step < total:
-            real = to_float(parts.data.images[sampler.batch(state.step)])
-            z = torch.randn(batch_size, latent_dim, generator=state.noise, device=parts.device)
-            penalize = state.step % parts.penalty_interval == 0
-            bf16 = cfg.trainer.precision == "bf16"
-            state.sums += train_step(parts, real, z, penalize=penalize, bf16=bf16)
-            state.healthy += state.sums.isfinite().all()
-            state.step += 1
-            state.summed += 1
-
+            advance(parts, state, sampler, latent_dim=latent_dim, bf16=bf16)
             stopped = stop.came
             measure_due = due(cfg.metrics.every) and bool(cfg.metrics.names)
             record_due = due(cfg.logging.every) or measure_due

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
+from runs import SCRIPTS, SHORT, content, interrupt_at, short
 
 from gan.build import build
 from gan.checkpoint import paths
@@ -22,65 +22,12 @@ from gan.errors import Interrupted, UserError
 from gan.results import read_records, read_result
 from gan.train import run, train_step
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-SHORT = (
-    "model.hidden_dim=16",
-    "trainer.max_steps=40",
-    "trainer.batch_size=16",
-    "trainer.checkpoint_every=10",
-    "metrics.every=15",
-    "metrics.samples=64",
-    "logging.every=7",
-    "logging.samples_every=10",
-    "logging.samples=4",
-    "threads=1",
-)
-
-
-def short(*overrides: str) -> DictConfig:
-    return compose(*SHORT, *overrides)
-
-
-def content(run_dir: Path) -> dict[str, bytes]:
-    """What a resumed run must reproduce to the byte; checkpoints hold times as well."""
-    files = [run_dir / "metrics.jsonl", *sorted((run_dir / "samples").iterdir())]
-    found = {path.name: path.read_bytes() for path in files}
-    saved = torch.load(paths(run_dir)[0], weights_only=True)
-    for name in ("seconds", "marks"):
-        del saved[name]
-    found["checkpoint"] = _plain(saved).encode()
-    return found
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"{value.dtype}{value.tolist()}"
-    if isinstance(value, dict):
-        return str({key: _plain(item) for key, item in value.items()})
-    return str(value)
-
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
     run(short(), run_dir, overrides=["a=1"])
     return run_dir
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
-    """Call `action` within training step number `step`, counted from 1."""
-    import gan.train
-
-    calls = 0
-
-    def counted(*args: object, **settings: object) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == step:
-            action()
-        return train_step(*args, **settings)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(gan.train, "train_step", counted)
 
 
 def test_a_finished_run_holds_everything(undisturbed: Path) -> None:
@@ -227,7 +174,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
         data = bytearray(newest.read_bytes())
         if damage == "flipped":
             data[len(data) // 2] ^= 1
-        newest.write_bytes({"truncated": data[:-100], "flipped": data, "empty": b""}[damage])
+        newest.write_bytes(
+            {"truncated": bytes(data[:-100]), "flipped": bytes(data), "empty": b""}[damage]
+        )
         caplog.clear()
         run(short(), run_dir)
         assert f"{newest.name} is damaged" in caplog.text
@@ -332,7 +281,7 @@ def test_a_step_is_what_the_textbook_says() -> None:
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         with torch.no_grad():
             for weight, gradient in zip(network.parameters(), gradients, strict=True):
-                weight -= 0.1 * gradient
+                weight.sub_(0.1 * gradient)
 
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     generator, discriminator = plain.generator, plain.discriminator

@@ -38,14 +38,15 @@ def kmnist(*, root: str) -> ImageData:
 
 
 @functools.cache
-def _datasets() -> ModuleType:
-    """torchvision.datasets, also beside a torch built without CUDA.
+def torchvision() -> ModuleType:
+    """The library, with its datasets and transforms, also beside a torch built without CUDA.
 
     torchvision's wheel registers kernels for operators that such a torch lacks, and fails to
     import. Declaring the operators is enough: nothing here calls them.
     """
     try:
         import torchvision.datasets
+        import torchvision.transforms
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
@@ -54,7 +55,8 @@ def _datasets() -> ModuleType:
                 f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             )
         import torchvision.datasets
-    module: ModuleType = torchvision.datasets
+        import torchvision.transforms
+    module: ModuleType = torchvision
     return module
 
 
@@ -76,7 +78,7 @@ def _load(name: str, root: str) -> ImageData:
 def _open(name: str, root: Path) -> Any | None:
     """The training set, or None where it is missing, incomplete or damaged."""
     try:
-        return getattr(_datasets(), name)(root, train=True, download=False)
+        return getattr(torchvision().datasets, name)(root, train=True, download=False)
     except (RuntimeError, OSError, ValueError, TypeError, AssertionError):
         return None
 
@@ -84,7 +86,7 @@ def _open(name: str, root: Path) -> Any | None:
 def _fetch(name: str, root: Path) -> None:
     """Download and unpack in a folder aside: what stands in `root` is complete."""
     raw = root / name / "raw"
-    archives = getattr(_datasets(), name).resources
+    archives = getattr(torchvision().datasets, name).resources
     damaged = []
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -92,12 +94,12 @@ def _fetch(name: str, root: Path) -> None:
             aside = Path(temporary, name, "raw")
             aside.mkdir(parents=True)
             for file, md5 in archives:
-                if _datasets().utils.check_integrity(raw / file, md5):
+                if torchvision().datasets.utils.check_integrity(raw / file, md5):
                     shutil.copy(raw / file, aside)
                 elif (raw / file).exists():
                     damaged.append(f"{raw / file} has not the md5 {md5}")
             with contextlib.redirect_stdout(io.StringIO()):
-                getattr(_datasets(), name)(temporary, download=True)
+                getattr(torchvision().datasets, name)(temporary, download=True)
             raw.mkdir(parents=True, exist_ok=True)
             for path in aside.iterdir():
                 path.replace(raw / path.name)

@@ -1,0 +1,192 @@
+"""The command lines of the README, and what they say of mistakes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import SCRIPTS, SHORT
+
+from gan.results import read_result
+
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
+
+
+def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    environment = ENVIRONMENT | {"GAN_DATA": os.environ["GAN_DATA"]}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def refused(name: str, *arguments: object, cwd: Path) -> str:
+    """The one line a script says before it ends with an error; nothing may be left behind."""
+    before = sorted(cwd.rglob("*"))
+    done = script(name, *arguments, cwd=cwd)
+    assert done.returncode == 2
+    assert sorted(cwd.rglob("*")) == before
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scripts")
+    done = script("train", *SHORT, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (found,) = folder.glob("outputs/*/*")
+    assert "step 7/40  D loss " in done.stdout
+    return found
+
+
+def test_train_makes_one_directory_named_by_time(run_dir: Path) -> None:
+    assert time.strptime(run_dir.parent.name, "%Y-%m-%d")
+    moment, name, token = run_dir.name.rsplit("-", 2)
+    assert time.strptime(moment, "%H-%M-%S")
+    assert (name, len(token)) == ("gan", 8)
+    result = read_result(run_dir)
+    assert result is not None
+    assert result["status"] == "completed"
+    assert "- model.hidden_dim=16" in (run_dir / "overrides.yaml").read_text()
+    assert not (run_dir / ".hydra").exists()
+
+
+def test_a_multirun_trains_every_combination(tmp_path: Path) -> None:
+    done = script(
+        "train", "-m", *SHORT, "trainer.max_steps=2", "optimizer.lr=1e-4,2e-4", "seed=0,1",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = [path.parent for path in tmp_path.rglob("result.json")]
+    assert len(runs) == 4
+    assert len({path.name for path in runs}) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["model.hiden_dim=3"], "unknown key 'model.hiden_dim'; did you mean 'hidden_dim'?"),
+        (["model=bse"], "allowed: base, large, small; did you mean 'base'?"),
+        (["optimizer.lr=abc"], "optimizer.lr=abc: must be a number"),
+        (["model.hidden_dim=0"], "model.hidden_dim=0: must be at least 1"),
+        (["trainer.max_epochs=3"], "both are set"),
+        (["trainer.batch_size=5001"], "must be at most 5000, the size of the data set"),
+        (["metrics.samples=5001"], "must be at most 5000, the size of the data set"),
+        (["device=cuda:99"], "device=cuda:99: not on this machine, which has "),
+        (["optimizer.lr=1,2"], "add --multirun"),
+        (["optimizer.lr"], "cannot be read as KEY=VALUE"),
+        (["hydra.run.dir=/dev/null/run"], "Not a directory"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    assert expected in refused("train", *arguments, cwd=tmp_path)
+
+
+def test_a_mistake_in_a_sweep_stops_it_before_its_first_job(tmp_path: Path) -> None:
+    done = script("train", "-m", *SHORT, "optimizer.lr=1e-4,abc", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "optimizer.lr=abc: must be a number" in done.stderr
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_resume_says_what_is_wrong(run_dir: Path, tmp_path: Path) -> None:
+    assert "not a run directory" in refused("resume", tmp_path / "none", cwd=tmp_path)
+    assert "not a run directory" in refused("resume", tmp_path, cwd=tmp_path)
+    assert "usage" in refused("resume", cwd=tmp_path)
+    assert "did you mean 'device'" in refused("resume", run_dir, "devic=cpu", cwd=tmp_path)
+
+
+def test_another_configuration_in_a_run_directory_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    arguments = [*SHORT, "optimizer.lr=1e-3", f"hydra.run.dir={run_dir}"]
+    line = refused("train", *arguments, cwd=tmp_path)
+    assert "its run has optimizer.lr=0.0002, not 0.001" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    run_dir = tmp_path / "run"
+    command = [sys.executable, str(SCRIPTS / "train.py"), *SHORT]
+    command += ["trainer.max_steps=100000", f"hydra.run.dir={run_dir}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not list(run_dir.glob("checkpoints/*.pt")) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, said = process.communicate()
+    assert process.returncode == 128 + number
+    (line,) = said.splitlines()
+    assert f"stopped by {number.name} after step " in line
+    assert line.endswith(f"continue with: python scripts/resume.py {run_dir}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A file system of 4 MiB, where this machine lets us make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("cannot make a mount namespace: " + done.stderr.decode().strip())
+    return folder
+
+
+def test_a_full_disk_is_said_in_one_line_and_can_be_resumed(small_disk: Path) -> None:
+    run_dir = small_disk / "run"
+    train = f"{sys.executable} {SCRIPTS / 'train.py'} {' '.join(SHORT)} model.hidden_dim=64"
+    inside = f"""
+        mount -t tmpfs -o size=4m none {small_disk}
+        {train} hydra.run.dir={run_dir} > /dev/null; echo "exit $?" >&2
+        ls {run_dir}/checkpoints >&2
+        mount -o remount,size=64m {small_disk}
+        {sys.executable} {SCRIPTS / "resume.py"} {run_dir} | tail -n 1 >&2
+    """
+    command = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", inside]
+    lines = subprocess.run(command, capture_output=True, text=True).stderr.splitlines()
+    assert "No space left on device" in lines[0]
+    assert "make room, then continue with: python scripts/resume.py" in lines[0]
+    assert lines[1] == "exit 2"
+    assert lines[2:-1], "no checkpoint is left"
+    assert all(re.fullmatch(r"step-\d+\.pt", line) for line in lines[2:-1])
+    assert "completed at step 40" in lines[-1]
+
+
+def test_generate_writes_each_kind_of_file(run_dir: Path, tmp_path: Path) -> None:
+    for out in ("grid.png", "array.npz", "walk.gif", "folder"):
+        done = script("generate", run_dir, "n=5", "seed=1", f"out={out}", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, f"{out}\n"), done.stderr
+    script("generate", run_dir, "n=4", "interpolate=true", "out=strip.png", cwd=tmp_path)
+    arrays = np.load(tmp_path / "array.npz")
+    assert (arrays["images"].shape, arrays["images"].dtype) == ((5, 28, 28, 1), np.uint8)
+    assert arrays["latents"].shape == (5, 100)
+    files = sorted((tmp_path / "folder").iterdir())
+    assert [path.name for path in files] == [f"{index}.png" for index in range(5)]
+    for file, expected in zip(files, arrays["images"], strict=True):
+        assert np.array_equal(np.asarray(Image.open(file)), expected[..., 0])
+    grid = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert grid.shape == (2 * 30 + 2, 3 * 30 + 2)
+    assert np.array_equal(grid[2:30, 2:30], arrays["images"][0, ..., 0])
+    assert Image.open(tmp_path / "strip.png").size == (12 * 30 + 2, 3 * 30 + 2)
+    walk = Image.open(tmp_path / "walk.gif")
+    assert getattr(walk, "n_frames", 1) == 5 * 11
+
+
+def test_generate_says_what_is_wrong(run_dir: Path, tmp_path: Path) -> None:
+    def said(*arguments: object) -> str:
+        return refused("generate", *arguments, cwd=tmp_path)
+
+    assert "not a run directory" in said(tmp_path)
+    assert "did you mean 'seed'" in said(run_dir, "sed=1")
+    assert "n=0: must be at least 1" in said(run_dir, "n=0")
+    assert "must end in .png, .npz or .gif" in said(run_dir, "out=a.jpg")
+    assert "an interpolation is a .png or a .gif" in said(run_dir, "interpolate=true", "out=a.npz")
+    assert "could not be converted" in said(run_dir, "n=many")
