@@ -10,13 +10,12 @@ from typing import Any, NoReturn, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.compose import CONF_DIR, explain
+from gan.compose import CONF_DIR, can_explain, explain
 from gan.config import check
 from gan.errors import Interrupted, UserError, nearest
 from gan.run_dir import remove_empty
@@ -45,34 +44,37 @@ def hydra_app(task: Callable[[DictConfig], Any]) -> None:
     def job(cfg: DictConfig) -> Any:
         try:
             return task(cfg)
-        except (UserError, HydraException) as error:
+        except Exception as error:
             hydra_cfg = HydraConfig.get()
-            if hydra_cfg.mode == RunMode.MULTIRUN:
+            if hydra_cfg.mode == RunMode.MULTIRUN or not (told := _told(error)):
                 raise
             # Hydra made the directory, and would print a second line for an exception.
             run_dir = Path(hydra_cfg.runtime.output_dir)
             remove_empty(run_dir, run_dir.parents)
-            fail(_told(error))
+            fail(told)
 
     app = hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")(job)
     try:
         app()
-    except (UserError, Interrupted, HydraException, OmegaConfBaseException) as error:
-        if wants_traceback and not isinstance(error, Interrupted):
-            raise
-        fail(_told(error))
+    except Interrupted as stopped:
+        fail(stopped)
     except KeyboardInterrupt:
         fail(Interrupted("stopped before the first step", exit_code=130))
-    except OSError as error:
-        if wants_traceback:
+    except Exception as error:
+        if wants_traceback or not (told := _told(error)):
             raise
-        fail(UserError(f"{error.filename}: {error.strerror}"))
+        fail(told)
 
 
-def _told(error: Exception | Interrupted) -> UserError | Interrupted:
-    if isinstance(error, UserError | Interrupted):
+def _told(error: Exception) -> UserError | None:
+    """The user's mistake behind an exception, or None if it is none."""
+    if isinstance(error, UserError):
         return error
-    return UserError(explain(error, sys.argv[1:]))
+    if can_explain(error):
+        return UserError(explain(error, sys.argv[1:]))
+    if isinstance(error, OSError):
+        return UserError(f"{error.filename}: {error.strerror}")
+    return None
 
 
 def script(task: Callable[..., None], schema: type[Schema]) -> None:

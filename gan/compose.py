@@ -15,6 +15,7 @@ from gan.errors import UserError, nearest
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 
+_NO_OPTION = "Config group override must be a string or a list"
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
@@ -26,10 +27,18 @@ def compose(*overrides: str) -> DictConfig:
     """
     try:
         cfg = _compose(list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
+        if not can_explain(error):
+            raise
         raise UserError(explain(error, list(overrides))) from error
     check(cfg)
     return cfg
+
+
+def can_explain(error: Exception) -> bool:
+    """Whether Hydra raises this for a wrong override."""
+    known = isinstance(error, HydraException | OmegaConfBaseException)
+    return known or str(error).startswith(_NO_OPTION)
 
 
 def explain(error: Exception, overrides: list[str]) -> str:
@@ -39,6 +48,9 @@ def explain(error: Exception, overrides: list[str]) -> str:
         return f"{error.override}: cannot be read as KEY=VALUE ({text.splitlines()[0].strip()})"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_option(str(error.missing_cfg_file))
+    if text.startswith(_NO_OPTION):
+        given = next(o for o in overrides if o.partition("=")[0] in SCHEMAS and o.endswith("=null"))
+        return _unknown_option(given.replace("=", "/"))
     if found := re.match(r"Could not override '([^']+)'", text):
         return _unknown_key(found[1], overrides)
     if found := re.match(r"Error merging override (.*)", text):
@@ -70,8 +82,9 @@ def _unknown_option(config_file: str) -> str:
 
 def _unknown_key(name: str, overrides: list[str]) -> str:
     # The groups chosen beside it decide which keys there are.
-    choices = [o for o in overrides if o.partition("=")[0] in SCHEMAS and "," not in o]
-    known = [*flatten(_compose(choices)), *SCHEMAS, "experiment"]
+    groups = [*SCHEMAS, "experiment"]
+    choices = [o for o in overrides if o.partition("=")[0] in groups and "," not in o]
+    known = [*flatten(_compose(choices)), *groups]
     given = next((o for o in overrides if o.lstrip("+~").startswith(name + "=")), name)
     parent, _, leaf = name.rpartition(".")
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]

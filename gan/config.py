@@ -4,6 +4,7 @@ Defaults are not here: they live in the YAML files under conf/. This module impo
 so that composing a configuration stays fast.
 """
 
+import math
 import re
 import secrets
 from collections.abc import Iterator
@@ -194,6 +195,8 @@ def check(cfg: DictConfig) -> None:
             f"trainer.max_steps={_show(steps)} trainer.max_epochs={_show(epochs)}: {both} set; "
             "give one of them a number and the other null"
         )
+    if cfg.optimizer.get("nesterov") and cfg.optimizer.momentum == 0:
+        raise UserError("optimizer.nesterov=true: needs optimizer.momentum above 0")
     objective, names = cfg.metrics.objective, cfg.metrics.names
     if objective in METRICS and objective not in names:
         raise UserError(f"metrics.objective={objective}: must be in metrics.names={_show(names)}")
@@ -238,6 +241,8 @@ def _limited(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict
     schema = OmegaConf.get_type(cfg)
     # A configuration read back from a run's directory has lost its types; it was checked then.
     limits = {f.name: f.metadata for f in fields(schema)} if is_dataclass(schema) else None
+    if removed := [name for name in limits or () if name not in cfg]:
+        raise UserError(f"{prefix}{removed[0]}: must not be removed")
     for name in map(str, cfg):
         path = f"{prefix}{name}"
         if path == "hydra":
@@ -260,6 +265,8 @@ def _outside(value: Any, limits: dict[str, Any]) -> str | None:
         return f"be one of {', '.join(limits['choices'])}" + nearest(str(value), limits["choices"])
     if "pattern" in limits and not re.fullmatch(limits["pattern"], value):
         return f"match {limits['pattern'].replace('|', ' | ')}"
+    if isinstance(value, float) and math.isinf(value):
+        return "be finite"
     # Written so that NaN, which compares false to everything, is outside too.
     if "min" in limits and not value >= limits["min"]:
         return f"be at least {limits['min']}"

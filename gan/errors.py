@@ -9,6 +9,9 @@ class UserError(Exception):
 
     exit_code = 2
 
+    def __init__(self, message: str):
+        super().__init__(message.replace("\n", "\\n"))
+
 
 class Interrupted(KeyboardInterrupt):
     """A run was told to stop and has saved a checkpoint.

