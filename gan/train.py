@@ -119,7 +119,7 @@ def train_step(parts: Parts, real: Tensor, z: Tensor, *, penalize: bool, bf16: b
         # One context for each use: autocast keeps the cast weights until it ends.
         with torch.autocast(real.device.type, torch.bfloat16, enabled=bf16):
             outputs: Tensor = network(inputs)
-        return outputs.float()
+        return outputs.float() if bf16 else outputs
 
     fake = forward(generator, z)
     if parts.joint:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,3 +14,9 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAN_DATA", str(root))
         yield root
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """What a test draws from torch does not depend on the tests before it."""
+    torch.manual_seed(0)

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from runs import SCRIPTS, SHORT
 
+from gan.errors import UserError
+from gan.generate import write
 from gan.results import read_result
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
@@ -181,12 +184,27 @@ def test_generate_writes_each_kind_of_file(run_dir: Path, tmp_path: Path) -> Non
 
 
 def test_generate_says_what_is_wrong(run_dir: Path, tmp_path: Path) -> None:
-    def said(*arguments: object) -> str:
-        return refused("generate", *arguments, cwd=tmp_path)
+    assert "not a run directory" in refused("generate", tmp_path, cwd=tmp_path)
+    assert "did you mean 'seed'" in refused("generate", run_dir, "sed=1", cwd=tmp_path)
+    assert "could not be converted" in refused("generate", run_dir, "n=many", cwd=tmp_path)
 
-    assert "not a run directory" in said(tmp_path)
-    assert "did you mean 'seed'" in said(run_dir, "sed=1")
-    assert "n=0: must be at least 1" in said(run_dir, "n=0")
-    assert "must end in .png, .npz or .gif" in said(run_dir, "out=a.jpg")
-    assert "an interpolation is a .png or a .gif" in said(run_dir, "interpolate=true", "out=a.npz")
-    assert "could not be converted" in said(run_dir, "n=many")
+
+@pytest.mark.parametrize(
+    ("out", "settings", "expected"),
+    [
+        ("a.png", {"count": 0}, "n=0: must be at least 1"),
+        ("a.gif", {"count": 1}, "n=1: must be at least 2"),
+        ("a.png", {"count": 3, "interpolate": True, "frames": 1}, "frames=1: must be at least 2"),
+        ("a.jpg", {"count": 3}, "must end in .png, .npz or .gif"),
+        ("a.npz", {"count": 3, "interpolate": True}, "an interpolation is a .png or a .gif"),
+        ("a.png", {"count": 3, "device": "cuda:99"}, "device=cuda:99: not on this machine"),
+        (".", {"count": 3}, "is there already"),
+    ],
+)
+def test_what_cannot_be_generated(
+    run_dir: Path, tmp_path: Path, out: str, settings: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        write(run_dir, tmp_path / out, seed=0, **settings)
+    assert expected in str(raised.value)
+    assert list(tmp_path.iterdir()) == []

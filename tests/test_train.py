@@ -272,9 +272,11 @@ def test_each_network_moves_in_its_own_update_only(
 
 def test_a_step_is_what_the_textbook_says() -> None:
     """The joint, frozen and fused step against two plain updates written out."""
-    overrides = ("optimizer=sgd", "optimizer.lr=0.1", "penalty=r1", "penalty.interval=3")
+    overrides = ("optimizer=sgd", "optimizer.lr=0.1", "penalty.gamma=1", "penalty.interval=3")
     ours, plain = build(short(*overrides)), build(short(*overrides))
-    real, z = to_float(ours.data.images[:16]), torch.randn(16, 100)
+    for network in (ours.generator, ours.discriminator, plain.generator, plain.discriminator):
+        network.double()
+    real, z = to_float(ours.data.images[:16]).double(), torch.randn(16, 100).double()
     ours_statistics = train_step(ours, real, z, penalize=True, bf16=False)
 
     def sgd(network: torch.nn.Module, loss: torch.Tensor) -> None:
@@ -283,19 +285,20 @@ def test_a_step_is_what_the_textbook_says() -> None:
             for weight, gradient in zip(network.parameters(), gradients, strict=True):
                 weight.sub_(0.1 * gradient)
 
+    ones = torch.ones(16, 1).double()
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     generator, discriminator = plain.generator, plain.discriminator
     real_logits, fake_logits = discriminator(real), discriminator(generator(z).detach())
     images = real.clone().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
-    loss = bce(real_logits, torch.ones(16, 1)) + bce(fake_logits, torch.zeros(16, 1))
+    loss = bce(real_logits, ones) + bce(fake_logits, 0 * ones)
     sgd(discriminator, loss + 3 * 0.5 * slope.square().sum() / 16)
-    generator_loss = bce(discriminator(generator(z)), torch.ones(16, 1))
+    generator_loss = bce(discriminator(generator(z)), ones)
     sgd(generator, generator_loss)
 
     for a, b in ((ours.generator, generator), (ours.discriminator, discriminator)):
         for mine, theirs in zip(a.parameters(), b.parameters(), strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
     expected = [loss, generator_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]
     torch.testing.assert_close(ours_statistics, torch.stack(expected).detach())
 
