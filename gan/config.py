@@ -37,7 +37,7 @@ TRAINING_VALUES = (
 
 
 def key(**limits: Any) -> Any:
-    """A field without a default. Limits: min, max (inclusive), above, below (exclusive),
+    """A field without a default. Limits: min (inclusive), above, below (exclusive),
     choices, pattern (a regular expression the whole text must match), length (of a list)."""
     return field(default=MISSING, metadata=limits)
 

@@ -1,10 +1,15 @@
 """Data sets: their pixels and labels, batches, and downloads that go wrong."""
 
+import gzip
+import hashlib
+import io
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
+from urllib.request import Request
 
 import pytest
 import torch
@@ -181,6 +186,140 @@ def test_an_archive_with_a_wrong_md5_is_named(mnist_root: Path) -> None:
     assert str(archive) in str(raised.value)
     assert "\n" not in str(raised.value)
     assert sorted(mnist_root.rglob("*")) == before
+
+
+Archives = dict[str, bytes]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Archives:
+    """Archives of 20 images that stand for those of MNIST."""
+    made = {}
+    for split in ("train", "t10k"):
+        pixels, labels = bytes(range(20)) * 784, bytes(range(10)) * 2
+        images = struct.pack(">4I", 0x803, 20, 28, 28) + pixels
+        made[f"{split}-images-idx3-ubyte.gz"] = gzip.compress(images, mtime=0)
+        labelled = struct.pack(">2I", 0x801, 20) + labels
+        made[f"{split}-labels-idx1-ubyte.gz"] = gzip.compress(labelled, mtime=0)
+    listed = [(name, hashlib.md5(content).hexdigest()) for name, content in made.items()]
+    monkeypatch.setattr(torchvision().datasets.MNIST, "resources", listed)
+    return made
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, archives: Archives) -> list[str]:
+    """Put these archives, and no others, on the network; returns what is asked for."""
+    asked: list[str] = []
+
+    class Response(io.BytesIO):
+        url = None
+
+        @property
+        def length(self) -> int:
+            return len(self.getvalue())
+
+    def answer(request: Request) -> Response:
+        name = request.full_url.rpartition("/")[2]
+        asked.append(name)
+        if name not in archives:
+            raise URLError("no route to host")
+        return Response(archives[name])
+
+    monkeypatch.setattr("urllib.request.urlopen", answer)
+    return asked
+
+
+def raw_folder(root: Path, archives: Archives) -> Path:
+    folder = root / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in archives.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_a_download_is_kept(
+    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = serve(monkeypatch, small)
+    data = mnist(root=str(tmp_path / "new" / "root"))
+    assert data.images.flatten().tolist() == list(range(20)) * 784
+    assert data.labels.tolist() == list(range(10)) * 2
+    assert set(asked) == set(small)
+    asked.clear()
+    again = mnist(root=str(tmp_path / "new" / "root"))
+    assert torch.equal(again.images, data.images)
+    assert asked == []
+
+
+@pytest.mark.parametrize("served", [0, 1, 3])
+def test_a_download_that_breaks_off_says_why_and_leaves_nothing(
+    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: int
+) -> None:
+    serve(monkeypatch, dict(list(small.items())[:served]))
+    with pytest.raises(UserError, match="no route to host") as raised:
+        mnist(root=str(tmp_path))
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_of_the_wrong_bytes_names_the_file_and_leaves_nothing(
+    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "train-labels-idx1-ubyte.gz"
+    serve(monkeypatch, small | {name: b"<html>Please log in</html>"})
+    with pytest.raises(UserError, match=name) as raised:
+        mnist(root=str(tmp_path))
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_archives_that_are_there_are_not_fetched_and_a_missing_one_is(
+    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = "t10k-labels-idx1-ubyte.gz"
+    folder = raw_folder(tmp_path, {name: small[name] for name in small if name != missing})
+    asked = serve(monkeypatch, small)
+    assert len(mnist(root=str(tmp_path)).images) == 20
+    assert set(asked) == {missing}
+    for name, content in small.items():
+        assert (folder / name).read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+@pytest.mark.parametrize("kept", [0, 3, 15, 25])
+def test_an_unpacked_file_cut_short_is_mended_from_its_archive(
+    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: int
+) -> None:
+    folder = raw_folder(tmp_path, small)
+    asked = serve(monkeypatch, {})
+    whole = mnist(root=str(tmp_path))
+    (folder / name).write_bytes((folder / name).read_bytes()[:kept])
+    mended = mnist(root=str(tmp_path))
+    assert torch.equal(mended.images, whole.images)
+    assert torch.equal(mended.labels, whole.labels)
+    assert asked == []
+
+
+def test_a_damaged_archive_is_fetched_again(
+    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "train-images-idx3-ubyte.gz"
+    folder = raw_folder(tmp_path, small | {name: small[name][:-5]})
+    asked = serve(monkeypatch, small)
+    assert len(mnist(root=str(tmp_path)).images) == 20
+    assert set(asked) == {name}
+    assert (folder / name).read_bytes() == small[name]
+
+
+def test_a_root_that_cannot_be_written_is_told_in_one_line(
+    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch, small)
+    (tmp_path / "file").touch()
+    root = tmp_path / "file" / "root"
+    with pytest.raises(UserError) as raised:
+        mnist(root=str(root))
+    assert str(raised.value).startswith(f"data.root={root}: ")
+    assert "\n" not in str(raised.value)
 
 
 def test_torchvision_is_whole_enough() -> None:

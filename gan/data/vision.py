@@ -105,7 +105,7 @@ def _fetch(name: str, root: Path) -> None:
                 path.replace(raw / path.name)
     except (RuntimeError, OSError) as error:
         found = "; ".join(damaged) or f"{name} is not in {raw}"
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())
         raise UserError(
             f"data.root={root}: {found}, and it could not be downloaded ({reason}); "
             "data=mnist5k needs no download"

@@ -1,0 +1,19 @@
+"""Streams of random numbers."""
+
+from gan.seeds import stream
+
+
+def test_a_stream_is_the_same_in_every_process_and_version() -> None:
+    """Another value would change the result of every run made before."""
+    assert stream(0, "weights") == 133441691874178746
+    assert stream(7, "order", 3) == 929583480629082613
+
+
+def test_streams_differ_in_every_argument_and_fit_a_generator() -> None:
+    streams = [
+        stream(seed, *names)
+        for seed in (0, 1, 11, 2**63 - 1)
+        for names in [(), ("order",), *(("order", epoch) for epoch in range(200)), ("samples",)]
+    ]
+    assert len(set(streams)) == len(streams)
+    assert all(0 <= value < 2**63 for value in streams)
