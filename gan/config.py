@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan.errors import UserError, nearest
 
-RESULT_FREE = ("device", "threads", "name", "tags", "notes", "logging", "data.root")
+RESULT_FREE = ("device", "threads", "name", "tags", "notes", "logging", "data.root", "sweep")
 """Keys that leave a run's result alone, but for rounding: they may differ when it is resumed."""
 
 METRICS = ("sliced_wasserstein",)
@@ -131,6 +131,23 @@ class Trainer:
 
 
 @dataclass
+class Sweep:
+    seeds: int = key(min=1)
+    dry_run: bool = key()
+    retry_failed: bool = key()
+
+
+@dataclass
+class LocalLauncher:
+    _target_: str = key()
+    n_jobs: int | None = key(min=1)
+    workers_per_gpu: int = key(min=1)
+    timeout: float | None = key(above=0)
+    retries: int = key(min=0)
+    max_failures: int | None = key(min=1)
+
+
+@dataclass
 class Config:
     model: Any = key()
     optimizer: Any = key()
@@ -146,6 +163,7 @@ class Config:
     name: str = key(pattern=r"[\w.-]{1,64}")
     tags: list[str] = key()
     notes: str = key()
+    sweep: Sweep = field(default_factory=Sweep)
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
@@ -167,6 +185,7 @@ def _register() -> None:
     for schemas in SCHEMAS.values():
         for name, schema in schemas.items():
             store.store(group="schema", name=name, node=schema)
+    store.store(group="schema", name="local_launcher", node=LocalLauncher)
     # Runs that start in the same second, on one machine or on many, need different names.
     OmegaConf.register_new_resolver(
         "token", lambda: secrets.token_hex(4), use_cache=True, replace=True
@@ -182,12 +201,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: names the first key that is wrong, its value and what is allowed.
     """
-    for path, value, limits in _limited(cfg):
-        for item in value if isinstance(value, ListConfig) else [value]:
-            if problem := _outside(item, limits):
-                raise UserError(f"{path}={_show(value)}: must {problem}")
-        if "length" in limits and len(value) != limits["length"]:
-            raise UserError(f"{path}={_show(value)}: must hold {limits['length']} values")
+    check_ranges(cfg)
     steps, epochs = cfg.trainer.max_steps, cfg.trainer.max_epochs
     if (steps is None) == (epochs is None):
         both = "neither is" if steps is None else "both are"
@@ -202,9 +216,23 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"metrics.objective={objective}: must be in metrics.names={_show(names)}")
 
 
-def flatten(cfg: DictConfig) -> dict[str, Any]:
+def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
+    """Check every key below a typed node; `prefix` is put before its name in errors.
+
+    Raises:
+        UserError: names the first key that is wrong, its value and what is allowed.
+    """
+    for path, value, limits in _limited(cfg, prefix):
+        for item in value if isinstance(value, ListConfig) else [value]:
+            if problem := _outside(item, limits):
+                raise UserError(f"{path}={_show(value)}: must {problem}")
+        if "length" in limits and len(value) != limits["length"]:
+            raise UserError(f"{path}={_show(value)}: must hold {limits['length']} values")
+
+
+def flatten(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The resolved configuration with dotted keys, such as `{"optimizer.lr": 2e-4}`; lists
-    are leaves."""
+    are leaves. Plain data must be resolved already."""
 
     def walk(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
         for name, value in node.items():
@@ -213,10 +241,9 @@ def flatten(cfg: DictConfig) -> dict[str, Any]:
             else:
                 yield f"{prefix}{name}", value
 
-    container = OmegaConf.to_container(cfg, resolve=True)
+    container = cfg if isinstance(cfg, dict) else OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(container, dict)
-    container.pop("hydra", None)
-    return dict(walk({str(name): value for name, value in container.items()}, ""))
+    return dict(walk({str(name): node for name, node in container.items() if name != "hydra"}, ""))
 
 
 def defines_result(key: str) -> bool:

@@ -13,6 +13,12 @@ class UserError(Exception):
         super().__init__(message.replace("\n", "\\n"))
 
 
+class JobsFailed(UserError):
+    """A sweep came to its end, but not all of its runs did."""
+
+    exit_code = 1
+
+
 class Interrupted(KeyboardInterrupt):
     """A run was told to stop and has saved a checkpoint.
 

@@ -18,9 +18,7 @@ from gan.events import EventFile, event_files
 from gan.files import sync, write_bytes
 from gan.pictures import grid, png
 from gan.results import METRICS_FILE, Record
-from gan.run_dir import read_overrides
-
-LOG_FILE = "train.log"
+from gan.run_dir import LOG_FILE, read_overrides
 
 
 class RunLog:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from rich.console import Console
@@ -22,10 +23,34 @@ log = logging.getLogger(__name__)
 Update = Callable[[int, dict[str, Any] | None], None]
 """Called after each step, with the values logged there, if any."""
 
+Watch = Callable[[int, int, dict[str, Any] | None], None]
+"""Like Update, with the step the run ends at in the middle."""
+
+_watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Within the block, runs tell `watch` where they are and not the terminal."""
+    token = _watch.set(watch)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
+
 
 @contextmanager
 def progress(start: int, total: int, enabled: bool) -> Iterator[Update]:
     """Show the steps from `start` to `total`; the log file gets lines in any case."""
+    if watch := _watch.get():
+
+        def report(step: int, record: dict[str, Any] | None) -> None:
+            watch(step, total, record)
+            if record is not None:
+                log.debug("step %d/%d  %s", step, total, summary(record))
+
+        yield report
+        return
     console = Console()
     if not (enabled and console.is_terminal):
         level = logging.INFO if enabled else logging.DEBUG

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
 LOCK_FILE = ".lock"
+LOG_FILE = "train.log"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
-"""Continue an interrupted run: python scripts/resume.py RUN_DIR [device=cpu]
+"""Continue an interrupted run or sweep: python scripts/resume.py DIR [device=cpu]
 
-A finished run is left as it is, and its objective printed.
+A finished run is left as it is, and its objective printed. Of a sweep, what is not finished is
+run as it was planned; what failed, with retry_failed=true.
 """
 
 import logging
@@ -13,25 +14,40 @@ from omegaconf import OmegaConf
 from gan.cli import script
 from gan.errors import UserError
 from gan.run_dir import read_config
+from gan.sweep import SWEEP_FILE
 
 
 @dataclass
 class Options:
     device: str | None = None
     """Continue on another device: auto, cpu, cuda, cuda:N or mps."""
+    retry_failed: bool = False
+    """Of a sweep: run again what failed."""
+    n_jobs: int | None = None
+    """Of a sweep: runs at the same time."""
 
 
 def resume(paths: list[Path], options: Options) -> None:
     if len(paths) != 1:
-        raise UserError("usage: python scripts/resume.py RUN_DIR [device=cpu]")
-    (run_dir,) = paths
-    cfg = read_config(run_dir)
+        raise UserError("usage: python scripts/resume.py DIR [device=cpu] [retry_failed=true]")
+    (path,) = paths
+    if (path / SWEEP_FILE).exists():
+        from gan.sweep import launch
+
+        launch.resume(
+            path,
+            retry_failed=options.retry_failed,
+            device=options.device,
+            n_jobs=options.n_jobs,
+        )
+        return
+    cfg = read_config(path)
     if options.device is not None:
         OmegaConf.update(cfg, "device", options.device)
     from gan.train import run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    run(cfg, run_dir)
+    run(cfg, path)
 
 
 if __name__ == "__main__":

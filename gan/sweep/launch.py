@@ -1,0 +1,292 @@
+"""From a command line, or a sweep's directory, to finished runs."""
+
+import hashlib
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+
+from gan.config import check_ranges
+from gan.errors import Interrupted, JobsFailed, UserError
+from gan.results import FINISHED, objective
+from gan.sweep.composer import Composer, save_sources, saved_loader
+from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
+from gan.sweep.display import Display, console, print_failures, print_plan, print_runs
+from gan.sweep.local import LocalPool
+from gan.sweep.plan import Plan, Point, make_plan, refuse_conflict
+from gan.sweep.runner import Limits, Outcome, Runner
+from gan.sweep.slots import share, slots
+
+Execute = Callable[[Sweep, list[str]], None]
+"""Runs jobs of a sweep that have something left to do, given their names."""
+
+
+def launch(
+    master: DictConfig, loader: ConfigLoader, points: Sequence[Point], execute: Execute
+) -> list[JobReturn]:
+    """Plan the points in `hydra.sweep.dir`, or find them planned there, and run what is left.
+
+    Args:
+        master: the configuration that Hydra composed for the whole sweep.
+        loader: composes that of each job.
+        points: the task overrides of each, `sweep.*` among them or not.
+
+    Returns:
+        One for each point, with the median objective over its seeds; none for a dry run.
+
+    Raises:
+        UserError: the sweep cannot be planned; no run has started and nothing is left behind.
+        Interrupted: SIGINT or SIGTERM came, and the sweep can be resumed.
+    """
+    path = Path(str(master.hydra.sweep.dir))
+    check_ranges(master.sweep, "sweep.")
+    points = [[text for text in point if not text.startswith("sweep.")] for point in points]
+    read_sweep(path)
+    if master.sweep.dry_run:
+        sweep, names = _planned(path, master, loader, points)
+        _print_plan(sweep, [name for point in names for name in point], master)
+        return []
+    with owned(path):
+        sweep, names = _planned(path, master, loader, points)
+        asked = list(dict.fromkeys(name for point in names for name in point))
+        _run(sweep, asked, execute, retry_failed=master.sweep.retry_failed)
+        failed = failures(sweep, asked)
+        return [
+            _returned(sweep, point, jobs, failed) for point, jobs in zip(points, names, strict=True)
+        ]
+
+
+def resume(
+    path: Path, *, retry_failed: bool, device: str | None = None, n_jobs: int | None = None
+) -> None:
+    """Run what is left of a sweep, as it was planned.
+
+    Raises:
+        UserError: the directory holds no sweep, or one that another launcher ran.
+        JobsFailed: some runs failed.
+        Interrupted: SIGINT or SIGTERM came, and the sweep can be resumed.
+    """
+    if read_sweep(path) is None:
+        raise UserError(f"{path}: not a sweep directory")
+    with owned(path):
+        sweep = read_sweep(path)
+        assert sweep is not None
+        target = sweep.launcher["_target_"]
+        if not target.endswith(".LocalLauncher"):
+            raise UserError(
+                f"{path}: ran with {target}; to go on, repeat its command line with "
+                f"hydra.sweep.dir={path}"
+            )
+        settings = dict(sweep.launcher)
+        if n_jobs is not None:
+            settings["n_jobs"] = n_jobs
+        if device is not None:
+            for name, job in sweep.jobs.items():
+                sweep.jobs[name] = replace(job, config=job.config | {"device": device})
+        _run(sweep, list(sweep.jobs), locally(settings), retry_failed=retry_failed)
+        if failed := failures(sweep, list(sweep.jobs)):
+            raise failed
+
+
+def locally(settings: dict[str, Any]) -> Execute:
+    """Runs jobs side by side on this machine, as `hydra/launcher=local` says."""
+
+    def execute(sweep: Sweep, names: list[str]) -> None:
+        first = sweep.jobs[names[0]].config
+        assert sweep.threads is not None
+        places = slots(
+            first["device"], sweep.threads, settings["n_jobs"], settings["workers_per_gpu"]
+        )[: len(names)]
+        limits = Limits(settings["retries"], settings["timeout"], settings["max_failures"])
+        finished = [sweep.status(name) for name in sweep.jobs if name not in set(names)]
+        done = [objective(result) for status, result in finished if result and status in FINISHED]
+        display = Display(len(done) + len(names), done, first["metrics"]["objective"])
+        console().print(
+            f"{sweep.path}: {len(names)} to run, {len(done)} done before; "
+            f"{len(places)} at a time with {sweep.threads} threads each",
+            soft_wrap=True,
+        )
+        pool = LocalPool(places, sweep.workers_log)
+        runner = Runner(sweep, pool, limits)
+        left = len(names)
+        try:
+            for name in names:
+                runner.submit(sweep.jobs[name])
+            with display.live():
+                for event in runner.events():
+                    display.follow(event)
+                    if isinstance(event, Outcome) and event.status != "interrupted":
+                        left -= 1
+        except KeyboardInterrupt as stop:
+            code = stop.exit_code if isinstance(stop, Interrupted) else 130
+            how = str(stop) if isinstance(stop, Interrupted) else "SIGINT, the second one"
+            raise Interrupted(
+                f"{sweep.path}: stopped by {how} with {left} of {len(names)} runs left; "
+                f"continue with: python scripts/resume.py {sweep.path}",
+                exit_code=code,
+            ) from None
+        finally:
+            pool.close()
+
+    return execute
+
+
+def through(launcher: Callable[[ConfigLoader], Launcher], loader: ConfigLoader) -> Execute:
+    """Runs jobs by a launcher that knows nothing of sweep directories.
+
+    Args:
+        launcher: makes one that composes by the given loader.
+        loader: Hydra's own.
+    """
+
+    def execute(sweep: Sweep, names: list[str]) -> None:
+        saved = saved_loader(loader, sweep.path / Sweep.SOURCES)
+        overrides = [
+            [*sweep.jobs[name].overrides, f"hydra.sweep.subdir='{name}'"] for name in names
+        ]
+        for name in names:
+            sweep.forget_failure(name)
+        returned = launcher(saved).launch(overrides, initial_job_idx=0)
+        for name, job in zip(names, returned, strict=True):
+            if job.status == JobStatus.FAILED:
+                sweep.record_failure(name, str(job._return_value))
+
+    return execute
+
+
+def failures(sweep: Sweep, names: Sequence[str]) -> JobsFailed | None:
+    """What to raise where not all of these jobs finished."""
+    statuses = [sweep.status(name)[0] for name in names]
+    failed = statuses.count("failed")
+    left = sum(status not in (*FINISHED, "failed") for status in statuses)
+    if not failed and not left:
+        return None
+    also = f" and {left} were not run to the end" if left else ""
+    return JobsFailed(
+        f"{sweep.path}: {failed} of {len(names)} runs failed{also}; once the cause is gone: "
+        f"python scripts/resume.py {sweep.path} retry_failed=true"
+    )
+
+
+def raise_failure(returned: Sequence[JobReturn]) -> None:
+    """
+    Raises:
+        JobsFailed: not all of what `launch` ran finished.
+    """
+    for job in returned:
+        if job.status == JobStatus.FAILED:
+            raise job._return_value
+
+
+def _run(sweep: Sweep, names: list[str], execute: Execute, *, retry_failed: bool) -> None:
+    if pending := sweep.pending(names, retry_failed=retry_failed):
+        execute(sweep, pending)
+    rows = [(name, *sweep.status(name)) for name in names]
+    print_runs(rows, sweep.jobs[names[0]].config["metrics"]["objective"])
+    print_failures(
+        (name, result.get("error"), sweep.log(name))
+        for name, status, result in rows
+        if result and status == "failed"
+    )
+
+
+def _planned(
+    path: Path, master: DictConfig, loader: ConfigLoader, points: Sequence[Point]
+) -> tuple[Sweep, list[list[str]]]:
+    """The sweep with these points in it, saved unless this is a dry run, and their jobs."""
+    sweep = read_sweep(path)
+    seeds, dry_run = master.sweep.seeds, master.sweep.dry_run
+    request = hashlib.sha256(json.dumps([points, seeds]).encode()).hexdigest()
+    launcher = OmegaConf.to_container(master.hydra.launcher, resolve=True)
+    assert isinstance(launcher, dict)
+    # The same command again is not even composed: it means what it meant.
+    known = next((c for c in sweep.commands if c["request"] == request), None) if sweep else None
+    if sweep and known:
+        sweep.launcher = {str(key): value for key, value in launcher.items()}
+        if not dry_run:
+            sweep.save()
+        return sweep, known["jobs"]
+    kept = nullcontext(str(path)) if sweep or not dry_run else TemporaryDirectory()
+    with kept as folder:
+        sources = Path(folder, Sweep.SOURCES)
+        if sweep is None:
+            save_sources(loader, sources)
+        composer = Composer(saved_loader(loader, sources), master)
+        swept = _swept(composer, master) | set(sweep.swept if sweep else ())
+        plan = make_plan(
+            composer,
+            points,
+            swept=swept,
+            seeds=seeds,
+            known=sweep.jobs.values() if sweep else (),
+        )
+    if sweep is None:
+        sweep = Sweep(path, swept=plan.swept, fixed=plan.fixed)
+    else:
+        both = [*sweep.swept, *plan.swept]
+        refuse_conflict(str(path), list(sweep.jobs.values()), sweep.fixed, plan, both)
+    sweep.launcher = {str(key): value for key, value in launcher.items()}
+    _extend(sweep, plan)
+    sweep.commands.append(
+        {
+            "time": datetime.now().isoformat(sep=" ", timespec="seconds"),
+            "arguments": sys.argv[1:],
+            "request": request,
+            "jobs": plan.points,
+        }
+    )
+    if not dry_run:
+        sweep.save()
+    return sweep, plan.points
+
+
+def _extend(sweep: Sweep, plan: Plan) -> None:
+    for job in plan.jobs:
+        stored = sweep.jobs.get(job.name)
+        sweep.jobs[job.name] = with_free_keys(stored, job.config) if stored else job
+    sweep.swept = sorted({*sweep.swept, *plan.swept})
+    sweep.fixed = {key: text for key, text in sweep.fixed.items() if key not in sweep.swept}
+    if sweep.threads is None:
+        config = plan.jobs[0].config
+        n_jobs, per_gpu = sweep.launcher.get("n_jobs"), sweep.launcher.get("workers_per_gpu", 1)
+        sweep.threads = config["threads"] or share(
+            config["device"], len(plan.jobs), n_jobs, per_gpu
+        )
+
+
+def _swept(composer: Composer, master: DictConfig) -> set[str]:
+    """The keys that the command line sweeps over, even if over one value."""
+    overrides = [composer.parse(text) for text in master.hydra.overrides.task]
+    return {o.key_or_group for o in overrides if o.is_sweep_override()}
+
+
+def _print_plan(sweep: Sweep, names: list[str], master: DictConfig) -> None:
+    rows = [(name, *sweep.status(name)) for name in dict.fromkeys(names)]
+    left = sweep.pending([row[0] for row in rows], retry_failed=master.sweep.retry_failed)
+    config = sweep.jobs[names[0]].config
+    assert sweep.threads is not None
+    n_jobs, per_gpu = sweep.launcher.get("n_jobs"), sweep.launcher.get("workers_per_gpu", 1)
+    places = len(slots(config["device"], sweep.threads, n_jobs, per_gpu))
+    print_plan(rows, set(left), min(places, len(left) or 1))
+
+
+def _returned(sweep: Sweep, point: Point, names: list[str], failed: JobsFailed | None) -> JobReturn:
+    returned = JobReturn(overrides=list(point), working_dir=str(sweep.run_dir(names[0])))
+    results = [sweep.status(name) for name in names]
+    values = [objective(result) for status, result in results if result and status in FINISHED]
+    if len(values) < len(names):
+        returned.return_value, returned.status = failed, JobStatus.FAILED
+    else:
+        returned.return_value, returned.status = statistics.median(values), JobStatus.COMPLETED
+    return returned
