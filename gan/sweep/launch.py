@@ -60,6 +60,8 @@ def launch(
     with owned(path):
         sweep, names = _planned(path, master, loader, points)
         asked = list(dict.fromkeys(name for point in names for name in point))
+        if (same := sum(map(len, names)) - len(asked)) > 0:
+            console().print(f"{same} of the points are the same run as another one")
         _run(sweep, asked, execute, retry_failed=master.sweep.retry_failed)
         failed = failures(sweep, asked)
         return [

@@ -120,10 +120,16 @@ def _work(task: dict[str, Any], inbox: Inbox, replies: Replies) -> bool:
     except UserError as error:
         ended = {"status": "refused", "reason": str(error)}
     except Exception as error:
-        lines = str(error).splitlines() or [""]
-        ended = {"status": "raised", "reason": f"{type(error).__name__}: {lines[0]}"}
+        ended = {"status": "raised", "reason": _line(error)}
     replies.send(event="ended", name=name, **ended)
     return bool(ended["status"] != "raised")
+
+
+def _line(error: BaseException) -> str:
+    # Hydra wraps what a target raised in a longer story, which is in the log.
+    while error.__cause__:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _status(run_dir: Path) -> str:
@@ -149,6 +155,9 @@ def _redirected(path: Path) -> Iterator[None]:
     point_at(file)
     try:
         yield
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise
     except Exception:
         traceback.print_exc()
         raise

@@ -1,0 +1,49 @@
+"""Who gets which cores and which GPU."""
+
+from pathlib import Path
+
+import pytest
+
+from gan.sweep import slots as module
+from gan.sweep.slots import Slot, share, slots
+
+
+@pytest.fixture(autouse=True)
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "cpu_count", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.mark.parametrize(
+    ("jobs", "n_jobs", "threads"), [(100, None, 1), (2, None, 4), (3, None, 2), (100, 3, 2)]
+)
+def test_cores_are_divided(jobs: int, n_jobs: int | None, threads: int) -> None:
+    assert share("auto", jobs, n_jobs, 1) == threads
+    assert len(slots("auto", threads, n_jobs, 1)) * threads <= 8
+
+
+def test_more_runs_than_cores_get_a_thread_each() -> None:
+    assert share("cpu", 100, 20, 1) == 1
+    assert slots("cpu", 1, 20, 1) == [Slot(1)] * 20
+
+
+def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5")
+    assert [slot.gpu for slot in slots("auto", 2, None, 2)] == ["4", "GPU-5"] * 2
+    assert [slot.gpu for slot in slots("cuda", 2, 3, 1)] == ["4", "GPU-5", "4"]
+    assert [slot.gpu for slot in slots("cuda:1", 2, None, 1)] == ["GPU-5"]
+    assert {slot.gpu for slot in slots("cpu", 2, None, 1)} == {None}
+    assert share("cuda", 100, None, 1) == 4
+    assert Slot(3, "GPU-5").environment()["CUDA_VISIBLE_DEVICES"] == "GPU-5"
+    assert Slot(3, "GPU-5").environment()["OMP_NUM_THREADS"] == "3"
+
+
+def test_gpus_are_counted_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 0\necho 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert [slot.gpu for slot in slots("auto", 1, None, 1)] == ["0", "1"]
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert [slot.gpu for slot in slots("auto", 1, 2, 1)] == [None, None]
