@@ -86,6 +86,8 @@ def script(task: Callable[..., None], schema: type[Schema]) -> None:
         task(*_parse(sys.argv[1:], schema))
     except (UserError, Interrupted) as error:
         fail(error)
+    except KeyboardInterrupt:
+        fail(Interrupted("stopped", exit_code=130))
 
 
 def fail(error: UserError | Interrupted) -> NoReturn:

@@ -7,6 +7,7 @@ import pytest
 
 from gan.compose import compose
 from gan.results import read_result
+from gan.signals import StopRequest
 from gan.sweep import runner
 from gan.sweep.composer import plain
 from gan.sweep.directory import Sweep
@@ -60,7 +61,7 @@ def run(
     runs = Runner(Sweep(tmp_path, jobs), pool, limits)
     for job in jobs.values():
         runs.submit(job)
-    events = list(runs.events())
+    events = list(runs.events(StopRequest()))
     return (
         [event for event in events if isinstance(event, Retry)],
         {event.job.name: event for event in events if isinstance(event, Outcome)},
@@ -127,7 +128,7 @@ def test_jobs_come_and_go_while_others_run(tmp_path: Path, job: Job) -> None:
     runs.submit(jobs["b"])
     pool._events.append(Progress("a", 10, 100, {"loss": 1.0}))
     outcomes = []
-    for event in runs.events():
+    for event in runs.events(StopRequest()):
         if isinstance(event, Progress):
             runs.stop(event.name, "pruned", "worse than the others")
         if isinstance(event, Outcome):

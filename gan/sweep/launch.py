@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from gan.config import check_ranges
 from gan.errors import Interrupted, JobsFailed, UserError
 from gan.results import FINISHED, objective
+from gan.signals import deferred_stop
 from gan.sweep.composer import Composer, save_sources, saved_loader
 from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
 from gan.sweep.display import Display, console, print_failures, print_plan, print_runs
@@ -123,10 +124,10 @@ def locally(settings: dict[str, Any]) -> Execute:
         runner = Runner(sweep, pool, limits)
         left = len(names)
         try:
-            for name in names:
-                runner.submit(sweep.jobs[name])
-            with display.live():
-                for event in runner.events():
+            with deferred_stop() as stop, display.live():
+                for name in names:
+                    runner.submit(sweep.jobs[name])
+                for event in runner.events(stop):
                     display.follow(event)
                     if isinstance(event, Outcome) and event.status != "interrupted":
                         left -= 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gan.errors import Interrupted
 from gan.results import FINISHED
-from gan.signals import deferred_stop
+from gan.signals import StopRequest
 from gan.sweep.directory import Sweep
 from gan.sweep.plan import Job
 from gan.sweep.pool import Ended, Pool, Progress, Started, Task
@@ -89,22 +89,21 @@ class Runner:
         attempt.stopping, attempt.status, attempt.reason = time.monotonic(), status, reason
         self._pool.stop(name)
 
-    def events(self) -> Iterator[Started | Progress | Retry | Outcome]:
+    def events(self, stop: StopRequest) -> Iterator[Started | Progress | Retry | Outcome]:
         """What happens until nothing is left to do.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came. What ran has been stopped and its outcome told.
+            Interrupted: the stop came. What ran has been stopped and its outcome told.
         """
-        with deferred_stop() as stop:
-            stopped = False
-            while self._attempts:
-                if stop.came is not None and not stopped:
-                    stopped = True
-                    self._stop_all()
-                yield from self._next()
-                self._watch_the_clock()
-            if stop.came is not None:
-                raise Interrupted(stop.came.name, 128 + stop.came)
+        stopped = False
+        while self._attempts:
+            if stop.came is not None and not stopped:
+                stopped = True
+                self._stop_all()
+            yield from self._next()
+            self._watch_the_clock()
+        if stop.came is not None:
+            raise Interrupted(stop.came.name, 128 + stop.came)
 
     def _next(self) -> Iterator[Started | Progress | Retry | Outcome]:
         event = self._pool.wait(TICK)
