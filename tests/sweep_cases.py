@@ -57,7 +57,8 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     # Runs may use what is in faulty.py.
     return subprocess.Popen(
         command,
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -92,6 +93,10 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def checkpoints(sweep_dir: Path) -> set[Path]:
+    return set(sweep_dir.glob("*/checkpoints/step-*.pt"))
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from runs import content
 from sweep_cases import (
     alive,
+    checkpoints,
     command,
     ended,
     finish,
@@ -17,7 +19,6 @@ from sweep_cases import (
     wait_until,
     workers,
 )
-from test_train import content
 
 from gan.run_dir import read_config
 from gan.train import run
@@ -42,10 +43,6 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def statuses(path: Path) -> dict[str, str]:
     results = {run_dir.parent.name: run_dir for run_dir in path.glob("*/result.json")}
     return {name: json.loads(file.read_text())["status"] for name, file in results.items()}
-
-
-def checkpoints(path: Path) -> set[Path]:
-    return set(path.glob("*/checkpoints/step-*.pt"))
 
 
 def test_what_fails_is_told_and_harms_no_other(path: Path, faulty: Path) -> None:

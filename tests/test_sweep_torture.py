@@ -6,8 +6,18 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from sweep_cases import alive, command, finish, kill, resume_command, start, wait_until, workers
-from test_train import content
+from runs import content
+from sweep_cases import (
+    alive,
+    checkpoints,
+    command,
+    finish,
+    kill,
+    resume_command,
+    start,
+    wait_until,
+    workers,
+)
 
 from gan.results import read_result
 from gan.run_dir import read_config
@@ -20,9 +30,17 @@ GRID = (
     "optimizer.lr=1e-4,2e-4,4e-4",
     "model.hidden_dim=16,32",
     "seed=1,2,3,4",
-    "trainer.max_steps=100",
+    "trainer.max_steps=150",
     "hydra.launcher.retries=100",
 )
+
+
+def wait_for_workers(parent: int) -> None:
+    wait_until(lambda: workers(parent))
+
+
+def wait_for_end(pids: list[int]) -> None:
+    wait_until(lambda: not any(map(alive, pids)), seconds=5)
 
 
 @pytest.mark.slow
@@ -51,18 +69,25 @@ def test_a_grid_survives_kills_of_workers_and_parents(tmp_path: Path) -> None:
             look()
             time.sleep(0.05)
 
+    def wait_for_checkpoint(known: set[Path]) -> None:
+        wait_until(lambda: checkpoints(path) - known)
+
     for kind in kills:
-        # Now and then before a worker has imported anything, mostly in the middle of a run.
-        wait(chance.uniform(0.2, 6.0))
+        # Some in the middle of a run, the others at any time: before a worker has imported
+        # anything, or at work on its first steps.
+        if chance.random() < 0.5:
+            before = checkpoints(path)
+            wait_for_checkpoint(before)
+        wait(chance.uniform(0.1, 3.0))
         assert process.poll() is None, finish(process)
-        wait_until(lambda pid=process.pid: workers(pid))
+        wait_for_workers(process.pid)
         if kind == "worker":
             kill(chance.choice(workers(process.pid)))
             continue
         children = workers(process.pid)
         process.kill()
         finish(process)
-        wait_until(lambda pids=children: not any(map(alive, pids)), seconds=5)
+        wait_for_end(children)
         again = chance.choice([resume_command(path), command(path, *GRID)])
         process = start(again)
     while process.poll() is None:
