@@ -7,7 +7,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan.config import SCHEMAS, check, flatten
@@ -63,12 +63,12 @@ def explain(error: Exception, overrides: list[str]) -> str:
     return " ".join(line.strip() for line in lines if line.strip())
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+def _compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
     hydra, previous = GlobalHydra.instance(), GlobalHydra.instance().hydra
     hydra.clear()
     try:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            return hydra_compose("config", overrides=overrides)
+            return hydra_compose("config", overrides, return_hydra_config=with_hydra)
     finally:
         GlobalHydra.instance().hydra = previous
 
@@ -83,8 +83,12 @@ def _unknown_option(config_file: str) -> str:
 def _unknown_key(name: str, overrides: list[str]) -> str:
     # The groups chosen beside it decide which keys there are.
     groups = [*SCHEMAS, "experiment"]
+    of_hydra = name.startswith("hydra.")
+    if of_hydra:
+        groups = ["hydra/launcher", "hydra/sweeper"]
     choices = [o for o in overrides if o.partition("=")[0] in groups and "," not in o]
-    known = [*flatten(_compose(choices)), *groups]
+    cfg = _compose(choices, with_hydra=of_hydra)
+    known = _names(cfg, name.rpartition(".")[0]) if of_hydra else [*flatten(cfg), *groups]
     given = next((o for o in overrides if o.lstrip("+~").startswith(name + "=")), name)
     parent, _, leaf = name.rpartition(".")
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
@@ -93,3 +97,9 @@ def _unknown_key(name: str, overrides: list[str]) -> str:
     else:
         hint = nearest(leaf, siblings) or f"; {parent} has {', '.join(siblings)}"
     return f"{given}: unknown key '{name}'{hint}"
+
+
+def _names(cfg: DictConfig, parent: str) -> list[str]:
+    """The keys below a node, as dotted names; without their values, which may not resolve."""
+    node = OmegaConf.select(cfg, parent)
+    return [f"{parent}.{name!s}" for name in node] if isinstance(node, DictConfig) else []

@@ -55,10 +55,10 @@ def resume_command(sweep_dir: Path, *options: str) -> list[str]:
 
 def start(command: list[str]) -> subprocess.Popen[str]:
     # Runs may use what is in faulty.py.
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         command,
-        env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
+        env=os.environ | {"PYTHONPATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

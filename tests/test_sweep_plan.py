@@ -82,6 +82,12 @@ def test_every_combination_once(path: Path) -> None:
     ]
 
 
+def test_the_grid_is_of_the_command_line_and_the_settings() -> None:
+    _, loader = composed()
+    points = grid(loader, ["a=1", "b=range(2)"], {"c": "x,y", "b": "7,8", "d": 3})
+    assert points == [[f"c={c}", "d=3", "a=1", f"b={b}"] for c in "xy" for b in (0, 1)]
+
+
 def test_the_same_run_asked_for_twice_runs_once(path: Path) -> None:
     runs = Runs()
     returned = sweep(path, "optimizer.lr=1e-4,0.0001,2e-4", runs=runs)
@@ -127,6 +133,7 @@ def test_what_cannot_be_swept_is_refused(path: Path, overrides: list[str], messa
     [
         ("optimizer.lrr=1,2", "optimizer.lrr=1,2: unknown key 'optimizer.lrr'; did you mean 'lr'?"),
         ("optimizer.lr=1e-3,abc", "optimizer.lr=abc: must be a number"),
+        ("hydra.launcher.n_jbs=1", "unknown key 'hydra.launcher.n_jbs'; did you mean 'n_jobs'?"),
         ("model=small,larg", "model=larg: no such option; allowed: base, large, small"),
     ],
 )

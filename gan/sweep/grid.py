@@ -10,7 +10,7 @@ from gan.errors import UserError
 
 
 def grid(
-    loader: ConfigLoader, arguments: Sequence[str], params: Mapping[str, str]
+    loader: ConfigLoader, arguments: Sequence[str], params: Mapping[str, object]
 ) -> list[list[str]]:
     """The overrides of each point; the last swept key varies fastest.
 
