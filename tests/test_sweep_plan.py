@@ -261,6 +261,9 @@ def test_a_second_process_is_refused_and_told_the_owner(path: Path) -> None:
     assert names(path, "seed=1,2") == ["seed=1", "seed=2"]
 
 
-def test_an_empty_directory_will_do(path: Path) -> None:
+@pytest.mark.parametrize("left", [[], ["multirun.yaml"], ["jobs.jsonl", "conf", ".lock"]])
+def test_an_empty_directory_or_one_just_begun_will_do(path: Path, left: list[str]) -> None:
     path.mkdir()
+    for name in left:
+        (path / name).touch() if "." in name else (path / name).mkdir()
     assert len(names(path, "seed=1,2")) == 2

@@ -131,8 +131,9 @@ def read_sweep(path: Path) -> Sweep | None:
     if not path.is_dir():
         raise UserError(f"{path}: not a directory")
     if not (path / SWEEP_FILE).exists():
-        left = {LOCK_FILE, OWNER_FILE, Sweep.SOURCES, JOBS_FILE}
-        if all(entry.name in left or entry.name.startswith(".") for entry in path.iterdir()):
+        # The start of a sweep that was killed before it was planned, or Hydra's own sweepers.
+        begun = {Sweep.SOURCES, JOBS_FILE, "multirun.yaml"}
+        if all(entry.name in begun or entry.name.startswith(".") for entry in path.iterdir()):
             return None
         raise UserError(
             f"{path}: not a sweep directory and not empty, it has no {SWEEP_FILE}; "
