@@ -157,13 +157,13 @@ class Config:
     metrics: Any = key()
     logging: Any = key()
     trainer: Any = key()
+    sweep: Any = key()
     seed: int = key(min=0, below=2**63)
     device: str = key(pattern=r"auto|cpu|cuda|cuda:\d+|mps")
     threads: int | None = key(min=1)
     name: str = key(pattern=r"[\w.-]{1,64}")
     tags: list[str] = key()
     notes: str = key()
-    sweep: Sweep = field(default_factory=Sweep)
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
@@ -175,6 +175,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "metrics": {"metrics": Metrics},
     "logging": {"logging": Logging},
     "trainer": {"trainer": Trainer},
+    "sweep": {"sweep": Sweep},
 }
 """For each config group, the schemas its YAML files may name."""
 

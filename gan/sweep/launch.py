@@ -52,7 +52,9 @@ def launch(
     """
     path = Path(str(master.hydra.sweep.dir))
     check_ranges(master.sweep, "sweep.")
-    points = [[text for text in point if not text.startswith("sweep.")] for point in points]
+    points = [
+        [text for text in point if not text.startswith(("sweep.", "sweep="))] for point in points
+    ]
     read_sweep(path)
     if master.sweep.dry_run:
         sweep, names = _planned(path, master, loader, points)
