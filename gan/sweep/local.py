@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gan.sweep.attempt import placed
 from gan.sweep.pool import Ended, Event, Progress, Started, Task
 from gan.sweep.slots import Slot
 
@@ -132,11 +133,7 @@ class _Worker:
 
     def start(self, task: Task) -> None:
         self.task = task
-        config = task.config
-        if self._slot.gpu is not None and config["device"].startswith("cuda"):
-            # The one GPU that the worker sees.
-            config = config | {"device": "cuda"}
-        config = config | {"threads": config["threads"] or self._slot.threads}
+        config = placed(task.config, self._slot.threads, one_gpu=self._slot.gpu is not None)
         self.send(
             task={
                 "name": task.name,

@@ -14,13 +14,13 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from gan.errors import Interrupted, UserError
+from gan.errors import Interrupted
+from gan.sweep.attempt import attempt
 
 PROGRESS_EVERY = 0.5
 """Seconds between reports of a step at which nothing was logged."""
@@ -94,14 +94,7 @@ def main() -> None:
 
 def _work(task: dict[str, Any], inbox: Inbox, replies: Replies) -> bool:
     """Run a task; False if this process should not be used again."""
-    from omegaconf import OmegaConf
-
-    from gan.progress import watched
-    from gan.run_dir import LOG_FILE
-    from gan.train import run
-
-    name, run_dir = task["name"], Path(task["run_dir"])
-    last = 0.0
+    name, last = task["name"], 0.0
 
     def tell(step: int, total: int, record: dict[str, Any] | None) -> None:
         nonlocal last
@@ -110,61 +103,10 @@ def _work(task: dict[str, Any], inbox: Inbox, replies: Replies) -> bool:
             replies.send(event="progress", name=name, step=step, total=total, record=record)
 
     replies.send(event="started", name=name)
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with _redirected(run_dir / LOG_FILE), watched(tell), inbox.working_at(name):
-            objective = run(OmegaConf.create(task["config"]), run_dir, overrides=task["overrides"])
-        ended: dict[str, Any] = {"status": _status(run_dir), "objective": objective}
-    except Interrupted as error:
-        ended = {"status": "interrupted", "reason": str(error)}
-    except UserError as error:
-        ended = {"status": "refused", "reason": str(error)}
-    except Exception as error:
-        ended = {"status": "raised", "reason": _line(error)}
+    run_dir, working = Path(task["run_dir"]), inbox.working_at(name)
+    ended = attempt(task["config"], run_dir, task["overrides"], tell, within=working)
     replies.send(event="ended", name=name, **ended)
     return bool(ended["status"] != "raised")
-
-
-def _line(error: BaseException) -> str:
-    # Hydra wraps what a target raised in a longer story, which is in the log.
-    while error.__cause__:
-        error = error.__cause__
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-
-
-def _status(run_dir: Path) -> str:
-    from gan.results import read_result
-
-    result = read_result(run_dir)
-    assert result is not None
-    return str(result["status"])
-
-
-@contextmanager
-def _redirected(path: Path) -> Iterator[None]:
-    """Standard output and error, of native code too, go into a file; so does an exception."""
-    saved = os.dup(2)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-
-    def point_at(target: int) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(target, 1)
-        os.dup2(target, 2)
-
-    point_at(file)
-    try:
-        yield
-    except UserError as error:
-        print(error, file=sys.stderr)
-        raise
-    except Exception:
-        traceback.print_exc()
-        raise
-    finally:
-        point_at(saved)
-        os.close(file)
-        os.close(saved)
 
 
 def _die_with_parent() -> None:

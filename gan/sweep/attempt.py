@@ -1,0 +1,92 @@
+"""One attempt at a run, in whatever process was found for it."""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from gan.errors import Interrupted, UserError
+from gan.progress import Watch, watched
+
+
+def attempt(
+    config: dict[str, Any],
+    run_dir: Path,
+    overrides: Sequence[str],
+    watch: Watch,
+    within: AbstractContextManager[None] | None = None,
+) -> dict[str, Any]:
+    """Train, or continue, with what is printed going into the run's log.
+
+    Args:
+        watch: is told of every step.
+        within: entered for the training alone.
+
+    Returns:
+        The fields of a gan.sweep.pool.Ended, less the name.
+    """
+    # Where processes are used again, the first run alone waits seconds for it.
+    from omegaconf import OmegaConf
+
+    from gan.results import read_result
+    from gan.run_dir import LOG_FILE
+    from gan.train import run
+
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with _redirected(run_dir / LOG_FILE), watched(watch), within or nullcontext():
+            objective = run(OmegaConf.create(config), run_dir, overrides=overrides)
+        result = read_result(run_dir)
+        assert result is not None
+        return {"status": str(result["status"]), "objective": objective}
+    except Interrupted as error:
+        return {"status": "interrupted", "reason": str(error)}
+    except UserError as error:
+        return {"status": "refused", "reason": str(error)}
+    except Exception as error:
+        return {"status": "raised", "reason": _line(error)}
+
+
+def placed(config: dict[str, Any], threads: int, *, one_gpu: bool) -> dict[str, Any]:
+    """The configuration of a run in a place with so many threads; `one_gpu` if the place
+    shows it no other."""
+    if one_gpu and config["device"].startswith("cuda"):
+        config = config | {"device": "cuda"}
+    return config | {"threads": config["threads"] or threads}
+
+
+def _line(error: BaseException) -> str:
+    # Hydra wraps what a target raised in a longer story, which is in the log.
+    while error.__cause__:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+@contextmanager
+def _redirected(path: Path) -> Iterator[None]:
+    """Standard output and error, of native code too, go into a file; so does an exception."""
+    saved = os.dup(2)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+
+    def point_at(target: int) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+
+    point_at(file)
+    try:
+        yield
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise
+    except Exception:
+        traceback.print_exc()
+        raise
+    finally:
+        point_at(saved)
+        os.close(file)
+        os.close(saved)
