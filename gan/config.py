@@ -138,13 +138,39 @@ class Sweep:
 
 
 @dataclass
-class LocalLauncher:
+class Launcher:
     _target_: str = key()
     n_jobs: int | None = key(min=1)
-    workers_per_gpu: int = key(min=1)
     timeout: float | None = key(above=0)
     retries: int = key(min=0)
     max_failures: int | None = key(min=1)
+
+
+@dataclass
+class LocalLauncher(Launcher):
+    workers_per_gpu: int = key(min=1)
+
+
+@dataclass
+class SlurmLauncher(Launcher):
+    partition: str | None = key()
+    time: int = key(min=1)
+    signal_delay_s: int = key(min=0)
+    mem: str | None = key(pattern=r"\d+[KMGT]?B?")
+    cpus_per_task: int = key(min=1)
+    gpus_per_node: int = key(min=0)
+    array_size: int = key(min=1)
+    setup: list[str] = key()
+    sbatch: dict[str, Any] = key()
+
+
+@dataclass
+class RayLauncher(Launcher):
+    address: str | None = key()
+    num_cpus: int = key(min=1)
+    num_gpus: float = key(min=0)
+    resources: dict[str, float] = key()
+    object_store_memory: int | None = key(min=80 * 1024**2)
 
 
 @dataclass
@@ -179,6 +205,12 @@ SCHEMAS: dict[str, dict[str, type]] = {
 }
 """For each config group, the schemas its YAML files may name."""
 
+LAUNCHERS: dict[str, type] = {
+    "local_launcher": LocalLauncher,
+    "slurm_launcher": SlurmLauncher,
+    "ray_launcher": RayLauncher,
+}
+
 
 def _register() -> None:
     store = ConfigStore.instance()
@@ -186,7 +218,8 @@ def _register() -> None:
     for schemas in SCHEMAS.values():
         for name, schema in schemas.items():
             store.store(group="schema", name=name, node=schema)
-    store.store(group="schema", name="local_launcher", node=LocalLauncher)
+    for name, launcher in LAUNCHERS.items():
+        store.store(group="schema", name=name, node=launcher)
     # Runs that start in the same second, on one machine or on many, need different names.
     OmegaConf.register_new_resolver(
         "token", lambda: secrets.token_hex(4), use_cache=True, replace=True

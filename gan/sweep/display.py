@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gan.sweep.pool import Progress, Started
+from gan.sweep.pool import Progress, Requeued, Started
 from gan.sweep.runner import Outcome, Retry
 
 PLAIN_WIDTH = 160
@@ -67,11 +67,14 @@ class Display:
         with Live(get_renderable=self._table, console=self._console, refresh_per_second=4):
             yield
 
-    def follow(self, event: Started | Progress | Retry | Outcome) -> None:
+    def follow(self, event: Started | Progress | Requeued | Retry | Outcome) -> None:
         if isinstance(event, Started):
             self._running[event.name] = _Running()
         elif isinstance(event, Progress):
             self._running.setdefault(event.name, _Running()).follow(event)
+        elif isinstance(event, Requeued):
+            self._running.pop(event.name, None)
+            self._print(f"{event.name}: {event.reason}; goes on when there is room", "yellow")
         elif isinstance(event, Retry):
             self._running.pop(event.job.name, None)
             self._print(f"{event.job.name}: {event.reason}; trying again", "yellow")

@@ -24,13 +24,20 @@ from gan.signals import deferred_stop
 from gan.sweep.composer import Composer, save_sources, saved_loader
 from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
 from gan.sweep.display import Display, console, print_failures, print_plan, print_runs
-from gan.sweep.local import LocalPool
+from gan.sweep.local import LocalPlaces
 from gan.sweep.plan import Plan, Point, make_plan, refuse_conflict
+from gan.sweep.pool import Places
 from gan.sweep.runner import Limits, Outcome, Runner
-from gan.sweep.slots import share, slots
+from gan.sweep.slurm import SlurmPlaces
 
 Execute = Callable[[Sweep, list[str]], None]
 """Runs jobs of a sweep that have something left to do, given their names."""
+
+PLACES: dict[str, Callable[[dict[str, Any]], Places]] = {
+    "LocalLauncher": LocalPlaces,
+    "SlurmLauncher": SlurmPlaces,
+}
+"""By the name of the launcher's class."""
 
 
 def launch(
@@ -88,7 +95,7 @@ def resume(
         sweep = read_sweep(path)
         assert sweep is not None
         target = sweep.launcher["_target_"]
-        if not target.endswith(".LocalLauncher"):
+        if target.rpartition(".")[2] not in PLACES:
             raise UserError(
                 f"{path}: ran with {target}; to go on, repeat its command line with "
                 f"hydra.sweep.dir={path}"
@@ -99,30 +106,36 @@ def resume(
         if device is not None:
             for name, job in sweep.jobs.items():
                 sweep.jobs[name] = replace(job, config=job.config | {"device": device})
-        _run(sweep, list(sweep.jobs), locally(settings), retry_failed=retry_failed)
+        _run(sweep, list(sweep.jobs), in_pool(settings), retry_failed=retry_failed)
         if failed := failures(sweep, list(sweep.jobs)):
             raise failed
 
 
-def locally(settings: dict[str, Any]) -> Execute:
-    """Runs jobs side by side on this machine, as `hydra/launcher=local` says."""
+def places(settings: dict[str, Any]) -> Places:
+    """Where a launcher with these settings runs jobs; this machine for those of other packages."""
+    kind = str(settings["_target_"]).rpartition(".")[2]
+    return PLACES.get(kind, LocalPlaces)(settings)
+
+
+def in_pool(settings: dict[str, Any]) -> Execute:
+    """Runs jobs in the pool of a launcher with these settings."""
 
     def execute(sweep: Sweep, names: list[str]) -> None:
         first = sweep.jobs[names[0]].config
         assert sweep.threads is not None
-        places = slots(
-            first["device"], sweep.threads, settings["n_jobs"], settings["workers_per_gpu"]
-        )[: len(names)]
         limits = Limits(settings["retries"], settings["timeout"], settings["max_failures"])
         finished = [sweep.status(name) for name in sweep.jobs if name not in set(names)]
         done = [objective(result) for status, result in finished if result and status in FINISHED]
         display = Display(len(done) + len(names), done, first["metrics"]["objective"])
+        where = places(settings)
+        count = where.count(first["device"], sweep.threads)
         console().print(
             f"{sweep.path}: {len(names)} to run, {len(done)} done before; "
-            f"{len(places)} at a time with {sweep.threads} threads each",
+            + (f"{min(count, len(names))} at a time " if count else "")
+            + f"with {sweep.threads} threads each",
             soft_wrap=True,
         )
-        pool = LocalPool(places, sweep.workers_log)
+        pool = where.pool(sweep, names)
         runner = Runner(sweep, pool, limits)
         left = len(names)
         try:
@@ -263,11 +276,8 @@ def _extend(sweep: Sweep, plan: Plan) -> None:
     sweep.swept = sorted({*sweep.swept, *plan.swept})
     sweep.fixed = {key: text for key, text in sweep.fixed.items() if key not in sweep.swept}
     if sweep.threads is None:
-        config = plan.jobs[0].config
-        n_jobs, per_gpu = sweep.launcher.get("n_jobs"), sweep.launcher.get("workers_per_gpu", 1)
-        sweep.threads = config["threads"] or share(
-            config["device"], len(plan.jobs), n_jobs, per_gpu
-        )
+        config, where = plan.jobs[0].config, places(sweep.launcher)
+        sweep.threads = config["threads"] or where.threads(config["device"], len(plan.jobs))
 
 
 def _swept(composer: Composer, master: DictConfig) -> set[str]:
@@ -281,9 +291,8 @@ def _print_plan(sweep: Sweep, names: list[str], master: DictConfig) -> None:
     left = sweep.pending([row[0] for row in rows], retry_failed=master.sweep.retry_failed)
     config = sweep.jobs[names[0]].config
     assert sweep.threads is not None
-    n_jobs, per_gpu = sweep.launcher.get("n_jobs"), sweep.launcher.get("workers_per_gpu", 1)
-    places = len(slots(config["device"], sweep.threads, n_jobs, per_gpu))
-    print_plan(rows, set(left), min(places, len(left) or 1))
+    count = places(sweep.launcher).count(config["device"], sweep.threads)
+    print_plan(rows, set(left), min(count or len(rows), len(left) or 1))
 
 
 def _returned(sweep: Sweep, point: Point, names: list[str], failed: JobsFailed | None) -> JobReturn:

@@ -13,8 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from gan.sweep.attempt import placed
+from gan.sweep.directory import Sweep
 from gan.sweep.pool import Ended, Event, Progress, Started, Task
-from gan.sweep.slots import Slot
+from gan.sweep.slots import Slot, share, slots
+
+
+class LocalPlaces:
+    """This machine, as the settings of hydra/launcher=local divide it."""
+
+    def __init__(self, settings: dict[str, Any]):
+        self._n_jobs: int | None = settings.get("n_jobs")
+        self._workers_per_gpu: int = settings.get("workers_per_gpu", 1)
+
+    def threads(self, device: str, jobs: int) -> int:
+        return share(device, jobs, self._n_jobs, self._workers_per_gpu)
+
+    def count(self, device: str, threads: int) -> int:
+        return len(self._slots(device, threads))
+
+    def pool(self, sweep: Sweep, names: list[str]) -> "LocalPool":
+        assert sweep.threads is not None
+        device = sweep.jobs[names[0]].config["device"]
+        return LocalPool(self._slots(device, sweep.threads)[: len(names)], sweep.workers_log)
+
+    def _slots(self, device: str, threads: int) -> list[Slot]:
+        return slots(device, threads, self._n_jobs, self._workers_per_gpu)
 
 
 class LocalPool:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from gan.sweep.directory import Sweep
+
 
 @dataclass(frozen=True)
 class Task:
@@ -44,7 +46,15 @@ class Ended:
     reason: str | None = None
 
 
-Event = Started | Progress | Ended
+@dataclass(frozen=True)
+class Requeued:
+    """A task lost its place at no fault of its own, and goes on when it gets another one."""
+
+    name: str
+    reason: str
+
+
+Event = Started | Progress | Requeued | Ended
 
 
 class Pool(Protocol):
@@ -63,3 +73,20 @@ class Pool(Protocol):
 
     def close(self) -> None:
         """End everything at once."""
+
+
+class Places(Protocol):
+    """Where a launcher's settings say that runs go."""
+
+    def threads(self, device: str, jobs: int) -> int:
+        """Of each run, where there are so many for this device."""
+
+    def count(self, device: str, threads: int) -> int | None:
+        """How many runs of so many threads go on at a time; None where others decide."""
+
+    def pool(self, sweep: Sweep, names: list[str]) -> Pool:
+        """For these jobs of a sweep.
+
+        Raises:
+            UserError: there is no such place.
+        """

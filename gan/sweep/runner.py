@@ -10,7 +10,7 @@ from gan.results import FINISHED
 from gan.signals import StopRequest
 from gan.sweep.directory import Sweep
 from gan.sweep.plan import Job
-from gan.sweep.pool import Ended, Pool, Progress, Started, Task
+from gan.sweep.pool import Ended, Pool, Progress, Requeued, Started, Task
 
 GRACE = 30.0
 """Seconds that a run told to stop has for its checkpoint before it is killed."""
@@ -89,7 +89,9 @@ class Runner:
         attempt.stopping, attempt.status, attempt.reason = time.monotonic(), status, reason
         self._pool.stop(name)
 
-    def events(self, stop: StopRequest) -> Iterator[Started | Progress | Retry | Outcome]:
+    def events(
+        self, stop: StopRequest
+    ) -> Iterator[Started | Progress | Requeued | Retry | Outcome]:
         """What happens until nothing is left to do.
 
         Raises:
@@ -105,7 +107,7 @@ class Runner:
         if stop.came is not None:
             raise Interrupted(stop.came.name, 128 + stop.came)
 
-    def _next(self) -> Iterator[Started | Progress | Retry | Outcome]:
+    def _next(self) -> Iterator[Started | Progress | Requeued | Retry | Outcome]:
         event = self._pool.wait(TICK)
         attempt = self._attempts.get(event.name) if event else None
         if event is None or attempt is None:
@@ -115,6 +117,8 @@ class Runner:
             return
         if isinstance(event, Started):
             attempt.began = time.monotonic()
+        if isinstance(event, Requeued):
+            attempt.began = None
         yield event
 
     def _begin(self, attempt: _Attempt) -> None:
