@@ -68,16 +68,16 @@ def _line(error: BaseException) -> str:
 @contextmanager
 def _redirected(path: Path) -> Iterator[None]:
     """Standard output and error, of native code too, go into a file; so does an exception."""
-    saved = os.dup(2)
+    saved = os.dup(1), os.dup(2)
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
-    def point_at(target: int) -> None:
+    def point_at(*targets: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        os.dup2(target, 1)
-        os.dup2(target, 2)
+        for number, target in enumerate(targets, start=1):
+            os.dup2(target, number)
 
-    point_at(file)
+    point_at(file, file)
     try:
         yield
     except UserError as error:
@@ -87,6 +87,6 @@ def _redirected(path: Path) -> Iterator[None]:
         traceback.print_exc()
         raise
     finally:
-        point_at(saved)
-        os.close(file)
-        os.close(saved)
+        point_at(*saved)
+        for opened in (file, *saved):
+            os.close(opened)

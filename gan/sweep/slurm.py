@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -155,9 +154,8 @@ class SlurmPool:
         self._waiting.clear()
         if self._jobs:
             _slurm("scancel", *self._ours)
-        self._jobs.clear()
-        with suppress(OSError):
-            self._folder.rmdir()
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _submit_waiting(self) -> None:
         room = self._array_size
