@@ -51,7 +51,7 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0,sched_min_interval=0
 CompleteWait=0
 KillWait=20
 InactiveLimit=0
-ReturnToService=2
+ReturnToService=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName={host} NodeAddr=127.0.0.1 Port={node} CPUs=4 State=UNKNOWN
@@ -226,6 +226,8 @@ def main() -> None:
         raise SystemExit(f"not installed: {', '.join(names)}; {INSTALL}")
     with TemporaryDirectory() as folder, slurm_cluster(Path(folder)) as variables:
         print(*(f"export {name}={value}" for name, value in variables.items()), sep="\n")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             signal.pause()
 

@@ -17,7 +17,9 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -111,6 +113,7 @@ class SlurmPool:
         self._jobs: dict[str, _Job] = {}
         self._cancelled: list[str] = []
         self._looked = 0.0
+        self._silent = False
         title = re.sub(r"[^\w.=+-]", "_", sweep.path.resolve().name)
         # The jobs of this sweep, by what Slurm knows.
         digest = hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]
@@ -170,13 +173,15 @@ class SlurmPool:
         for task in tasks:
             self._report(task.name).unlink(missing_ok=True)
         try:
-            submitted = self._executor.map_array(
-                work,
-                [placed(task.config, self._threads, one_gpu=self._one_gpu) for task in tasks],
-                [str(task.run_dir.resolve()) for task in tasks],
-                [task.overrides for task in tasks],
-                [str(self._report(task.name)) for task in tasks],
-            )
+            # Nothing comes out of it but what the exception says again.
+            with redirect_stderr(StringIO()):
+                submitted = self._executor.map_array(
+                    work,
+                    [placed(task.config, self._threads, one_gpu=self._one_gpu) for task in tasks],
+                    [str(task.run_dir.resolve()) for task in tasks],
+                    [task.overrides for task in tasks],
+                    [str(self._report(task.name)) for task in tasks],
+                )
         except (FailedJobError, FailedSubmissionError) as error:
             raise UserError(f"Slurm takes no jobs: {_complaint(str(error))}") from None
         for task, job in zip(tasks, submitted, strict=True):
@@ -187,6 +192,11 @@ class SlurmPool:
         """Note what has happened to the jobs."""
         states = self._states() if self._jobs else {}
         # A controller that is restarted, or has too much to do, will answer later.
+        if (states is None) != self._silent:
+            self._silent = states is None
+            log.warning(
+                "Slurm %s", "does not answer, going on to ask" if states is None else "answers"
+            )
         if states is None:
             return
         for job in list(self._jobs.values()):
@@ -238,7 +248,7 @@ class SlurmPool:
         if state == "PREEMPTED":
             return Requeued(name, f"its Slurm job {job.id} was preempted")
         status = report.get("status")
-        if state == "TIMEOUT" or status == "interrupted":
+        if state == "TIMEOUT" or (state == "COMPLETED" and status == "interrupted"):
             if newest_checkpoint(run_dir) > job.checkpoint:
                 return Requeued(name, f"its Slurm job {job.id} ran out of time")
             reason = f"its Slurm job {job.id} ran out of time before it saved a checkpoint"
@@ -359,6 +369,6 @@ def _slurm(*command: str) -> str | None:
 
 
 def _complaint(text: str) -> str:
-    """The line of a failed submission that says why."""
-    lines = [line.strip() for line in text.splitlines() if "error:" in line]
-    return lines[-1].partition("error:")[2].strip() if lines else text.strip().splitlines()[-1]
+    """What sbatch said, in one line."""
+    lines = [line.partition("error:")[2].strip() for line in text.splitlines() if "error:" in line]
+    return "; ".join(lines) or " ".join(text.split())

@@ -36,7 +36,8 @@ def _total(trainer: dict[str, Any], record: Record) -> int:
     """The step at which the run of a record ends."""
     if trainer["max_steps"] is not None:
         return int(trainer["max_steps"])
-    return int(round(trainer["max_epochs"] * record["step"] / record["epoch"]))
+    total: int = round(trainer["max_epochs"] * record["step"] / record["epoch"])
+    return total
 
 
 def newest_checkpoint(run_dir: Path) -> str:

@@ -1,0 +1,204 @@
+"""Sweeps on a real Slurm of one node: run with -m slow where its programs are installed."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from runs import content
+from slurm_cluster import INSTALL, missing, slurm_cluster
+from sweep_cases import command as sweep_command
+from sweep_cases import ended, finish, kill, resume_command, start, wait_until
+
+from gan.run_dir import read_config
+from gan.train import run
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing()), reason=f"no {', '.join(missing())}: {INSTALL}"),
+]
+Begin = Callable[[list[str]], subprocess.Popen[str]]
+GRID = ("loss._target_=faulty.slow", "optimizer.lr=1e-4,2e-4", "seed=1,2", "trainer.max_steps=200")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    pytest.importorskip("submitit", reason='no submitit: pip install -e ".[slurm]"')
+    with (
+        slurm_cluster(tmp_path_factory.mktemp("slurm")) as variables,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sweep"
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Starts a command that is killed if the test ends before it."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(command: list[str]) -> subprocess.Popen[str]:
+        begun.append(start(command))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        if process.poll() is None:
+            kill(process.pid)
+            finish(process)
+
+
+def command(path: Path, *overrides: str) -> list[str]:
+    launcher = ("hydra/launcher=slurm", "hydra.launcher.partition=low")
+    return sweep_command(path, *launcher, "hydra.launcher.cpus_per_task=1", *overrides)
+
+
+def told(*command: str) -> list[str]:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def jobs(*states: str) -> list[str]:
+    """Those in these states, or all that have not ended."""
+    chosen = [f"--states={','.join(states)}"] if states else []
+    return told("squeue", "--noheader", "--array", "--format=%i", *chosen)
+
+
+def processes() -> dict[str, int]:
+    """The process of each running job, by its run directory's name."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (stat / "cmdline").read_bytes().decode().split("\0")
+            open_files = [link.readlink() for link in (stat / "fd").iterdir()]
+        except OSError:
+            continue
+        if "submitit.core._submit" in words and "-u" in words:
+            for file in open_files:
+                if file.name == "train.log":
+                    found[file.parent.name] = int(stat.name)
+    return found
+
+
+def newest(path: Path) -> dict[str, int]:
+    """The step of each run's newest checkpoint."""
+    steps: dict[str, int] = {}
+    for file in path.glob("*/checkpoints/step-*.pt"):
+        name, step = file.parent.parent.name, int(file.stem.partition("-")[2])
+        steps[name] = max(steps.get(name, 0), step)
+    return steps
+
+
+def statuses(path: Path) -> set[str]:
+    return {json.loads(file.read_text())["status"] for file in path.glob("*/result.json")}
+
+
+def both_have_more(path: Path) -> None:
+    """Wait until two runs have saved checkpoints from now on."""
+    before = newest(path)
+    wait_until(lambda: sum(step > before.get(name, 0) for name, step in newest(path).items()) == 2)
+
+
+def same_as_alone(path: Path, tmp_path: Path) -> None:
+    names = [file.parent.name for file in path.glob("*/result.json")]
+    assert len(names) == 4
+    for name in names:
+        cfg = read_config(path / name)
+        OmegaConf.update(cfg, "loss._target_", "gan.losses.non_saturating")
+        run(cfg, tmp_path / name)
+        assert content(path / name) == content(tmp_path / name)
+
+
+def test_preempted_killed_and_on_a_dead_node(begin: Begin, path: Path, tmp_path: Path) -> None:
+    process = begin(command(path, *GRID))
+    both_have_more(path)
+    assert len(jobs("RUNNING")) == 2
+    assert len(jobs("PENDING")) == 2
+    # Two are preempted by a job that needs the whole node.
+    told("sbatch", "--partition=high", "--cpus-per-task=4", "--output=/dev/null", "--wrap=sleep 1")
+    wait_until(lambda: not processes())
+    assert "interrupted" in statuses(path)
+    both_have_more(path)
+    # One is killed.
+    os.kill(min(processes().values()), signal.SIGKILL)
+    both_have_more(path)
+    # The node goes down, and comes back.
+    (node,) = told("sinfo", "--noheader", "--format=%n")
+    told("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    wait_until(lambda: not processes())
+    told("scontrol", "update", f"nodename={node}", "state=resume")
+    code, out, err = finish(process, timeout=180)
+    assert code == 0, out + err
+    assert out.count("was preempted; goes on when there is room") == 2, out
+    assert out.count("FAILED, killed by SIGKILL; trying again") == 1, out
+    assert out.count("NODE_FAIL; trying again") == 2, out
+    assert not (path / ".slurm").exists()
+    assert statuses(path) == {"completed"}
+    same_as_alone(path, tmp_path)
+
+
+def test_stopped_and_left_alone(begin: Begin, path: Path, tmp_path: Path) -> None:
+    process = begin(command(path, *GRID))
+    both_have_more(path)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert "stopped by SIGINT with 4 of 4 runs left" in err
+    assert jobs() == []
+    assert statuses(path) == {"interrupted"}
+    # The jobs of a parent that is killed run on, until another one takes over.
+    process = begin(resume_command(path))
+    both_have_more(path)
+    process.kill()
+    finish(process)
+    left = jobs("RUNNING")
+    assert len(left) == 2
+    process = begin(resume_command(path))
+    wait_until(lambda: not set(left) & set(jobs()))
+    both_have_more(path)
+    # What Slurm sends before the time is up.
+    first = jobs("RUNNING")[0]
+    told("scancel", "--signal=USR2", first)
+    code, out, err = finish(process, timeout=180)
+    assert code == 0, out + err
+    assert f"its Slurm job {first} ran out of time; goes on when there is room" in out
+    assert statuses(path) == {"completed"}
+    same_as_alone(path, tmp_path)
+
+
+def test_what_fails_is_told(
+    begin: Begin, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "faulty").touch()
+    monkeypatch.setenv("FAULTY", str(tmp_path / "faulty"))
+    losses = "faulty.raises,faulty.slow,gan.losses.non_saturating"
+    retries = "hydra.launcher.retries=0"
+    process = begin(command(path, f"loss._target_={losses}", "trainer.max_steps=600", retries))
+    wait_until(lambda: "_target_=faulty.slow" in newest(path))
+    wait_until(lambda: len(jobs()) == 1)
+    told("scancel", *jobs("RUNNING"))
+    code, out, err = finish(process)
+    assert code == 1
+    assert "2 of 3 runs failed" in err
+    failed = {line.split(": ")[1]: line for line in out.splitlines() if line.startswith("failed: ")}
+    assert "RuntimeError: no such loss" in failed["_target_=faulty.raises"]
+    assert "was cancelled by scancel" in failed["_target_=faulty.slow"]
+
+
+def test_what_slurm_refuses(path: Path) -> None:
+    code, _, err = ended(command(path, "seed=1,2", "hydra.launcher.partition=lwo"))
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "Slurm takes no jobs: " in err
+    assert "partition" in err
