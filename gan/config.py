@@ -174,6 +174,21 @@ class RayLauncher(Launcher):
 
 
 @dataclass
+class OptunaSweeper:
+    _target_: str = key()
+    params: dict[str, str] = key()
+    n_trials: int = key(min=1)
+    sampler: str = key(choices=("tpe", "random", "sobol", "cmaes", "grid"))
+    objectives: list[str] = key(choices=METRICS + TRAINING_VALUES)
+    directions: list[str] = key(choices=("minimize", "maximize"))
+    storage: str | None = key()
+    pruner: str = key(choices=("none", "median", "asha", "hyperband", "wilcoxon"))
+    startup_trials: int = key(min=0)
+    min_steps: int = key(min=1)
+    reduction_factor: int = key(min=2)
+
+
+@dataclass
 class Config:
     model: Any = key()
     optimizer: Any = key()
@@ -218,6 +233,7 @@ def _register() -> None:
     for schemas in SCHEMAS.values():
         for name, schema in schemas.items():
             store.store(group="schema", name=name, node=schema)
+    store.store(group="schema", name="optuna_sweeper", node=OptunaSweeper)
     for name, launcher in LAUNCHERS.items():
         store.store(group="schema", name=name, node=launcher)
     # Runs that start in the same second, on one machine or on many, need different names.

@@ -18,7 +18,7 @@ from gan.files import write_text
 
 METRICS_FILE = "metrics.jsonl"
 RESULT_FILE = "result.json"
-FINISHED = ("completed", "diverged")
+FINISHED = ("completed", "diverged", "pruned")
 """The states in which a run has nothing left to do; others are failed and interrupted."""
 
 Result = dict[str, Any]

@@ -7,16 +7,19 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+PRUNE = getattr(signal, "SIGUSR1", None)
+"""Tells a run to end as pruned, where the system has such a signal."""
+
 
 class StopRequest:
-    """The first SIGINT or SIGTERM that came, if any."""
+    """The first SIGINT, SIGTERM or PRUNE that came, if any."""
 
     came: signal.Signals | None = None
 
 
 @contextmanager
 def deferred_stop() -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM instead of dying of it; a second one acts as usual.
+    """Note the first SIGINT, SIGTERM or PRUNE instead of dying of it; a second one acts as usual.
 
     Outside the main thread, where Python allows no handlers, nothing is deferred.
     """
@@ -34,7 +37,9 @@ def deferred_stop() -> Iterator[StopRequest]:
         request.came = signal.Signals(number)
         restore()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, PRUNE):
+        if number is None:
+            continue
         previous[number] = signal.signal(number, note)
     try:
         yield request

@@ -33,7 +33,7 @@ from gan.results import (
 )
 from gan.run_dir import CONFIG_FILE, claimed, refuse_other_config, settle_config
 from gan.seeds import stream
-from gan.signals import deferred_stop
+from gan.signals import PRUNE, deferred_stop
 from gan.state import State, initial, restore, snapshot
 
 log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ def _train(cfg: DictConfig, parts: Parts, run_dir: Path) -> Result:
 
 
 def _loop(cfg: DictConfig, parts: Parts, state: State, run_dir: Path, run_log: RunLog) -> str:
-    """Train to the end and return "completed", or "diverged" with `state.step` saying where."""
+    """Train and return "completed", "pruned", or "diverged" with `state.step` saying where."""
     batch_size, latent_dim = cfg.trainer.batch_size, cfg.model.latent_dim
     bf16 = cfg.trainer.precision == "bf16"
     sampler = Sampler(len(parts.data.images), batch_size, cfg.seed, parts.device)
@@ -248,6 +248,8 @@ def _loop(cfg: DictConfig, parts: Parts, state: State, run_dir: Path, run_log: R
                 state.seconds = time.monotonic() - began
                 checkpoint.save(run_dir, snapshot(parts, state) | {"marks": run_log.marks()})
             show(state.step, record)
+            if stopped is not None and stopped == PRUNE:
+                return "pruned"
             if stopped is not None:
                 raise Interrupted(
                     f"{run_dir}: stopped by {stopped.name} after step {state.step} of {total}, "

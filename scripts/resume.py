@@ -5,6 +5,7 @@ run as it was planned; what failed, with retry_failed=true.
 """
 
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,10 @@ def resume(paths: list[Path], options: Options) -> None:
     if (path / SWEEP_FILE).exists():
         from gan.sweep import launch
 
+        if command := launch.search_command(path):
+            # What comes next depends on the search's settings, which stand there.
+            script = str(Path(__file__).with_name("train.py"))
+            os.execv(sys.executable, [sys.executable, script, *command])
         launch.resume(
             path,
             retry_failed=options.retry_failed,

@@ -71,8 +71,8 @@ def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, s
     return process.returncode, out, err
 
 
-def ended(command: list[str]) -> tuple[int, str, str]:
-    return finish(start(command))
+def ended(command: list[str], timeout: float = 120) -> tuple[int, str, str]:
+    return finish(start(command), timeout)
 
 
 def workers(parent: int) -> list[int]:

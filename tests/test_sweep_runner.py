@@ -38,6 +38,9 @@ class ScriptedPool:
         if not self.stubborn:
             self._events.append(Ended(name, "interrupted"))
 
+    def prune(self, name: str) -> None:
+        self._events.append(Ended(name, "pruned"))
+
     def kill(self, name: str) -> None:
         self.killed.append(name)
         self._events.append(Ended(name, "lost", reason="killed"))

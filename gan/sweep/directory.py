@@ -56,6 +56,9 @@ class Sweep:
     """Of each run: rounding depends on it, so it stays when a sweep is resumed elsewhere."""
     launcher: dict[str, Any] = field(default_factory=dict)
     """The settings of the last command, for a resume without one."""
+    search: dict[str, Any] = field(default_factory=dict)
+    """Of a sweep whose points are chosen as it goes: what may not change from one command to
+    the next, by name."""
 
     @property
     def workers_log(self) -> Path:
@@ -78,6 +81,7 @@ class Sweep:
             "fixed": self.fixed,
             "threads": self.threads,
             "launcher": self.launcher,
+            "search": self.search,
             "commands": self.commands,
         }
         lines = [json.dumps(job.as_dict()) + "\n" for job in self.jobs.values()]
@@ -91,6 +95,13 @@ class Sweep:
         if result is not None:
             return str(result["status"]), result
         return ("interrupted" if (run_dir / "checkpoints").is_dir() else "new"), None
+
+    def final(self, name: str) -> dict[str, Any]:
+        """The last record of a run that has ended."""
+        result = read_result(self.run_dir(name))
+        assert result is not None
+        final: dict[str, Any] = result["final"]
+        return final
 
     def pending(self, names: list[str], *, retry_failed: bool) -> list[str]:
         """Those that have something left to do."""
@@ -159,6 +170,7 @@ def read_sweep(path: Path) -> Sweep | None:
         fixed=facts["fixed"],
         threads=facts["threads"],
         launcher=facts["launcher"],
+        search=facts["search"],
     )
 
 

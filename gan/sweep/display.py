@@ -180,7 +180,7 @@ def print_plan(
 ) -> None:
     """What a sweep would do: each run's name, status and result; which are left to run."""
     rows = list(rows)
-    marks = {"completed": "done", "diverged": "done"}
+    marks = {"completed": "done", "diverged": "done", "pruned": "done"}
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("now")

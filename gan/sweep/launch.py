@@ -95,6 +95,7 @@ def resume(
         sweep = read_sweep(path)
         assert sweep is not None
         target = sweep.launcher["_target_"]
+        assert not sweep.search, "a search goes on with its command line"
         if target.rpartition(".")[2] not in PLACES:
             raise UserError(
                 f"{path}: ran with {target}; to go on, repeat its command line with "
@@ -109,6 +110,19 @@ def resume(
         _run(sweep, list(sweep.jobs), in_pool(settings), retry_failed=retry_failed)
         if failed := failures(sweep, list(sweep.jobs)):
             raise failed
+
+
+def search_command(path: Path) -> list[str]:
+    """The command line that goes on with a search; empty for a sweep of another kind.
+
+    Raises:
+        UserError: the directory holds no sweep.
+    """
+    sweep = read_sweep(path)
+    if sweep is None or not sweep.search:
+        return []
+    own = [text for text in sweep.commands[-1]["arguments"] if "hydra.sweep.dir=" not in text]
+    return [*own, f"hydra.sweep.dir={path}"]
 
 
 def places(settings: dict[str, Any]) -> Places:
@@ -146,18 +160,23 @@ def in_pool(settings: dict[str, Any]) -> Execute:
                     display.follow(event)
                     if isinstance(event, Outcome) and event.status != "interrupted":
                         left -= 1
-        except KeyboardInterrupt as stop:
-            code = stop.exit_code if isinstance(stop, Interrupted) else 130
-            how = str(stop) if isinstance(stop, Interrupted) else "SIGINT, the second one"
-            raise Interrupted(
-                f"{sweep.path}: stopped by {how} with {left} of {len(names)} runs left; "
-                f"continue with: python scripts/resume.py {sweep.path}",
-                exit_code=code,
-            ) from None
+        except KeyboardInterrupt as error:
+            raise stopped(sweep.path, error, f"{left} of {len(names)} runs") from None
         finally:
             pool.close()
 
     return execute
+
+
+def stopped(path: Path, error: KeyboardInterrupt, left: str) -> Interrupted:
+    """What to raise where a sweep was told to stop with that much left."""
+    first = isinstance(error, Interrupted)
+    how = str(error) if first else "SIGINT, the second one"
+    return Interrupted(
+        f"{path}: stopped by {how} with {left} left; "
+        f"continue with: python scripts/resume.py {path}",
+        exit_code=error.exit_code if isinstance(error, Interrupted) else 130,
+    )
 
 
 def through(launcher: Callable[[ConfigLoader], Launcher], loader: ConfigLoader) -> Execute:
@@ -210,6 +229,13 @@ def raise_failure(returned: Sequence[JobReturn]) -> None:
 def _run(sweep: Sweep, names: list[str], execute: Execute, *, retry_failed: bool) -> None:
     if pending := sweep.pending(names, retry_failed=retry_failed):
         execute(sweep, pending)
+    report(sweep, names)
+
+
+def report(sweep: Sweep, names: list[str]) -> None:
+    """Print a table of these runs, and why any of them failed."""
+    if not names:
+        return
     rows = [(name, *sweep.status(name)) for name in names]
     print_runs(rows, sweep.jobs[names[0]].config["metrics"]["objective"])
     print_failures(
@@ -255,21 +281,26 @@ def _planned(
         both = [*sweep.swept, *plan.swept]
         refuse_conflict(str(path), list(sweep.jobs.values()), sweep.fixed, plan, both)
     sweep.launcher = {str(key): value for key, value in launcher.items()}
-    _extend(sweep, plan)
-    sweep.commands.append(
-        {
-            "time": datetime.now().isoformat(sep=" ", timespec="seconds"),
-            "arguments": sys.argv[1:],
-            "request": request,
-            "jobs": plan.points,
-        }
-    )
+    extend(sweep, plan)
+    add_command(sweep, request=request, jobs=plan.points)
     if not dry_run:
         sweep.save()
     return sweep, plan.points
 
 
-def _extend(sweep: Sweep, plan: Plan) -> None:
+def add_command(sweep: Sweep, *, request: str, jobs: list[list[str]]) -> None:
+    sweep.commands.append(
+        {
+            "time": datetime.now().isoformat(sep=" ", timespec="seconds"),
+            "arguments": sys.argv[1:],
+            "request": request,
+            "jobs": jobs,
+        }
+    )
+
+
+def extend(sweep: Sweep, plan: Plan) -> None:
+    """Add the jobs of a plan to a sweep, or find them there."""
     for job in plan.jobs:
         stored = sweep.jobs.get(job.name)
         sweep.jobs[job.name] = with_free_keys(stored, job.config) if stored else job

@@ -70,6 +70,10 @@ class LocalPool:
         if worker := self._running(name):
             worker.send(stop=name)
 
+    def prune(self, name: str) -> None:
+        if worker := self._running(name):
+            worker.send(prune=name)
+
     def kill(self, name: str) -> None:
         if worker := self._running(name):
             worker.process.kill()

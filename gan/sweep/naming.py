@@ -39,7 +39,10 @@ def _labels(keys: Iterable[str]) -> dict[str, str]:
         parts = key.split(".")
         for count in range(1, len(parts)):
             short = ".".join(parts[-count:])
-            if not any(other != key and f".{other}".endswith(f".{short}") for other in keys):
+            # An index says nothing without the list it is of.
+            if not short[0].isdigit() and not any(
+                other != key and f".{other}".endswith(f".{short}") for other in keys
+            ):
                 return short
         return key
 

@@ -36,7 +36,7 @@ class Progress:
 class Ended:
     """The end of an attempt.
 
-    `status` is completed, diverged, interrupted (a checkpoint is saved), raised, refused (a
+    `status` is completed, diverged, pruned, interrupted (a checkpoint is saved), raised, refused (a
     mistake of the user's, no use in trying again) or lost (its process died).
     """
 
@@ -64,6 +64,9 @@ class Pool(Protocol):
 
     def stop(self, name: str) -> None:
         """Let a task save a checkpoint and end as interrupted, or take it from the queue."""
+
+    def prune(self, name: str) -> None:
+        """Let a running task save a checkpoint and end as pruned."""
 
     def kill(self, name: str) -> None:
         """End a running task at once, as lost."""

@@ -89,6 +89,11 @@ class Runner:
         attempt.stopping, attempt.status, attempt.reason = time.monotonic(), status, reason
         self._pool.stop(name)
 
+    def prune(self, name: str) -> None:
+        """Have a job save a checkpoint and end as pruned, unless it ends before."""
+        if name in self._attempts and self._attempts[name].stopping is None:
+            self._pool.prune(name)
+
     def events(
         self, stop: StopRequest
     ) -> Iterator[Started | Progress | Requeued | Retry | Outcome]:

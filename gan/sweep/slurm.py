@@ -27,6 +27,7 @@ from typing import Any
 from gan.errors import Interrupted, UserError
 from gan.files import write_text
 from gan.results import FINISHED, objective, read_result
+from gan.signals import PRUNE
 from gan.sweep.attempt import attempt, placed
 from gan.sweep.directory import Sweep
 from gan.sweep.pool import Ended, Event, Requeued, Started, Task
@@ -133,6 +134,10 @@ class SlurmPool:
         if job := self._jobs.get(name):
             job.stopping = True
             self._cancelled.append(job.id)
+
+    def prune(self, name: str) -> None:
+        if (job := self._jobs.get(name)) and PRUNE is not None:
+            _slurm("scancel", f"--signal={PRUNE.name.removeprefix('SIG')}", "--full", job.id)
 
     def kill(self, name: str) -> None:
         if job := self._jobs.get(name):

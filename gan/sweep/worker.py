@@ -1,6 +1,7 @@
 """A process that trains one run after another: `python -m gan.sweep.worker`.
 
-It reads a line of JSON for each task, `{"task": {...}}`, or `{"stop": NAME}`, from its standard
+It reads a line of JSON for each task, `{"task": {...}}`, `{"stop": NAME}` or
+`{"prune": NAME}`, from its standard
 input, and writes its events in the same way. When its input ends, its parent is gone and it
 ends at once: the last checkpoint is enough.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gan.errors import Interrupted
+from gan.signals import PRUNE
 from gan.sweep.attempt import attempt
 
 PROGRESS_EVERY = 0.5
@@ -44,6 +46,9 @@ class Inbox:
                 if "task" in message:
                     self.stopped.clear()
                     self.tasks.put(message["task"])
+                elif "prune" in message:
+                    if message["prune"] == self.current and PRUNE is not None:
+                        os.kill(os.getpid(), PRUNE)
                 elif message["stop"] == self.current:
                     os.kill(os.getpid(), signal.SIGTERM)
                 else:
