@@ -54,7 +54,7 @@ def test_asha_needs_half_the_steps_of_random_search(tmp_path: Path) -> None:
             tmp_path / f"asha-{repeat}",
             "hydra/sweeper=optuna",
             "hydra.sweeper.pruner=asha",
-            "hydra.sweeper.min_steps=25",
+            "hydra.sweeper.min_steps=75",
             seed,
         )
         assert len(random) == len(pruned) == TRIALS
