@@ -24,9 +24,10 @@ from gan.errors import UserError
 
 TRAIN = CONF_DIR.parent / "scripts/train.py"
 
-# Each file as the override that chooses it, such as "model=base"; config.yaml is the default.
+# Each file of a group as the override that chooses it, such as "model=base"; the rest is always in.
 FILES = sorted(path.relative_to(CONF_DIR).with_suffix("") for path in CONF_DIR.rglob("*.yaml"))
-CHOICES = [f"{file.parent.as_posix()}={file.name}" for file in FILES if file.name != "config"]
+GROUPED = [file for file in FILES if file.parent != Path()]
+CHOICES = [f"{file.parent.as_posix()}={file.name}" for file in GROUPED]
 OPTIONS = [choice for choice in CHOICES if choice.partition("=")[0] in SCHEMAS]
 
 
