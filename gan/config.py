@@ -166,7 +166,7 @@ class SlurmLauncher(Launcher):
 
 @dataclass
 class RayLauncher(Launcher):
-    address: str | None = key()
+    address: str = key()
     num_cpus: int = key(min=1)
     num_gpus: float = key(min=0)
     resources: dict[str, float] = key()

@@ -13,6 +13,10 @@ class UserError(Exception):
         super().__init__(message.replace("\n", "\\n"))
 
 
+class Busy(UserError):
+    """Another process is at work in the same directory."""
+
+
 class JobsFailed(UserError):
     """A sweep came to its end, but not all of its runs did."""
 

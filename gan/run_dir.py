@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from gan.config import defines_result, flatten
-from gan.errors import UserError
+from gan.errors import Busy, UserError
 from gan.files import write_text
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
     is removed. The lock of a process that died is free.
 
     Raises:
-        UserError: another process works in it.
+        Busy: another process works in it.
     """
     created = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"{run_dir}: another process is at work in this run directory") from None
+        raise Busy(f"{run_dir}: another process is at work in this run directory") from None
     try:
         yield
     finally:

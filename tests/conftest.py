@@ -1,10 +1,12 @@
-"""What all tests share: one folder for data sets, so that nothing is written outside of it."""
+"""What all tests share: one folder for data sets, and nothing left behind."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from sweep_cases import Begin, finish, kill, start
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,3 +22,19 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _seeded() -> None:
     """What a test draws from torch does not depend on the tests before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Starts a command that is killed if the test ends before it."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(command: list[str]) -> subprocess.Popen[str]:
+        begun.append(start(command))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        if process.poll() is None:
+            kill(process.pid)
+            finish(process)

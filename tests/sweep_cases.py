@@ -1,5 +1,6 @@
 """What the tests of sweeps share: small sweeps, planned in this process or run as a command."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +14,15 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from runs import content
 
 from gan.compose import CONF_DIR
+from gan.run_dir import read_config
+from gan.train import run
 
+Begin = Callable[[list[str]], subprocess.Popen[str]]
+"""Starts a command that is killed if the test ends before it."""
 TESTS = Path(__file__).parent
 SCRIPTS = TESTS.parent / "scripts"
 TINY = (
@@ -109,3 +115,43 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
 def kill(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def run_processes(sweep_dir: Path) -> dict[str, int]:
+    """The processes that train in a sweep, whoever started them, by the names of their runs."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            file = (process / "fd" / "1").readlink()
+            if file.name == "train.log" and file.parent.parent == sweep_dir.resolve():
+                found[file.parent.name] = int(process.name)
+    return found
+
+
+def newest(path: Path) -> dict[str, int]:
+    """The step of each run's newest checkpoint."""
+    steps: dict[str, int] = {}
+    for file in path.glob("*/checkpoints/step-*.pt"):
+        name, step = file.parent.parent.name, int(file.stem.partition("-")[2])
+        steps[name] = max(steps.get(name, 0), step)
+    return steps
+
+
+def statuses(path: Path) -> set[str]:
+    return {json.loads(file.read_text())["status"] for file in path.glob("*/result.json")}
+
+
+def both_have_more(path: Path) -> None:
+    """Wait until two runs have saved checkpoints from now on."""
+    before = newest(path)
+    wait_until(lambda: sum(step > before.get(name, 0) for name, step in newest(path).items()) == 2)
+
+
+def same_as_alone(path: Path, tmp_path: Path) -> None:
+    names = [file.parent.name for file in path.glob("*/result.json")]
+    assert len(names) == 4
+    for name in names:
+        cfg = read_config(path / name)
+        OmegaConf.update(cfg, "loss._target_", "gan.losses.non_saturating")
+        run(cfg, tmp_path / name)
+        assert content(path / name) == content(tmp_path / name)

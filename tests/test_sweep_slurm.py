@@ -1,27 +1,31 @@
 """Sweeps on a real Slurm of one node: run with -m slow where its programs are installed."""
 
-import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
-from runs import content
 from slurm_cluster import INSTALL, missing, slurm_cluster
+from sweep_cases import (
+    Begin,
+    both_have_more,
+    ended,
+    finish,
+    newest,
+    resume_command,
+    run_processes,
+    same_as_alone,
+    statuses,
+    wait_until,
+)
 from sweep_cases import command as sweep_command
-from sweep_cases import ended, finish, kill, resume_command, start, wait_until
-
-from gan.run_dir import read_config
-from gan.train import run
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(missing()), reason=f"no {', '.join(missing())}: {INSTALL}"),
 ]
-Begin = Callable[[list[str]], subprocess.Popen[str]]
 GRID = ("loss._target_=faulty.slow", "optimizer.lr=1e-4,2e-4", "seed=1,2", "trainer.max_steps=200")
 
 
@@ -42,22 +46,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sweep"
 
 
-@pytest.fixture
-def begin() -> Iterator[Begin]:
-    """Starts a command that is killed if the test ends before it."""
-    begun: list[subprocess.Popen[str]] = []
-
-    def begin(command: list[str]) -> subprocess.Popen[str]:
-        begun.append(start(command))
-        return begun[-1]
-
-    yield begin
-    for process in begun:
-        if process.poll() is None:
-            kill(process.pid)
-            finish(process)
-
-
 def command(path: Path, *overrides: str) -> list[str]:
     launcher = ("hydra/launcher=slurm", "hydra.launcher.partition=low")
     return sweep_command(path, *launcher, "hydra.launcher.cpus_per_task=1", *overrides)
@@ -75,51 +63,6 @@ def jobs(*states: str) -> list[str]:
     return told("squeue", "--noheader", "--array", "--format=%i", *chosen)
 
 
-def processes() -> dict[str, int]:
-    """The process of each running job, by its run directory's name."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (stat / "cmdline").read_bytes().decode().split("\0")
-            open_files = [link.readlink() for link in (stat / "fd").iterdir()]
-        except OSError:
-            continue
-        if "submitit.core._submit" in words and "-u" in words:
-            for file in open_files:
-                if file.name == "train.log":
-                    found[file.parent.name] = int(stat.name)
-    return found
-
-
-def newest(path: Path) -> dict[str, int]:
-    """The step of each run's newest checkpoint."""
-    steps: dict[str, int] = {}
-    for file in path.glob("*/checkpoints/step-*.pt"):
-        name, step = file.parent.parent.name, int(file.stem.partition("-")[2])
-        steps[name] = max(steps.get(name, 0), step)
-    return steps
-
-
-def statuses(path: Path) -> set[str]:
-    return {json.loads(file.read_text())["status"] for file in path.glob("*/result.json")}
-
-
-def both_have_more(path: Path) -> None:
-    """Wait until two runs have saved checkpoints from now on."""
-    before = newest(path)
-    wait_until(lambda: sum(step > before.get(name, 0) for name, step in newest(path).items()) == 2)
-
-
-def same_as_alone(path: Path, tmp_path: Path) -> None:
-    names = [file.parent.name for file in path.glob("*/result.json")]
-    assert len(names) == 4
-    for name in names:
-        cfg = read_config(path / name)
-        OmegaConf.update(cfg, "loss._target_", "gan.losses.non_saturating")
-        run(cfg, tmp_path / name)
-        assert content(path / name) == content(tmp_path / name)
-
-
 def test_preempted_killed_and_on_a_dead_node(begin: Begin, path: Path, tmp_path: Path) -> None:
     process = begin(command(path, *GRID))
     both_have_more(path)
@@ -127,16 +70,16 @@ def test_preempted_killed_and_on_a_dead_node(begin: Begin, path: Path, tmp_path:
     assert len(jobs("PENDING")) == 2
     # Two are preempted by a job that needs the whole node.
     told("sbatch", "--partition=high", "--cpus-per-task=4", "--output=/dev/null", "--wrap=sleep 1")
-    wait_until(lambda: not processes())
+    wait_until(lambda: not run_processes(path))
     assert "interrupted" in statuses(path)
     both_have_more(path)
     # One is killed.
-    os.kill(min(processes().values()), signal.SIGKILL)
+    os.kill(min(run_processes(path).values()), signal.SIGKILL)
     both_have_more(path)
     # The node goes down, and comes back.
     (node,) = told("sinfo", "--noheader", "--format=%n")
     told("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    wait_until(lambda: not processes())
+    wait_until(lambda: not run_processes(path))
     told("scontrol", "update", f"nodename={node}", "state=resume")
     code, out, err = finish(process, timeout=180)
     assert code == 0, out + err
@@ -168,7 +111,7 @@ def test_stopped_and_left_alone(begin: Begin, path: Path, tmp_path: Path) -> Non
     wait_until(lambda: not set(left) & set(jobs()))
     both_have_more(path)
     # What Slurm sends before the time is up.
-    os.kill(min(processes().values()), signal.SIGUSR2)
+    os.kill(min(run_processes(path).values()), signal.SIGUSR2)
     code, out, err = finish(process, timeout=180)
     assert code == 0, out + err
     assert out.count("ran out of time; goes on when there is room") == 1, out

@@ -2,14 +2,18 @@
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from gan.errors import Interrupted, UserError
+from gan.errors import Busy, Interrupted, UserError
 from gan.progress import Watch, watched
+
+LOCK_PATIENCE = 60.0
+"""Seconds in which a run's lock gets free that a dying machine still holds."""
 
 
 def attempt(
@@ -17,13 +21,16 @@ def attempt(
     run_dir: Path,
     overrides: Sequence[str],
     watch: Watch,
+    *,
     within: AbstractContextManager[None] | None = None,
+    patience: float = 0.0,
 ) -> dict[str, Any]:
     """Train, or continue, with what is printed going into the run's log.
 
     Args:
         watch: is told of every step.
         within: entered for the training alone.
+        patience: seconds to wait for another process to leave `run_dir`.
 
     Returns:
         The fields of a gan.sweep.pool.Ended, less the name.
@@ -38,12 +45,22 @@ def attempt(
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         with _redirected(run_dir / LOG_FILE), watched(watch), within or nullcontext():
-            objective = run(OmegaConf.create(config), run_dir, overrides=overrides)
+            cfg, deadline = OmegaConf.create(config), time.monotonic() + patience
+            while True:
+                try:
+                    objective = run(cfg, run_dir, overrides=overrides)
+                    break
+                except Busy:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(1)
         result = read_result(run_dir)
         assert result is not None
         return {"status": str(result["status"]), "objective": objective}
     except Interrupted as error:
         return {"status": "interrupted", "reason": str(error)}
+    except Busy as error:
+        return {"status": "lost" if patience else "refused", "reason": str(error)}
     except UserError as error:
         return {"status": "refused", "reason": str(error)}
     except Exception as error:

@@ -27,6 +27,7 @@ from gan.sweep.display import Display, console, print_failures, print_plan, prin
 from gan.sweep.local import LocalPlaces
 from gan.sweep.plan import Plan, Point, make_plan, refuse_conflict
 from gan.sweep.pool import Places
+from gan.sweep.ray import RayPlaces
 from gan.sweep.runner import Limits, Outcome, Runner
 from gan.sweep.slurm import SlurmPlaces
 
@@ -36,6 +37,7 @@ Execute = Callable[[Sweep, list[str]], None]
 PLACES: dict[str, Callable[[dict[str, Any]], Places]] = {
     "LocalLauncher": LocalPlaces,
     "SlurmLauncher": SlurmPlaces,
+    "RayLauncher": RayPlaces,
 }
 """By the name of the launcher's class."""
 

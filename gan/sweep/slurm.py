@@ -28,7 +28,7 @@ from gan.errors import Interrupted, UserError
 from gan.files import write_text
 from gan.results import FINISHED, objective, read_result
 from gan.signals import PRUNE
-from gan.sweep.attempt import attempt, placed
+from gan.sweep.attempt import LOCK_PATIENCE, attempt, placed
 from gan.sweep.directory import Sweep
 from gan.sweep.pool import Ended, Event, Requeued, Started, Task
 from gan.sweep.slots import Slot
@@ -258,7 +258,7 @@ class SlurmPool:
                 return Requeued(name, f"its Slurm job {job.id} ran out of time")
             reason = f"its Slurm job {job.id} ran out of time before it saved a checkpoint"
             return Ended(name, "lost", reason=reason)
-        if status in ("raised", "refused"):
+        if status in ("raised", "refused", "lost"):
             return Ended(name, status, reason=report["reason"])
         return Ended(name, "lost", reason=f"its Slurm job {job.id} ended in {state}{_cause(code)}")
 
@@ -311,7 +311,7 @@ def work(config: dict[str, Any], run_dir: str, overrides: list[str], report: str
     signal.signal(signal.SIGTERM, stop)
     # Comes before the time is up.
     signal.signal(signal.SIGUSR2, pass_on)
-    ended = attempt(config, Path(run_dir), overrides, tell)
+    ended = attempt(config, Path(run_dir), overrides, tell, patience=LOCK_PATIENCE)
     write_text(Path(report), json.dumps(ended))
 
 
