@@ -122,9 +122,17 @@ def test_a_cluster_of_its_own(
     assert statuses(path) == {"completed"}
 
 
-def test_what_ray_refuses(path: Path) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "auto"])
+def test_a_cluster_that_is_not_there(path: Path, address: str) -> None:
     pytest.importorskip("ray", reason=f"no Ray: {INSTALL}")
-    code, _, err = ended(command(path, "127.0.0.1:9", "seed=1,2"))
+    code, _, err = ended(command(path, address, "seed=1,2"))
     assert code == 2
     assert err.count("\n") == 1
-    assert "hydra.launcher.address=127.0.0.1:9: " in err
+    assert f"hydra.launcher.address={address}: " in err
+
+
+def test_a_run_that_no_machine_has_room_for(path: Path) -> None:
+    pytest.importorskip("ray", reason=f"no Ray: {INSTALL}")
+    code, _, err = ended(command(path, "local", "seed=1,2", "hydra.launcher.num_gpus=9"))
+    assert code == 2
+    assert err == "hydra/launcher=ray: this machine does not have 1 CPU, 9 GPU for a run\n"

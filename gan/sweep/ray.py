@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import socket
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -182,6 +183,7 @@ def _connected(settings: dict[str, Any]) -> Any:
             'hydra/launcher=ray: Ray is not installed; pip install -e ".[ray]"'
         ) from None
     address = settings["address"]
+    _refuse_silent(address)
     ours = {"object_store_memory": settings["object_store_memory"], "include_dashboard": False}
     try:
         ray.init(
@@ -203,6 +205,18 @@ def _connected(settings: dict[str, Any]) -> Any:
             raise UserError(f"hydra/launcher=ray: this machine does not have {words} for a run")
         log.warning("no node of the Ray cluster has %s for a run; waiting for one", words)
     return ray
+
+
+def _refuse_silent(address: str) -> None:
+    """Ray itself asks for minutes, and says so in many lines."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        reason = f"no Ray cluster answers there ({error})"
+        raise UserError(f"hydra.launcher.address={address}: {reason}") from None
 
 
 def _line(error: BaseException) -> str:
