@@ -134,7 +134,13 @@ def places(settings: dict[str, Any]) -> Places:
 
 
 def in_pool(settings: dict[str, Any]) -> Execute:
-    """Runs jobs in the pool of a launcher with these settings."""
+    """Runs jobs in the pool of a launcher with these settings.
+
+    Raises:
+        UserError: what the launcher needs is not installed.
+    """
+    where = places(settings)
+    where.check()
 
     def execute(sweep: Sweep, names: list[str]) -> None:
         first = sweep.jobs[names[0]].config
@@ -143,7 +149,6 @@ def in_pool(settings: dict[str, Any]) -> Execute:
         finished = [sweep.status(name) for name in sweep.jobs if name not in set(names)]
         done = [objective(result) for status, result in finished if result and status in FINISHED]
         display = Display(len(done) + len(names), done, first["metrics"]["objective"])
-        where = places(settings)
         count = where.count(first["device"], sweep.threads)
         console().print(
             f"{sweep.path}: {len(names)} to run, {len(done)} done before; "

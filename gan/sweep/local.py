@@ -25,6 +25,9 @@ class LocalPlaces:
         self._n_jobs: int | None = settings.get("n_jobs")
         self._workers_per_gpu: int = settings.get("workers_per_gpu", 1)
 
+    def check(self) -> None:
+        pass
+
     def threads(self, device: str, jobs: int) -> int:
         return share(device, jobs, self._n_jobs, self._workers_per_gpu)
 

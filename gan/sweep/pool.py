@@ -81,6 +81,12 @@ class Pool(Protocol):
 class Places(Protocol):
     """Where a launcher's settings say that runs go."""
 
+    def check(self) -> None:
+        """
+        Raises:
+            UserError: what they need is not installed.
+        """
+
     def threads(self, device: str, jobs: int) -> int:
         """Of each run, where there are so many for this device."""
 

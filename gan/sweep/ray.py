@@ -1,5 +1,6 @@
 """A pool of Ray tasks, on a cluster that runs or on one started here."""
 
+import importlib.util
 import logging
 import shutil
 import socket
@@ -27,6 +28,10 @@ class RayPlaces:
 
     def __init__(self, settings: dict[str, Any]):
         self._settings = settings
+
+    def check(self) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise UserError('hydra/launcher=ray: Ray is not installed; pip install -e ".[ray]"')
 
     def threads(self, device: str, jobs: int) -> int:
         return int(self._settings["num_cpus"])
@@ -56,7 +61,7 @@ class RayPool:
     def __init__(self, sweep: Sweep, settings: dict[str, Any]):
         """
         Raises:
-            UserError: Ray is missing, or there is no such cluster.
+            UserError: there is no such cluster.
         """
         assert sweep.threads is not None
         self._ray = _connected(settings)
@@ -176,12 +181,8 @@ def work(config: dict[str, Any], run_dir: str, overrides: list[str], mark: str) 
 
 
 def _connected(settings: dict[str, Any]) -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise UserError(
-            'hydra/launcher=ray: Ray is not installed; pip install -e ".[ray]"'
-        ) from None
+    import ray
+
     address = settings["address"]
     _refuse_silent(address)
     ours = {"object_store_memory": settings["object_store_memory"], "include_dashboard": False}

@@ -6,6 +6,7 @@ submitted again here, so that it can be told from a job that a node took down wi
 
 import getpass
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -66,6 +67,16 @@ class SlurmPlaces:
     def __init__(self, settings: dict[str, Any]):
         self._settings = settings
 
+    def check(self) -> None:
+        if shutil.which("sbatch") is None:
+            raise UserError(
+                "hydra/launcher=slurm: there is no sbatch here, this is no Slurm cluster"
+            )
+        if importlib.util.find_spec("submitit") is None:
+            raise UserError(
+                'hydra/launcher=slurm: submitit is not installed; pip install -e ".[slurm]"'
+            )
+
     def threads(self, device: str, jobs: int) -> int:
         return int(self._settings["cpus_per_task"])
 
@@ -98,10 +109,6 @@ class SlurmPool:
     follow as `n_jobs` allows."""
 
     def __init__(self, sweep: Sweep, settings: dict[str, Any]):
-        """
-        Raises:
-            UserError: Slurm or submitit is missing, or a setting is wrong.
-        """
         assert sweep.threads is not None
         self._folder = sweep.path.resolve() / ".slurm"
         self._log = sweep.workers_log
@@ -285,6 +292,8 @@ class SlurmPool:
     def _end_those_of_a_dead_parent(self) -> None:
         """They run on where the process that submitted them was killed."""
         active = ["squeue", "--noheader", "--format=%i", *self._ours]
+        if left := _slurm(*active):
+            log.warning("ending %d Slurm jobs of an earlier process", len(left.split()))
         while _slurm(*active):
             _slurm("scancel", *self._ours)
             time.sleep(POLL)
@@ -316,14 +325,8 @@ def work(config: dict[str, Any], run_dir: str, overrides: list[str], report: str
 
 
 def _executor(folder: Path, name: str, threads: int, settings: dict[str, Any]) -> Any:
-    if shutil.which("sbatch") is None:
-        raise UserError("hydra/launcher=slurm: there is no sbatch here; start this on a cluster")
-    try:
-        from submitit import SlurmExecutor
-    except ImportError:
-        raise UserError(
-            'hydra/launcher=slurm: submitit is not installed; pip install -e ".[slurm]"'
-        ) from None
+    from submitit import SlurmExecutor
+
     cpus, gpus = settings["cpus_per_task"], settings["gpus_per_node"]
     exports = [f"export {key}={value}" for key, value in Slot(threads).environment().items()]
     executor = SlurmExecutor(folder, python=shlex.quote(sys.executable))
