@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gan.errors import UserError
-from gan.results import FINISHED, objective, read_result
+from gan.results import FINISHED, objective, read_result, write_result
 from gan.sweep.attempt import LOCK_PATIENCE, attempt, placed
 from gan.sweep.directory import Sweep
 from gan.sweep.pool import Ended, Event, Started, Task
@@ -53,6 +53,7 @@ class _Job:
     tail: Tail
     running: bool = False
     stopping: bool = False
+    pruning: bool = False
 
 
 class RayPool:
@@ -96,6 +97,11 @@ class RayPool:
         if job := self._jobs.get(name):
             job.stopping = True
             # Comes as SIGINT where it runs.
+            self._ray.cancel(job.ref)
+
+    def prune(self, name: str) -> None:
+        if job := self._jobs.get(name):
+            job.pruning = True
             self._ray.cancel(job.ref)
 
     def kill(self, name: str) -> None:
@@ -161,6 +167,10 @@ class RayPool:
         except self._ray.exceptions.RayError as error:
             reason = f"its Ray task ended in {type(error).__name__}: {_line(error)}"
         result = read_result(job.task.run_dir)
+        if job.pruning and result and result["status"] == "interrupted":
+            # Ray sends no signal but this one.
+            result["status"] = "pruned"
+            write_result(job.task.run_dir, result)
         if result and result["status"] in FINISHED:
             return Ended(name, result["status"], objective(result))
         if job.stopping:

@@ -89,6 +89,7 @@ def search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -
         assert isinstance(launcher, dict)
         sweep.launcher = {str(key): value for key, value in launcher.items()}
         where = places(sweep.launcher)
+        where.check()
         sweep.threads = sweep.threads or (
             probe["threads"] or where.threads(probe["device"], n_trials)
         )
