@@ -1,14 +1,21 @@
-"""Steps per second, against a plain loop and against bare arithmetic: python scripts/benchmark.py
+"""What things cost: python scripts/benchmark.py [what=steps] [rounds=9] [steps=100]
 
-Every row is timed in each round, one after another, so that whatever else the machine does falls
-on all of them; the table shows medians over the rounds.
+what=steps compares steps per second with a plain loop and with bare arithmetic; what=sweeps, the
+time that launchers take. Every row is timed in each round, one after another, so that whatever
+else the machine does falls on all of them; the tables show medians over the rounds.
 """
 
+import importlib.util
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from omegaconf import DictConfig
@@ -23,7 +30,7 @@ from gan.cli import script
 from gan.compose import compose
 from gan.data import ImageData, Sampler
 from gan.data.vision import torchvision
-from gan.errors import UserError
+from gan.errors import UserError, nearest
 from gan.models import mlp_pair
 from gan.state import initial
 from gan.train import STATISTICS, advance
@@ -31,6 +38,7 @@ from gan.train import STATISTICS, advance
 
 @dataclass
 class Options:
+    what: str = "steps"
     rounds: int = 9
     steps: int = 100
     hidden_dim: int = 256
@@ -40,10 +48,21 @@ class Options:
 Steps = Callable[[int], None]
 """Runs that many steps."""
 
+Cost = tuple[float, float]
+"""Seconds of wall time, and of CPU in all processes."""
+
 
 def benchmark(paths: list[Path], options: Options) -> None:
-    if paths:
-        raise UserError("usage: python scripts/benchmark.py rounds=9 steps=100")
+    kinds = {"steps": _compare_steps, "sweeps": _compare_sweeps}
+    if paths or options.what not in kinds:
+        allowed = ", ".join(kinds) + nearest(options.what, kinds)
+        raise UserError(
+            f"what={options.what}: must be one of {allowed}, and nothing beside options"
+        )
+    kinds[options.what](options)
+
+
+def _compare_steps(options: Options) -> None:
     recipe = ["experiment=lab", "data=mnist5k", f"model.hidden_dim={options.hidden_dim}"]
     cfg = compose(*recipe, f"device={options.device}")
     bf16 = compose(*recipe, f"device={options.device}", "trainer.precision=bf16")
@@ -62,6 +81,43 @@ def benchmark(paths: list[Path], options: Options) -> None:
             steps(options.steps)
             seconds[name].append(time.perf_counter() - begin)
     _report({name: options.steps / statistics.median(times) for name, times in seconds.items()})
+
+
+def _compare_sweeps(options: Options) -> None:
+    """16 short runs by each launcher, and 1,000 that are planned, run and found finished."""
+    launchers = ["basic", "local"]
+    if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher"):
+        launchers.append("joblib")
+    costs: dict[str, list[Cost]] = {}
+    tiny = ["data=digits", "model.hidden_dim=16", "trainer.batch_size=16", "metrics.samples=100"]
+    tiny += ["metrics.every=1000", "trainer.checkpoint_every=1000", "logging=quiet", "threads=1"]
+    for _ in range(options.rounds):
+        with TemporaryDirectory() as folder:
+            for launcher in launchers:
+                short = [*tiny, f"trainer.max_steps={options.steps}", "seed=range(16)"]
+                cost = _sweep(Path(folder, launcher), *short, f"hydra/launcher={launcher}")
+                costs.setdefault(f"16 runs, {launcher}", []).append(cost)
+            for doing in ("planned and run for one step", "found finished"):
+                one = [*tiny, "trainer.max_steps=1", "seed=range(1000)"]
+                cost = _sweep(Path(folder, "thousand"), *one)
+                costs.setdefault(f"1,000 runs {doing}", []).append(cost)
+    table = Table(title=f"{options.steps} steps a run, {os.cpu_count()} cores")
+    for title in ("", "wall s", "CPU s"):
+        table.add_column(title, justify="left" if not title else "right")
+    for name, values in costs.items():
+        medians = [statistics.median(part) for part in zip(*values, strict=True)]
+        table.add_row(name, *(f"{value:.1f}" for value in medians))
+    Console().print(table)
+
+
+def _sweep(path: Path, *overrides: str) -> Cost:
+    train = str(Path(__file__).with_name("train.py"))
+    command = [sys.executable, train, "--multirun", f"hydra.sweep.dir={path}", *overrides]
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - begin, cpu
 
 
 def _report(rates: dict[str, float]) -> None:
