@@ -246,6 +246,8 @@ def test_several_objectives_and_seeds(tmp_path: Path) -> None:
             statistics.median(final[name] for final in finals)
             for name in ("sliced_wasserstein", "prob/fake")
         ]
+        lowest, _, highest = sorted(final["prob/fake"] for final in finals)
+        assert trial.user_attrs["iqr"][1] == pytest.approx((highest - lowest) / 2)
     assert {result["seed"] for result in ends.values()} == {0, 1, 2}
     assert "optuna-dashboard sqlite:///" in out
 

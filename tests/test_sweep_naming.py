@@ -1,10 +1,13 @@
 """Identity of runs, and names of their directories."""
 
+import math
+
 import pytest
 
 from gan.compose import compose
 from gan.config import flatten
-from gan.sweep.naming import LONGEST, identity, job_name
+from gan.sweep.display import spread
+from gan.sweep.naming import LONGEST, identity, job_name, name_of_point
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,18 @@ def test_identity_is_of_what_defines_the_result() -> None:
     assert of() == of("optimizer.lr=0.0002") == of("sweep.seeds=3")
     others = ["seed=1", "optimizer.lr=1e-3", "penalty=none", "trainer.max_steps=7"]
     assert len({of(), *map(of, others)}) == 1 + len(others)
+
+
+def test_the_name_of_a_point_leaves_out_the_seed() -> None:
+    assert name_of_point(
+        ["hidden_dim=256,lr=0.0002,seed=1", "hidden_dim=256,lr=0.0002,seed=2"]
+    ) == ("hidden_dim=256,lr=0.0002")
+    assert name_of_point(["seed=1", "seed=2"]) == "all"
+
+
+def test_the_spread_of_seeds() -> None:
+    assert spread([4.0]) == (4.0, 0.0)
+    assert spread([5.0, 1.0, 3.0, 2.0, 4.0]) == (3.0, 2.0)
+    assert spread([1.0, 2.0, math.inf]) == (2.0, math.inf)
+    assert spread([1.0, 2.0, 3.0, 4.0, math.inf]) == (3.0, 2.0)
+    assert spread([1.0, math.inf, math.inf])[0] == math.inf

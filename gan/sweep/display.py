@@ -1,6 +1,7 @@
 """What a sweep shows of itself: a live table on a terminal, lines elsewhere."""
 
 import math
+import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -173,6 +174,31 @@ def print_runs(rows: Iterable[tuple[str, str, dict[str, Any] | None]], objective
             cells[2] = _duration(result["seconds"]) if result["seconds"] else ""
         table.add_row(name, Text(status, STYLES.get(status, "")), *cells)
     console().print(table)
+
+
+def print_points(points: Iterable[tuple[str, list[float]]], objective: str) -> None:
+    """A table of points that were repeated over seeds, best first: the median and the
+    interquartile range of what their finished runs gave."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("point", overflow="fold")
+    for name in ("seeds", f"median {objective}", "IQR"):
+        table.add_column(name, justify="right")
+    rows = [(name, values, spread(values)) for name, values in points if values]
+    for name, values, (median, iqr) in sorted(rows, key=lambda row: row[2]):
+        table.add_row(name, str(len(values)), f"{median:.4g}", f"{iqr:.2g}")
+    console().print(table)
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """The median and the interquartile range; infinite values are allowed."""
+    if len(values) < 2:
+        return values[0], 0.0
+    # Between two values, infinity times zero would be no number.
+    huge = 1e300
+    bounded = [min(value, huge) for value in values]
+    low, median, high = statistics.quantiles(bounded, n=4, method="inclusive")
+    iqr = high - low
+    return (math.inf if median > huge / 8 else median), (math.inf if iqr > huge / 8 else iqr)
 
 
 def print_plan(

@@ -23,8 +23,16 @@ from gan.results import FINISHED, objective
 from gan.signals import deferred_stop
 from gan.sweep.composer import Composer, save_sources, saved_loader
 from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
-from gan.sweep.display import Display, console, print_failures, print_plan, print_runs
+from gan.sweep.display import (
+    Display,
+    console,
+    print_failures,
+    print_plan,
+    print_points,
+    print_runs,
+)
 from gan.sweep.local import LocalPlaces
+from gan.sweep.naming import name_of_point
 from gan.sweep.plan import Plan, Point, make_plan, refuse_conflict
 from gan.sweep.pool import Places
 from gan.sweep.ray import RayPlaces
@@ -75,6 +83,11 @@ def launch(
         if (same := sum(map(len, names)) - len(asked)) > 0:
             console().print(f"{same} of the points are the same run as another one")
         _run(sweep, asked, execute, retry_failed=master.sweep.retry_failed)
+        if master.sweep.seeds > 1:
+            print_points(
+                [(name_of_point(jobs), _objectives(sweep, jobs)) for jobs in names],
+                sweep.jobs[asked[0]].config["metrics"]["objective"],
+            )
         failed = failures(sweep, asked)
         return [
             _returned(sweep, point, jobs, failed) for point, jobs in zip(points, names, strict=True)
@@ -333,10 +346,15 @@ def _print_plan(sweep: Sweep, names: list[str], master: DictConfig) -> None:
     print_plan(rows, set(left), min(count or len(rows), len(left) or 1))
 
 
+def _objectives(sweep: Sweep, names: list[str]) -> list[float]:
+    """Of those of these runs that have finished."""
+    results = [sweep.status(name) for name in names]
+    return [objective(result) for status, result in results if result and status in FINISHED]
+
+
 def _returned(sweep: Sweep, point: Point, names: list[str], failed: JobsFailed | None) -> JobReturn:
     returned = JobReturn(overrides=list(point), working_dir=str(sweep.run_dir(names[0])))
-    results = [sweep.status(name) for name in names]
-    values = [objective(result) for status, result in results if result and status in FINISHED]
+    values = _objectives(sweep, names)
     if len(values) < len(names):
         returned.return_value, returned.status = failed, JobStatus.FAILED
     else:

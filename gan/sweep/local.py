@@ -14,7 +14,7 @@ from typing import Any
 
 from gan.sweep.attempt import placed
 from gan.sweep.directory import Sweep
-from gan.sweep.pool import Ended, Event, Progress, Started, Task
+from gan.sweep.pool import Ended, Event, Progress, Started, Task, withdrawn
 from gan.sweep.slots import Slot, share, slots
 
 
@@ -65,11 +65,9 @@ class LocalPool:
         self._assign()
 
     def stop(self, name: str) -> None:
-        for task in self._waiting:
-            if task.name == name:
-                self._waiting.remove(task)
-                self._dropped.append(Ended(name, "interrupted"))
-                return
+        if withdrawn(self._waiting, name):
+            self._dropped.append(Ended(name, "interrupted"))
+            return
         if worker := self._running(name):
             worker.send(stop=name)
 

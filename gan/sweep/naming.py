@@ -31,6 +31,11 @@ def job_name(values: Mapping[str, Any]) -> str:
     return f"{safe[: LONGEST - 9]}-{_digest(full)[:8]}"
 
 
+def name_of_point(names: list[str]) -> str:
+    """What the names of one point's jobs, which differ in their seeds, have in common."""
+    return names[0].rpartition("seed=")[0].rstrip(",") or "all"
+
+
 def _labels(keys: Iterable[str]) -> dict[str, str]:
     """The shortest ending of each dotted key that no other key has."""
     keys = list(keys)

@@ -1,5 +1,6 @@
 """Where jobs run: what every kind of pool takes, and what it tells."""
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,3 +100,12 @@ class Places(Protocol):
         Raises:
             UserError: there is no such place.
         """
+
+
+def withdrawn(waiting: deque[Task], name: str) -> bool:
+    """Take a task out of a queue; False if it is not in it."""
+    for task in waiting:
+        if task.name == name:
+            waiting.remove(task)
+            return True
+    return False

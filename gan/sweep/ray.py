@@ -14,7 +14,7 @@ from gan.errors import UserError
 from gan.results import FINISHED, objective, read_result, write_result
 from gan.sweep.attempt import LOCK_PATIENCE, attempt, placed
 from gan.sweep.directory import Sweep
-from gan.sweep.pool import Ended, Event, Started, Task
+from gan.sweep.pool import Ended, Event, Started, Task, withdrawn
 from gan.sweep.tail import Tail
 
 POLL = 0.5
@@ -89,11 +89,9 @@ class RayPool:
         self._assign()
 
     def stop(self, name: str) -> None:
-        for task in self._waiting:
-            if task.name == name:
-                self._waiting.remove(task)
-                self._events.append(Ended(name, "interrupted"))
-                return
+        if withdrawn(self._waiting, name):
+            self._events.append(Ended(name, "interrupted"))
+            return
         if job := self._jobs.get(name):
             job.stopping = True
             # Comes as SIGINT where it runs.

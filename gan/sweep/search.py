@@ -14,7 +14,7 @@ from gan.errors import UserError
 from gan.signals import deferred_stop
 from gan.sweep.composer import Composer, save_sources, saved_loader
 from gan.sweep.directory import Sweep, owned, read_sweep
-from gan.sweep.display import Display, console
+from gan.sweep.display import Display, console, spread
 from gan.sweep.launch import add_command, extend, failures, places, report, stopped
 from gan.sweep.plan import Plan, make_plan
 from gan.sweep.pool import Progress
@@ -259,8 +259,9 @@ class _Search:
             self._study.tell(current.trial, state=optuna.trial.TrialState.PRUNED)
         else:
             finals = [self._sweep.final(name) for name in current.jobs]
-            values = [statistics.median(f[name] for f in finals) for name in self._objectives]
-            self._study.tell(current.trial, values)
+            spreads = [spread([final[name] for final in finals]) for name in self._objectives]
+            current.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
+            self._study.tell(current.trial, [median for median, _ in spreads])
 
 
 def _objectives(settings: DictConfig, probe: dict[str, Any]) -> tuple[list[str], list[str]]:

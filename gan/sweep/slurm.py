@@ -31,7 +31,7 @@ from gan.results import FINISHED, objective, read_result
 from gan.signals import PRUNE
 from gan.sweep.attempt import LOCK_PATIENCE, attempt, placed
 from gan.sweep.directory import Sweep
-from gan.sweep.pool import Ended, Event, Requeued, Started, Task
+from gan.sweep.pool import Ended, Event, Requeued, Started, Task, withdrawn
 from gan.sweep.slots import Slot
 from gan.sweep.tail import Tail, newest_checkpoint
 
@@ -133,11 +133,9 @@ class SlurmPool:
         self._waiting.append(task)
 
     def stop(self, name: str) -> None:
-        for task in self._waiting:
-            if task.name == name:
-                self._waiting.remove(task)
-                self._events.append(Ended(name, "interrupted"))
-                return
+        if withdrawn(self._waiting, name):
+            self._events.append(Ended(name, "interrupted"))
+            return
         if job := self._jobs.get(name):
             job.stopping = True
             self._cancelled.append(job.id)
