@@ -70,8 +70,7 @@ LogFile={folder}/slurmdbd.log
 PidFile={folder}/slurmdbd.pid
 StorageType=accounting_storage/mysql
 StorageHost=localhost
-StoragePort={database}
-StorageUser={user}
+StorageUser=root
 StorageLoc=slurm_acct
 """
 
@@ -92,7 +91,7 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
     Raises:
         RuntimeError: a part of it does not start.
     """
-    ctld, dbd, node, database = _free_ports(4)
+    ctld, dbd, node = _free_ports(3)
     names = {
         "folder": folder,
         "host": socket.gethostname().partition(".")[0],
@@ -100,7 +99,6 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
         "ctld": ctld,
         "dbd": dbd,
         "node": node,
-        "database": database,
     }
     for name in ("state", "spool", "munge", "database"):
         (folder / name).mkdir()
@@ -112,7 +110,12 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
     daemons = _Daemons(folder, os.environ | variables)
     try:
         _start(daemons, folder, names)
-        yield variables
+        try:
+            yield variables
+        finally:
+            # Jobs outlive the daemons.
+            daemons.says("scancel", f"--user={names['user']}")
+            daemons.until(lambda: daemons.says("squeue", "-h") and not daemons.said, "slurmctld")
     finally:
         daemons.stop()
 
@@ -129,7 +132,13 @@ def _start(daemons: "_Daemons", folder: Path, names: dict[str, object]) -> None:
         f"--seed-file={munge / 'seed'}",
         "--force",
     )
-    daemons.call("mariadb-install-db", "--no-defaults", f"--datadir={folder / 'database'}")
+    # A database whose root needs no password, and that only this user can reach.
+    daemons.call(
+        "mariadb-install-db",
+        "--no-defaults",
+        "--auth-root-authentication-method=normal",
+        f"--datadir={folder / 'database'}",
+    )
     database = folder / "database.socket"
     daemons.start(
         "mariadbd",
@@ -138,8 +147,7 @@ def _start(daemons: "_Daemons", folder: Path, names: dict[str, object]) -> None:
         f"--datadir={folder / 'database'}",
         f"--socket={database}",
         f"--pid-file={folder / 'mariadbd.pid'}",
-        f"--port={names['database']}",
-        "--bind-address=127.0.0.1",
+        "--skip-networking",
         "--innodb-buffer-pool-size=64M",
     )
     # Slurm's client library looks for the database's socket where this says.
@@ -169,7 +177,12 @@ class _Daemons:
         assert program
         with (self._folder / f"{name}.out").open("ab") as out:
             self._running[name] = subprocess.Popen(
-                [program, *arguments], stdout=out, stderr=out, env=self.environment
+                [program, *arguments],
+                stdout=out,
+                stderr=out,
+                env=self.environment,
+                # Ctrl-C on a terminal goes to the whole group, and these end in their order.
+                start_new_session=True,
             )
 
     def call(self, name: str, *arguments: str) -> None:
@@ -190,7 +203,7 @@ class _Daemons:
             if self._running[name].poll() is not None or time.monotonic() > deadline:
                 logs = [self._folder / f"{name}.out", self._folder / f"{name}.log"]
                 text = "\n".join(path.read_text()[-2000:] for path in logs if path.exists())
-                raise RuntimeError(f"{name} does not start:\n{text}")
+                raise RuntimeError(f"{name} does not answer:\n{text}")
             time.sleep(0.2)
 
     def stop(self) -> None:
