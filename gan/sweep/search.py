@@ -134,6 +134,8 @@ class _Trial:
     statuses: dict[str, str] = field(default_factory=dict)
     reported: dict[int, dict[str, float]] = field(default_factory=dict)
     """By step, the objective of each run that got there."""
+    told: set[int] = field(default_factory=set)
+    """The steps that the study knows of: a run that goes on from a checkpoint repeats some."""
 
 
 class _Search:
@@ -153,6 +155,7 @@ class _Search:
         # What a process left running when it died is gone on with.
         left = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
         self._left = [optuna.trial.Trial(study, trial._trial_id) for trial in left]
+        self._told = {trial.number: set(trial.intermediate_values) for trial in left}
 
     def run(self) -> None:
         settings = self._sweep.launcher
@@ -214,7 +217,7 @@ class _Search:
             names = plan.points[0]
             trial.set_user_attr("jobs", names)
             self._sweep.save()
-            current = _Trial(trial, names)
+            current = _Trial(trial, names, told=self._told.get(trial.number, set()))
             busy = {name for other in self._running for name in other.jobs}
             self._running.append(current)
             pending = self._sweep.pending(names, retry_failed=True)
@@ -236,7 +239,8 @@ class _Search:
                 continue
             at = current.reported.setdefault(event.step, {})
             at[event.name] = value
-            if len(at) == len(current.jobs):
+            if len(at) == len(current.jobs) and event.step not in current.told:
+                current.told.add(event.step)
                 current.trial.report(statistics.median(at.values()), event.step)
                 if event.step < event.total and current.trial.should_prune():
                     for name in current.jobs:
