@@ -119,14 +119,14 @@ def test_a_lock_that_stays_is_a_lost_attempt(tmp_path: Path) -> None:
     [("0", ""), ("", ""), ("768", ", exit code 3"), ("9", ", killed by SIGKILL")],
 )
 def test_wait_statuses_are_read(status: str, text: str) -> None:
-    assert slurm._cause(status) == text
+    assert slurm.cause(status) == text
 
 
 def test_a_signal_behind_a_shell_is_read() -> None:
-    assert slurm._cause(str((128 + 9) << 8)) == ", killed by SIGKILL"
+    assert slurm.cause(str((128 + 9) << 8)) == ", killed by SIGKILL"
 
 
 def test_what_sbatch_says_is_one_line() -> None:
     said = "Could not submit\nsbatch: error: invalid partition: lwo\nsbatch: error: it failed\n"
-    assert slurm._complaint(said) == "invalid partition: lwo; it failed"
-    assert slurm._complaint("of another\nkind") == "of another kind"
+    assert slurm.complaint(said) == "invalid partition: lwo; it failed"
+    assert slurm.complaint("of another\nkind") == "of another kind"

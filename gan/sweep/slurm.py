@@ -109,6 +109,10 @@ class SlurmPool:
     follow as `n_jobs` allows."""
 
     def __init__(self, sweep: Sweep, settings: dict[str, Any]):
+        """
+        Raises:
+            UserError: Slurm does not answer.
+        """
         assert sweep.threads is not None
         self._folder = sweep.path.resolve() / ".slurm"
         self._log = sweep.workers_log
@@ -121,7 +125,8 @@ class SlurmPool:
         self._jobs: dict[str, _Job] = {}
         self._cancelled: list[str] = []
         self._looked = 0.0
-        self._silent = False
+        self._submitted = False
+        self._complaint = ""
         title = re.sub(r"[^\w.=+-]", "_", sweep.path.resolve().name)
         # The jobs of this sweep, by what Slurm knows.
         digest = hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]
@@ -152,7 +157,8 @@ class SlurmPool:
 
     def wait(self, timeout: float) -> Event | None:
         if self._cancelled:
-            _slurm("scancel", *self._cancelled)
+            every = all(job.stopping for job in self._jobs.values())
+            _slurm("scancel", *(self._ours if every else self._cancelled))
             self._cancelled.clear()
         deadline = time.monotonic() + timeout
         while not self._events and (now := time.monotonic()) < deadline:
@@ -193,7 +199,14 @@ class SlurmPool:
                     [str(self._report(task.name)) for task in tasks],
                 )
         except (FailedJobError, FailedSubmissionError) as error:
-            raise UserError(f"Slurm takes no jobs: {_complaint(str(error))}") from None
+            refused = f"Slurm takes no jobs: {complaint(str(error))}"
+            if not self._submitted:
+                raise UserError(refused) from None
+            # It took some before: a limit is reached, or the controller is busy.
+            self._complain(refused)
+            self._waiting.extendleft(reversed(tasks))
+            return
+        self._submitted = True
         for task, job in zip(tasks, submitted, strict=True):
             checkpoint = newest_checkpoint(task.run_dir)
             self._jobs[task.name] = _Job(job.job_id, task, Tail(task), checkpoint)
@@ -201,13 +214,9 @@ class SlurmPool:
     def _look(self) -> None:
         """Note what has happened to the jobs."""
         states = self._states() if self._jobs else {}
-        # A controller that is restarted, or has too much to do, will answer later.
-        if (states is None) != self._silent:
-            self._silent = states is None
-            log.warning(
-                "Slurm %s", "does not answer, going on to ask" if states is None else "answers"
-            )
         if states is None:
+            # A controller that is restarted, or has too much to do, will answer later.
+            self._complain("Slurm does not answer")
             return
         for job in list(self._jobs.values()):
             state, code = states.get(job.id, (GONE, ""))
@@ -218,6 +227,11 @@ class SlurmPool:
                 self._events.extend(job.tail.news())
             if state in FINAL or state == GONE:
                 self._over(job, state, code)
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            self._complaint = text
+            log.warning("%s; going on to ask", text)
 
     def _states(self) -> dict[str, tuple[str, str]] | None:
         """The state and exit code of each job, those that ended of late included."""
@@ -249,7 +263,8 @@ class SlurmPool:
         if job.stopping:
             return Ended(name, "interrupted")
         report = self._read_report(name)
-        if state == "COMPLETED" and not report:
+        status = report.get("status")
+        if state == "COMPLETED" and (status is None or status in FINISHED):
             job.over = job.over or time.monotonic()
             if time.monotonic() - job.over < PATIENCE:
                 return None
@@ -257,7 +272,6 @@ class SlurmPool:
             return Ended(name, "refused", reason=f"its Slurm job {job.id} was cancelled by scancel")
         if state == "PREEMPTED":
             return Requeued(name, f"its Slurm job {job.id} was preempted")
-        status = report.get("status")
         if state == "TIMEOUT" or (state == "COMPLETED" and status == "interrupted"):
             if newest_checkpoint(run_dir) > job.checkpoint:
                 return Requeued(name, f"its Slurm job {job.id} ran out of time")
@@ -265,7 +279,7 @@ class SlurmPool:
             return Ended(name, "lost", reason=reason)
         if status in ("raised", "refused", "lost"):
             return Ended(name, status, reason=report["reason"])
-        return Ended(name, "lost", reason=f"its Slurm job {job.id} ended in {state}{_cause(code)}")
+        return Ended(name, "lost", reason=f"its Slurm job {job.id} ended in {state}{cause(code)}")
 
     def _report(self, name: str) -> Path:
         return self._folder / f"{name}.json"
@@ -290,11 +304,15 @@ class SlurmPool:
     def _end_those_of_a_dead_parent(self) -> None:
         """They run on where the process that submitted them was killed."""
         active = ["squeue", "--noheader", "--format=%i", *self._ours]
-        if left := _slurm(*active):
-            log.warning("ending %d Slurm jobs of an earlier process", len(left.split()))
-        while _slurm(*active):
+        left = _slurm(*active)
+        if left is None:
+            raise UserError("hydra/launcher=slurm: Slurm does not answer, try squeue")
+        if left:
+            log.warning("ending the Slurm jobs of an earlier process: %s", " ".join(left.split()))
+        while left != "":
             _slurm("scancel", *self._ours)
             time.sleep(POLL)
+            left = _slurm(*active)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
 
@@ -345,7 +363,7 @@ def _executor(folder: Path, name: str, threads: int, settings: dict[str, Any]) -
     return executor
 
 
-def _cause(status: str) -> str:
+def cause(status: str) -> str:
     """What a wait status, as Slurm tells it, adds to a story."""
     code = os.waitstatus_to_exitcode(int(status or 0))
     # The shell's way to tell of a signal.
@@ -374,7 +392,7 @@ def _slurm(*command: str) -> str | None:
     return done.stdout
 
 
-def _complaint(text: str) -> str:
+def complaint(text: str) -> str:
     """What sbatch said, in one line."""
     lines = [line.partition("error:")[2].strip() for line in text.splitlines() if "error:" in line]
     return "; ".join(lines) or " ".join(text.split())
