@@ -1,57 +1,69 @@
 """From a configuration to the objects it names: the only place that instantiates."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gan.data import ImageData
+from gan import ema
+from gan.data import Data
 from gan.errors import UserError
 from gan.losses import Loss
+from gan.penalties import Penalty
 from gan.seeds import stream
-
-Penalty = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
-"""Of (discriminator, real images, fake images), a scalar."""
 
 
 class Parts(NamedTuple):
     """What a training step works with, all on one device."""
 
     device: torch.device
-    data: ImageData
+    data: Data
     generator: nn.Module
     discriminator: nn.Module
+    average: nn.Module | None
+    """The generator with averaged weights, where they are asked for."""
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
-    joint: bool
-    """Whether one pass over real and fake images together is the same as two passes."""
     loss: Loss
     penalty: Penalty | None
     penalty_interval: int
+    joint: bool
+    """Whether one pass over real and fake samples together is the same as two passes."""
+    conditional: bool
+    """Whether the networks take labels."""
+    latent_dim: int
+    n_critic: int
+    pac: int
+    augment: tuple[str, ...]
+    ema_half_life: float
+    ema_ramp_up: float | None
+    bf16: bool
+    """Whether the networks run in bfloat16 where that is safe; weights stay float32."""
 
 
 def build(cfg: DictConfig) -> Parts:
     """Everything a run needs; the weights are drawn from `cfg.seed`.
 
     Raises:
-        UserError: the device is not there, the data cannot be had, or the data set is smaller
-            than a batch or than the images to compare with.
+        UserError: the device is not there, the data cannot be had or are fewer than a batch, or
+            the model or the augmentation does not fit them.
     """
     device = find_device(cfg.device)
-    data = ImageData(*(tensor.to(device) for tensor in instantiate(_settings(cfg.data))))
-    for name, count in [("trainer.batch_size", cfg.trainer.batch_size)] + (
-        [("metrics.samples", cfg.metrics.samples)] if cfg.metrics.names else []
-    ):
-        if count > len(data.images):
-            size = len(data.images)
-            raise UserError(f"{name}={count}: must be at most {size}, the size of the data set")
-    generator, discriminator = networks(cfg, tuple(data.images.shape[1:]))
-    generator, discriminator = generator.to(device), discriminator.to(device)
+    # Called by us: what Hydra calls raises Hydra's errors.
+    data: Data = instantiate(_settings(cfg.data), _partial_=True)().to(device)
+    if cfg.trainer.batch_size > data.size:
+        raise UserError(
+            f"trainer.batch_size={cfg.trainer.batch_size}: must be at most {data.size}, "
+            "the size of the data set"
+        )
+    if cfg.trainer.augment and len(data.shape) != 3:
+        raise UserError(f"trainer.augment={list(cfg.trainer.augment)}: must be [] but for images")
+    pair = networks(cfg, data.shape, data.classes, cfg.trainer.pac)
+    generator, discriminator = (network.to(device) for network in pair)
     penalty = _settings(cfg.penalty)
     penalty_interval = penalty.pop("interval")
     return Parts(
@@ -59,21 +71,43 @@ def build(cfg: DictConfig) -> Parts:
         data=data,
         generator=generator,
         discriminator=discriminator,
-        generator_optimizer=_optimizer(cfg, generator, cfg.optimizer.lr),
-        discriminator_optimizer=_optimizer(cfg, discriminator, cfg.optimizer.discriminator_lr),
-        joint=not any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()),
+        average=ema.averaged(generator) if cfg.trainer.ema_half_life else None,
+        generator_optimizer=_optimizer(_settings(cfg.optimizer), generator),
+        discriminator_optimizer=_optimizer(_discriminators_optimizer(cfg), discriminator),
         loss=instantiate(_settings(cfg.loss)),
-        penalty=instantiate(penalty, _partial_=True) if penalty["_target_"] else None,
+        penalty=instantiate(penalty) if penalty["_target_"] else None,
         penalty_interval=penalty_interval,
+        joint=not any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()),
+        conditional=cfg.model.conditional,
+        latent_dim=cfg.model.latent_dim,
+        n_critic=cfg.trainer.n_critic,
+        pac=cfg.trainer.pac,
+        augment=tuple(cfg.trainer.augment),
+        ema_half_life=cfg.trainer.ema_half_life or 0.0,
+        ema_ramp_up=cfg.trainer.ema_ramp_up,
+        bf16=cfg.trainer.precision == "bf16",
     )
 
 
-def networks(cfg: DictConfig, image_shape: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
-    """The generator and the discriminator on the CPU; the global random state is left alone."""
+def networks(
+    cfg: DictConfig, image_shape: tuple[int, ...], classes: int, pac: int
+) -> tuple[nn.Module, nn.Module]:
+    """The generator and the discriminator on the CPU; the global random state is left alone.
+
+    Args:
+        image_shape: of one sample.
+        classes: of the data; they count where `cfg.model.conditional`.
+        pac: samples that the discriminator sees at once.
+
+    Raises:
+        UserError: the model cannot make samples of that shape.
+    """
+    settings = _settings(cfg.model)
+    conditional = settings.pop("conditional")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(cfg.seed, "weights"))
-        pair: tuple[nn.Module, nn.Module] = instantiate(_settings(cfg.model), _partial_=True)(
-            image_shape=image_shape
+        pair: tuple[nn.Module, nn.Module] = instantiate(settings, _partial_=True)(
+            image_shape=image_shape, classes=classes if conditional else 0, pac=pac
         )
     return pair
 
@@ -92,10 +126,13 @@ def find_device(name: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _optimizer(cfg: DictConfig, network: nn.Module, lr: float) -> torch.optim.Optimizer:
-    settings = _settings(cfg.optimizer) | {"lr": lr}
-    del settings["discriminator_lr"]
-    if "fused" in inspect.signature(get_method(cfg.optimizer._target_)).parameters:
+def _discriminators_optimizer(cfg: DictConfig) -> dict[str, Any]:
+    settings = _settings(cfg.discriminator_optimizer)
+    return settings if settings["_target_"] else _settings(cfg.optimizer) | {"lr": settings["lr"]}
+
+
+def _optimizer(settings: dict[str, Any], network: nn.Module) -> torch.optim.Optimizer:
+    if "fused" in inspect.signature(get_method(settings["_target_"])).parameters:
         settings["fused"] = True
     optimizer: torch.optim.Optimizer = instantiate(settings, _partial_=True)(network.parameters())
     return optimizer

@@ -103,7 +103,9 @@ def _parse(arguments: list[str], schema: type[Schema]) -> tuple[list[Path], Sche
             "Options:", *(f"  {line}" for line in OmegaConf.to_yaml(schema).splitlines()), sep="\n"
         )
         raise SystemExit(0)
-    options = [argument for argument in arguments if "=" in argument]
+    # The runs of a sweep are named by the keys that vary: a path may hold "=".
+    paths = [Path(argument) for argument in arguments if _is_path(argument, names)]
+    options = [argument for argument in arguments if not _is_path(argument, names)]
     for option in options:
         name = option.partition("=")[0]
         if name not in names:
@@ -113,5 +115,9 @@ def _parse(arguments: list[str], schema: type[Schema]) -> tuple[list[Path], Sche
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(options))
     except OmegaConfBaseException as error:
         raise UserError(f"{' '.join(options)}: {str(error).splitlines()[0]}") from error
-    paths = [Path(argument) for argument in arguments if "=" not in argument]
     return paths, OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def _is_path(argument: str, options: list[str]) -> bool:
+    name, equals, _ = argument.partition("=")
+    return not equals or (name not in options and Path(argument).exists())

@@ -82,7 +82,7 @@ def _unknown_option(config_file: str) -> str:
 
 def _unknown_key(name: str, overrides: list[str]) -> str:
     # The groups chosen beside it decide which keys there are.
-    groups = [*SCHEMAS, "experiment"]
+    groups = [*SCHEMAS, "recipe", "experiment"]
     of_hydra = name.startswith("hydra.")
     if of_hydra:
         groups = ["hydra/launcher", "hydra/sweeper"]

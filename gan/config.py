@@ -17,23 +17,51 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan.errors import UserError, nearest
 
-RESULT_FREE = ("device", "threads", "name", "tags", "notes", "logging", "data.root", "sweep")
+RESULT_FREE = (
+    "device",
+    "threads",
+    "name",
+    "tags",
+    "notes",
+    "logging",
+    "data.root",
+    "metrics.cache",
+    "sweep",
+)
 """Keys that leave a run's result alone, but for rounding: they may differ when it is resumed."""
 
-METRICS = ("sliced_wasserstein",)
-"""What can be measured of generated images: the functions of gan.metrics."""
+METRICS = {
+    "sliced_wasserstein": "minimize",
+    "lenet_fid": "minimize",
+    "lenet_kid": "minimize",
+    "inception_fid": "minimize",
+    "inception_kid": "minimize",
+    "precision": "maximize",
+    "recall": "maximize",
+    "density": "maximize",
+    "coverage": "maximize",
+    "classifier_score": "maximize",
+    "modes": "maximize",
+    "reverse_kl": "minimize",
+    "high_quality": "maximize",
+}
+"""What can be measured of generated samples, and which way is better: see gan.metrics."""
 
 TRAINING_VALUES = (
     "loss/discriminator",
     "loss/generator",
     "prob/real",
     "prob/fake",
+    "logit/real",
+    "logit/fake",
     "grad_norm/discriminator",
     "grad_norm/generator",
     "lr/discriminator",
     "lr/generator",
 )
 """What every run logs as it trains; prob/real is D(x), prob/fake is D(G(z))."""
+
+OBJECTIVES = (*METRICS, *TRAINING_VALUES)
 
 
 def key(**limits: Any) -> Any:
@@ -42,20 +70,42 @@ def key(**limits: Any) -> Any:
     return field(default=MISSING, metadata=limits)
 
 
+NORMS = ("none", "batch", "layer")
+
+
 @dataclass
-class MLP:
+class Model:
     _target_: str = key()
     latent_dim: int = key(min=1)
+    conditional: bool = key()
+    generator_norm: str = key(choices=NORMS)
+    discriminator_norm: str = key(choices=NORMS)
+    generator_spectral_norm: bool = key()
+    discriminator_spectral_norm: bool = key()
+
+
+@dataclass
+class MLP(Model):
     hidden_dim: int = key(min=1)
     hidden_layers: int = key(min=1)
     negative_slope: float = key(min=0)
 
 
 @dataclass
+class DCGAN(Model):
+    channels: int = key(min=1)
+    negative_slope: float = key(min=0)
+
+
+@dataclass
+class SNGAN(Model):
+    channels: int = key(min=1)
+
+
+@dataclass
 class Optimizer:
     _target_: str = key()
     lr: float = key(above=0)
-    discriminator_lr: float = key(above=0)
     weight_decay: float = key(min=0)
 
 
@@ -79,8 +129,19 @@ class SGD(Optimizer):
 
 
 @dataclass
+class SameOptimizer:
+    _target_: str | None = key()
+    lr: float = key(above=0)
+
+
+@dataclass
 class Loss:
     _target_: str = key()
+
+
+@dataclass
+class SmoothedLoss(Loss):
+    label_smoothing: float = key(min=0, below=1)
 
 
 @dataclass
@@ -90,8 +151,18 @@ class Penalty:
 
 
 @dataclass
-class R1(Penalty):
+class ZeroCentred(Penalty):
     gamma: float = key(min=0)
+
+
+@dataclass
+class OneCentred(Penalty):
+    weight: float = key(min=0)
+
+
+@dataclass
+class WeightClip(Penalty):
+    limit: float = key(above=0)
 
 
 @dataclass
@@ -105,11 +176,20 @@ class DataOnDisk(Data):
 
 
 @dataclass
+class ImageFolder(DataOnDisk):
+    folder: str = key()
+    image_size: int | None = key(min=1)
+    channels: int = key(choices=(1, 3))
+
+
+@dataclass
 class Metrics:
-    names: list[str] = key(choices=METRICS)
+    names: list[str] = key(choices=tuple(METRICS))
     every: int = key(min=1)
     samples: int = key(min=2)
-    objective: str = key(choices=METRICS + TRAINING_VALUES)
+    split: str = key(choices=("train", "test"))
+    cache: str = key()
+    objective: str = key(choices=OBJECTIVES)
 
 
 @dataclass
@@ -126,6 +206,11 @@ class Trainer:
     max_steps: int | None = key(min=1)
     max_epochs: int | None = key(min=1)
     batch_size: int = key(min=1)
+    n_critic: int = key(min=1)
+    pac: int = key(min=1)
+    augment: list[str] = key(choices=("translation", "cutout"))
+    ema_half_life: float | None = key(above=0)
+    ema_ramp_up: float | None = key(above=0)
     precision: str = key(choices=("fp32", "bf16"))
     checkpoint_every: int = key(min=1)
 
@@ -179,7 +264,7 @@ class OptunaSweeper:
     params: dict[str, str] = key()
     n_trials: int = key(min=1)
     sampler: str = key(choices=("tpe", "random", "sobol", "cmaes", "grid"))
-    objectives: list[str] = key(choices=METRICS + TRAINING_VALUES)
+    objectives: list[str] = key(choices=OBJECTIVES)
     directions: list[str] = key(choices=("minimize", "maximize"))
     storage: str | None = key()
     pruner: str = key(choices=("none", "median", "asha", "hyperband", "wilcoxon"))
@@ -192,6 +277,7 @@ class OptunaSweeper:
 class Config:
     model: Any = key()
     optimizer: Any = key()
+    discriminator_optimizer: Any = key()
     loss: Any = key()
     penalty: Any = key()
     data: Any = key()
@@ -208,11 +294,22 @@ class Config:
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "model": {"mlp": MLP},
+    "model": {"mlp": MLP, "dcgan": DCGAN, "sngan": SNGAN},
     "optimizer": {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD},
-    "loss": {"loss": Loss},
-    "penalty": {"penalty": Penalty, "r1": R1},
-    "data": {"data": Data, "data_on_disk": DataOnDisk},
+    "discriminator_optimizer": {
+        "same_optimizer": SameOptimizer,
+        "adam": Adam,
+        "rmsprop": RMSprop,
+        "sgd": SGD,
+    },
+    "loss": {"loss": Loss, "smoothed_loss": SmoothedLoss},
+    "penalty": {
+        "penalty": Penalty,
+        "zero_centred": ZeroCentred,
+        "one_centred": OneCentred,
+        "weight_clip": WeightClip,
+    },
+    "data": {"data": Data, "data_on_disk": DataOnDisk, "image_folder": ImageFolder},
     "metrics": {"metrics": Metrics},
     "logging": {"logging": Logging},
     "trainer": {"trainer": Trainer},
@@ -259,11 +356,41 @@ def check(cfg: DictConfig) -> None:
             f"trainer.max_steps={_show(steps)} trainer.max_epochs={_show(epochs)}: {both} set; "
             "give one of them a number and the other null"
         )
-    if cfg.optimizer.get("nesterov") and cfg.optimizer.momentum == 0:
-        raise UserError("optimizer.nesterov=true: needs optimizer.momentum above 0")
+    for group in ("optimizer", "discriminator_optimizer"):
+        if cfg[group].get("nesterov") and cfg[group].momentum == 0:
+            raise UserError(f"{group}.nesterov=true: needs {group}.momentum above 0")
+    if cfg.trainer.batch_size % cfg.trainer.pac:
+        raise UserError(
+            f"trainer.pac={cfg.trainer.pac}: must divide trainer.batch_size="
+            f"{cfg.trainer.batch_size}"
+        )
+    if cfg.trainer.pac > 1 and cfg.model.conditional:
+        raise UserError(
+            f"trainer.pac={cfg.trainer.pac}: not with model.conditional=true, as the samples of a "
+            "pack would need one label"
+        )
     objective, names = cfg.metrics.objective, cfg.metrics.names
     if objective in METRICS and objective not in names:
         raise UserError(f"metrics.objective={objective}: must be in metrics.names={_show(names)}")
+
+
+def doubts(cfg: DictConfig) -> list[str]:
+    """What is allowed but seldom meant, a line each."""
+    penalty = (cfg.penalty._target_ or "none").rpartition(".")[2]
+    found = []
+    if cfg.loss._target_.endswith(".wasserstein") and not (
+        penalty != "none" or cfg.model.discriminator_spectral_norm
+    ):
+        found.append(
+            "loss=wasserstein bounds a distance only for a Lipschitz discriminator: set "
+            "penalty=wgan_gp, penalty=weight_clip or model.discriminator_spectral_norm=true"
+        )
+    if cfg.model.discriminator_norm == "batch" and penalty not in ("none", "weight_clip"):
+        found.append(
+            f"model.discriminator_norm=batch with penalty={penalty}: the penalty is of the "
+            "gradient at one sample, which batch norm mixes with the others; layer or none fit"
+        )
+    return found
 
 
 def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
@@ -278,6 +405,12 @@ def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
                 raise UserError(f"{path}={_show(value)}: must {problem}")
         if "length" in limits and len(value) != limits["length"]:
             raise UserError(f"{path}={_show(value)}: must hold {limits['length']} values")
+
+
+def sign(objective: str) -> int:
+    """1 where a lower value of this objective is better, -1 where a higher one is: times this,
+    values sort best first."""
+    return -1 if METRICS.get(objective) == "maximize" else 1
 
 
 def flatten(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
@@ -318,8 +451,11 @@ def _limited(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict
     schema = OmegaConf.get_type(cfg)
     # A configuration read back from a run's directory has lost its types; it was checked then.
     limits = {f.name: f.metadata for f in fields(schema)} if is_dataclass(schema) else None
-    if removed := [name for name in limits or () if name not in cfg]:
-        raise UserError(f"{prefix}{removed[0]}: must not be removed")
+    for name in limits or ():
+        if OmegaConf.is_missing(cfg, name):
+            raise UserError(f"{prefix}{name}: must be set, as in {prefix}{name}=VALUE")
+        if name not in cfg:
+            raise UserError(f"{prefix}{name}: must not be removed")
     for name in map(str, cfg):
         path = f"{prefix}{name}"
         if path == "hydra":
@@ -339,7 +475,8 @@ def _limited(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict
 def _outside(value: Any, limits: dict[str, Any]) -> str | None:
     """How a value breaks its limits, to be read after the word "must"; None if it does not."""
     if "choices" in limits and value not in limits["choices"]:
-        return f"be one of {', '.join(limits['choices'])}" + nearest(str(value), limits["choices"])
+        choices = [str(choice) for choice in limits["choices"]]
+        return f"be one of {', '.join(choices)}" + nearest(str(value), choices)
     if "pattern" in limits and not re.fullmatch(limits["pattern"], value):
         return f"match {limits['pattern'].replace('|', ' | ')}"
     if isinstance(value, float) and math.isinf(value):

@@ -17,6 +17,10 @@ class Busy(UserError):
     """Another process is at work in the same directory."""
 
 
+class NotFinite(UserError):
+    """A network gives NaN or infinity."""
+
+
 class JobsFailed(UserError):
     """A sweep came to its end, but not all of its runs did."""
 

@@ -1,63 +1,131 @@
 """Measuring and showing a generator, without touching the training it is part of."""
 
+from typing import NamedTuple
+
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from gan import metrics
 from gan.build import Parts
-from gan.data import to_float, to_uint8
+from gan.data import Data, Mixture, to_uint8
+from gan.errors import NotFinite
+from gan.metrics.measures import Measures
+from gan.pictures import grid, scatter
 from gan.seeds import stream
 
 BATCH = 1000
-"""Images made at once."""
+"""Samples made at once."""
+REAL_POINTS = 2000
+"""In a plot."""
 
 
 class Evaluation:
-    """Latents and real images that stay the same throughout a run.
+    """Latents and real samples that stay the same throughout a run.
 
-    `measure` and `samples` return the generator to the mode it was in and draw no random
-    numbers.
+    `measure` and `picture` look at the averaged weights where there are such, return the network
+    to the mode it was in and draw no random numbers.
     """
 
     def __init__(self, cfg: DictConfig, parts: Parts):
-        self._names = list(cfg.metrics.names)
-        self._generator = parts.generator
-        chosen = torch.Generator().manual_seed(stream(cfg.seed, "evaluation"))
-        count = cfg.metrics.samples if self._names else 0
-        order = torch.randperm(len(parts.data.images), generator=chosen)[:count].to(parts.device)
-        self._real = _features(parts.data.images[order])
-        self._latents = torch.randn(count, cfg.model.latent_dim, generator=chosen).to(parts.device)
-        self._shown = latents(cfg.logging.samples, cfg.model.latent_dim, cfg.seed).to(parts.device)
+        self._data, self._network = parts.data, parts.average or parts.generator
+        self._weights = "average" if parts.average else "generator"
+        self._measures = measures(cfg.metrics, parts.data) if cfg.metrics.names else None
+        count = cfg.metrics.samples if self._measures else 0
+        self._latents = latents(count, parts.latent_dim, cfg.seed, "evaluation").to(parts.device)
+        self._shown = arranged(
+            latents(cfg.logging.samples, parts.latent_dim, cfg.seed).to(parts.device),
+            parts.data.classes if parts.conditional else 0,
+        )
+        self._labels = None
+        if parts.conditional and self._measures:
+            self._labels = self._measures.like_real(count)
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the metrics depend on, for the record."""
+        found = self._measures.facts if self._measures else {}
+        return {"weights": self._weights} | found
 
     def measure(self) -> dict[str, float]:
-        """Each of the configured metrics by name."""
-        if not self._names:
+        """Each of the configured metrics by name.
+
+        Raises:
+            NotFinite: a sample holds NaN or infinity.
+        """
+        if not self._measures:
             return {}
-        fake = _features(generate(self._generator, self._latents))
-        return {name: getattr(metrics, name)(self._real, fake) for name in self._names}
+        return self._measures(generate(self._network, self._latents, self._labels))
 
-    def samples(self) -> Tensor:
-        """uint8 images (n, channels, height, width) of the same latents each time."""
-        return generate(self._generator, self._shown)
+    def picture(self) -> Tensor:
+        """A uint8 image (channels, height, width) of samples of the same latents each time."""
+        z, labels, columns = self._shown
+        return picture(generate(self._network, z, labels), columns, self._data)
 
 
-def latents(count: int, latent_dim: int, seed: int) -> Tensor:
+def measures(settings: DictConfig, data: Data) -> Measures:
+    """The metrics that a `metrics` group of the configuration asks for.
+
+    Raises:
+        UserError: one of them does not fit the data.
+    """
+    return Measures(
+        settings.names,
+        data,
+        split=settings.split,
+        samples=settings.samples,
+        cache=settings.cache,
+    )
+
+
+def latents(count: int, latent_dim: int, seed: int, purpose: str = "samples") -> Tensor:
     """Standard normal latents (count, latent_dim), the same on every device."""
-    generator = torch.Generator().manual_seed(stream(seed, "samples"))
+    generator = torch.Generator().manual_seed(stream(seed, purpose))
     return torch.randn(count, latent_dim, generator=generator)
 
 
+class Arranged(NamedTuple):
+    """Latents (n, latent_dim) and labels (n,) or None, to be shown in rows of `columns`."""
+
+    z: Tensor
+    labels: Tensor | None
+    columns: int | None
+
+
+def arranged(z: Tensor, classes: int) -> Arranged:
+    """A row for each class, all of the same latents; as z is where there are no classes."""
+    if not classes:
+        return Arranged(z, None, None)
+    columns, rows = max(len(z) // classes, 1), min(len(z), classes)
+    labels = torch.arange(rows, device=z.device).repeat_interleave(columns)
+    return Arranged(z[:columns].repeat(rows, 1), labels, columns)
+
+
+def picture(samples: Tensor, columns: int | None, data: Data) -> Tensor:
+    """Images as a grid, points as a plot beside real ones: uint8 (channels, height, width)."""
+    if isinstance(data, Mixture):
+        return scatter(data.real("train", REAL_POINTS)[0], samples, data.limit)
+    return grid(samples, columns)
+
+
 @torch.no_grad()
-def generate(generator: nn.Module, z: Tensor) -> Tensor:
-    """uint8 images (n, channels, height, width) of latents (n, latent_dim)."""
+def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Raw samples of latents (n, latent_dim): uint8 images (n, channels, height, width) or
+    float32 points (n, 2).
+
+    Args:
+        labels: classes (n,), for a conditional generator.
+
+    Raises:
+        NotFinite: a sample holds NaN or infinity.
+    """
     training = generator.training
     generator.eval()
-    images = torch.cat([to_uint8(generator(part)) for part in z.split(BATCH)])
+    parts = []
+    for start in range(0, len(z), BATCH):
+        part = slice(start, start + BATCH)
+        output = generator(z[part]) if labels is None else generator(z[part], labels[part])
+        if not output.isfinite().all():
+            raise NotFinite("the generator's samples are not finite")
+        parts.append(to_uint8(output) if output.dim() == 4 else output.float())
     generator.train(training)
-    return images
-
-
-def _features(images: Tensor) -> Tensor:
-    """Pixels as points; generated images are rounded to whole pixels as real ones are."""
-    return to_float(images).flatten(1)
+    return torch.cat(parts)

@@ -53,8 +53,8 @@ class EventFile:
         value = Summary.Value(tag=tag, image=image)
         self._write(Event(step=step, summary=Summary(value=[value])))
 
-    def describe(self, text: str, network: nn.Module, example: Tensor) -> None:
-        """The configuration as text, and the graph of a network applied to an example."""
+    def describe(self, text: str, network: nn.Module, example: tuple[Tensor, ...]) -> None:
+        """The configuration as text, and the graph of a network applied to example inputs."""
         with tempfile.TemporaryDirectory() as folder:
             writer = SummaryWriter(folder)
             writer.add_text("config", text)

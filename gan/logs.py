@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from gan.build import Parts
-from gan.config import METRICS, TRAINING_VALUES, all_keys, defines_result, flatten
+from gan.config import TRAINING_VALUES, all_keys, defines_result, flatten
 from gan.events import EventFile, event_files
 from gan.files import sync, write_bytes
-from gan.pictures import grid, png
+from gan.pictures import png
 from gan.results import METRICS_FILE, Record
 from gan.run_dir import LOG_FILE, read_overrides
 
@@ -41,9 +41,8 @@ class RunLog:
             self.events.scalars(record["step"], values | extra)
             self.events.flush()
 
-    def samples(self, step: int, images: Tensor) -> None:
-        """A grid of uint8 images (n, channels, height, width)."""
-        image = grid(images)
+    def samples(self, step: int, image: Tensor) -> None:
+        """A picture of samples, uint8 (channels, height, width)."""
         content = png(image)
         write_bytes(self.samples_dir / f"step-{step:06d}.png", content)
         if self.events:
@@ -68,18 +67,21 @@ class RunLog:
 
 def describe(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path) -> None:
     """What TensorBoard shows of a run beside its curves: configuration, graphs, HPARAMS row."""
-    z = torch.zeros(1, cfg.model.latent_dim, device=parts.device)
+    z = torch.zeros(1, parts.latent_dim, device=parts.device)
+    label = torch.zeros(1, dtype=torch.int64, device=parts.device)
     text = "".join(f"    {line}\n" for line in OmegaConf.to_yaml(cfg, resolve=True).splitlines())
-    events.describe(text, GAN(parts.generator, parts.discriminator), z)
+    events.describe(text, GAN(parts), (z, label) if parts.conditional else (z,))
     columns = [name for name in all_keys() if defines_result(name)]
     values = {name: value for name, value in flatten(cfg).items() if name in columns}
+    # All that there are would be columns that stay empty for most; runs of a sweep measure alike.
+    measured = list(cfg.metrics.names)
     overridden = [override.partition("=")[0] for override in read_overrides(run_dir)]
     events.start_session(
         # Runs of two sweeps may have the same name.
         f"{run_dir.name} {hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:6]}",
         columns,
         [name for name in columns if any(f"{name}.".startswith(f"{o}.") for o in overridden)],
-        [f"best/{name}" for name in METRICS] + [*METRICS, *TRAINING_VALUES[:4]],
+        [*(f"best/{name}" for name in measured), *measured, *TRAINING_VALUES[:4]],
         {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in values.items()
@@ -91,14 +93,17 @@ def describe(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path) ->
 class GAN(nn.Module):
     """D(G(z)), so that one graph holds both networks."""
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module):
+    def __init__(self, parts: Parts):
         super().__init__()
         # Tracing runs a network, which would change running statistics.
-        self.generator = copy.deepcopy(generator).eval()
-        self.discriminator = copy.deepcopy(discriminator).eval()
+        self.generator = copy.deepcopy(parts.generator).eval()
+        self.discriminator = copy.deepcopy(parts.discriminator).eval()
+        self._pac = parts.pac
 
-    def forward(self, z: Tensor) -> Tensor:
-        logits: Tensor = self.discriminator(self.generator(z))
+    def forward(self, z: Tensor, *labels: Tensor) -> Tensor:
+        samples = self.generator(z, *labels)
+        pack = torch.cat([samples] * self._pac, dim=1)
+        logits: Tensor = self.discriminator(pack, *labels)
         return logits
 
 

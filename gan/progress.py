@@ -91,7 +91,8 @@ def summary(record: dict[str, Any]) -> str:
     }
     measured = [name for name in record if "/" not in name and name not in ("step", "epoch")]
     names = short | {name: name for name in measured}
-    return "  ".join(f"{label} {record[name]:.3f}" for name, label in names.items())
+    shown = {label: record[name] for name, label in names.items() if name in record}
+    return "  ".join(f"{label} {value:.3f}" for label, value in shown.items())
 
 
 class _Rate(ProgressColumn):

@@ -5,7 +5,6 @@ import json
 import math
 import platform
 import subprocess
-from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gan.config import METRICS
+from gan.config import METRICS, sign
 from gan.files import write_text
 
 METRICS_FILE = "metrics.jsonl"
@@ -60,7 +59,7 @@ def outcome(
         "objective_name": cfg.metrics.objective,
         "objective": None if status == "diverged" else final.get(cfg.metrics.objective),
         "final": final,
-        "best": best(records, METRICS),
+        "best": best(records),
         "steps": step,
         "images": images,
         "seconds": round(seconds, 3),
@@ -74,19 +73,20 @@ def outcome(
 
 
 def objective(result: Result) -> float:
-    """What a sweeper minimises: infinite for a run that diverged."""
+    """What a sweeper improves; of a run that diverged, the worst that there is."""
     value = result["objective"]
-    return math.inf if value is None else float(value)
+    return sign(result["objective_name"]) * math.inf if value is None else float(value)
 
 
-def best(records: list[Record], names: Iterable[str]) -> dict[str, dict[str, float]]:
-    """The lowest value of each metric and its step, over the lines of metrics.jsonl."""
-    lowest: dict[str, dict[str, float]] = {}
+def best(records: list[Record]) -> dict[str, dict[str, float]]:
+    """The best value of each metric and its step, over the lines of metrics.jsonl."""
+    found: dict[str, dict[str, float]] = {}
     for record in records:
-        for name in names:
-            if name in record and (name not in lowest or record[name] < lowest[name]["value"]):
-                lowest[name] = {"value": record[name], "step": record["step"]}
-    return lowest
+        for name in METRICS.keys() & record.keys():
+            value = record[name]
+            if name not in found or sign(name) * (value - found[name]["value"]) < 0:
+                found[name] = {"value": value, "step": record["step"]}
+    return found
 
 
 @cache

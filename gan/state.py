@@ -15,12 +15,14 @@ class State:
     """What changes beside the networks and their optimizers."""
 
     noise: torch.Generator
-    """Draws the latents of training, and nothing else."""
+    """Draws the latents of training, and what penalties and augmentation need."""
     sums: Tensor
     """Of the training statistics, over the steps since the last record."""
     healthy: Tensor
     """How many steps passed before the first loss that was not finite."""
     summed: int = 0
+    generator_updates: int = 0
+    """Since the last record."""
     step: int = 0
     seconds: float = 0.0
 
@@ -38,16 +40,19 @@ def snapshot(parts: Parts, state: State) -> dict[str, Any]:
     """Tensors and plain values from which `restore` goes on bit for bit on the CPU."""
     return {
         "step": state.step,
-        "image_shape": list(parts.data.images.shape[1:]),
+        "image_shape": list(parts.data.shape),
+        "classes": parts.data.classes,
         "seconds": state.seconds,
         "sums": state.sums,
         "summed": state.summed,
+        "generator_updates": state.generator_updates,
         "healthy": state.healthy,
         "noise": state.noise.get_state(),
         "random": torch.get_rng_state(),
         "cuda_random": torch.cuda.get_rng_state(parts.device) if _cuda(parts) else None,
         "generator": parts.generator.state_dict(),
         "discriminator": parts.discriminator.state_dict(),
+        "average": parts.average.state_dict() if parts.average else None,
         "generator_optimizer": parts.generator_optimizer.state_dict(),
         "discriminator_optimizer": parts.discriminator_optimizer.state_dict(),
     }
@@ -56,6 +61,7 @@ def snapshot(parts: Parts, state: State) -> dict[str, Any]:
 def restore(parts: Parts, state: State, saved: dict[str, Any]) -> None:
     """Put a snapshot, read back on the CPU, in place."""
     state.step, state.seconds, state.summed = saved["step"], saved["seconds"], saved["summed"]
+    state.generator_updates = saved["generator_updates"]
     state.sums.copy_(saved["sums"])
     state.healthy.copy_(saved["healthy"])
     torch.set_rng_state(saved["random"])
@@ -66,6 +72,8 @@ def restore(parts: Parts, state: State, saved: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(saved["cuda_random"], parts.device)
     parts.generator.load_state_dict(saved["generator"])
     parts.discriminator.load_state_dict(saved["discriminator"])
+    if parts.average:
+        parts.average.load_state_dict(saved["average"])
     parts.generator_optimizer.load_state_dict(saved["generator_optimizer"])
     parts.discriminator_optimizer.load_state_dict(saved["discriminator_optimizer"])
 

@@ -28,12 +28,12 @@ from torch.utils.data import DataLoader, Dataset
 from gan.build import build
 from gan.cli import script
 from gan.compose import compose
-from gan.data import ImageData, Sampler
+from gan.data import Data
 from gan.data.vision import torchvision
 from gan.errors import UserError, nearest
 from gan.models import mlp_pair
 from gan.state import initial
-from gan.train import STATISTICS, advance
+from gan.step import STATISTICS, advance
 
 
 @dataclass
@@ -134,12 +134,11 @@ def _report(rates: dict[str, float]) -> None:
 def _our_loop(cfg: DictConfig) -> Steps:
     parts = build(cfg)
     state = initial(parts, cfg.seed, len(STATISTICS))
-    sampler = Sampler(len(parts.data.images), cfg.trainer.batch_size, cfg.seed, parts.device)
-    bf16 = cfg.trainer.precision == "bf16"
+    batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
 
     def steps(count: int) -> None:
         for _ in range(count):
-            advance(parts, state, sampler, latent_dim=cfg.model.latent_dim, bf16=bf16)
+            advance(parts, state, batches)
         state.sums.tolist()
 
     return steps
@@ -148,8 +147,9 @@ def _our_loop(cfg: DictConfig) -> Steps:
 class _Pictures(Dataset[Tensor]):
     """A data set as torchvision has them: a PIL image each, transformed when it is asked for."""
 
-    def __init__(self, data: ImageData):
-        self.images = data.images[:, 0].cpu().numpy()
+    def __init__(self, data: Data):
+        images, _ = data.real("train", data.size)
+        self.images = images[:, 0].cpu().numpy()
         self.transform = torchvision().transforms.ToTensor()
 
     def __len__(self) -> int:
@@ -167,10 +167,16 @@ def _plain_loop(cfg: DictConfig) -> Steps:
     loader = DataLoader(_Pictures(parts.data), batch_size=128, shuffle=True, drop_last=True)
     generator, logits = mlp_pair(
         image_shape=(1, 28, 28),
+        classes=0,
+        pac=1,
         latent_dim=latent_dim,
         hidden_dim=cfg.model.hidden_dim,
         hidden_layers=2,
         negative_slope=0.1,
+        generator_norm="none",
+        discriminator_norm="none",
+        generator_spectral_norm=False,
+        discriminator_spectral_norm=False,
     )
     discriminator = nn.Sequential(logits, nn.Sigmoid()).to(device)
     generator.to(device)

@@ -17,8 +17,10 @@ class Options:
     n: int = 64
     seed: int = 0
     out: str = "samples.png"
+    label: int | None = None
     interpolate: bool = False
     frames: int = 12
+    weights: str = "auto"
     device: str = "auto"
 
 
@@ -32,8 +34,10 @@ def generate(paths: list[Path], options: Options) -> None:
         Path(options.out),
         count=options.n,
         seed=options.seed,
+        label=options.label,
         interpolate=options.interpolate,
         frames=options.frames,
+        weights=options.weights,
         device=options.device,
     )
     print(options.out)

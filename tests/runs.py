@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from gan.checkpoint import paths
 from gan.compose import compose
-from gan.train import train_step
+from gan.step import train_step
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 SHORT = (
@@ -51,7 +51,7 @@ def _plain(value: object) -> str:
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
     """Call `action` within training step number `step`, counted from 1."""
-    import gan.train
+    import gan.step
 
     calls = 0
 
@@ -62,4 +62,4 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[]
             action()
         return train_step(*args, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gan.train, "train_step", counted)
+    monkeypatch.setattr(gan.step, "train_step", counted)

@@ -19,7 +19,7 @@ from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from gan.compose import CONF_DIR, compose
-from gan.config import SCHEMAS, Config, all_keys, check, defines_result, flatten
+from gan.config import SCHEMAS, Config, all_keys, check, defines_result, doubts, flatten
 from gan.errors import UserError
 
 TRAIN = CONF_DIR.parent / "scripts/train.py"
@@ -30,11 +30,14 @@ GROUPED = [file for file in FILES if file.parent != Path()]
 CHOICES = [f"{file.parent.as_posix()}={file.name}" for file in GROUPED]
 OPTIONS = [choice for choice in CHOICES if choice.partition("=")[0] in SCHEMAS]
 
+# What has no default, by the choice that needs it.
+MANDATORY = {"data=image_folder": ["data.folder=images"]}
+
 
 @functools.cache
 def composed(choice: str | None) -> DictConfig:
     """Not to be changed by a test."""
-    return compose(choice) if choice else compose()
+    return compose(choice, *MANDATORY.get(choice, [])) if choice else compose()
 
 
 def with_hydra(*overrides: str) -> DictConfig:
@@ -60,12 +63,11 @@ def bind(path: str, node: dict[str, Any]) -> None:
     settings = {name: value for name, value in node.items() if name != "_target_"}
     positional: list[object] = []
     if path == "model":
-        settings["image_shape"] = (1, 28, 28)
-    elif path == "optimizer":
+        settings |= {"image_shape": (1, 28, 28), "classes": 0, "pac": 1}
+        del settings["conditional"]
+    elif path in ("optimizer", "discriminator_optimizer"):
         positional = ["params"]
-        del settings["discriminator_lr"]
     elif path == "penalty":
-        positional = ["discriminator", "real", "fake"]
         del settings["interval"]
     signature = inspect.signature(get_object(node["_target_"]))
     if path in SCHEMAS:
@@ -132,12 +134,14 @@ def test_schemas_name_the_groups_of_the_top_level() -> None:
 
 
 def test_lr_is_both_learning_rates_unless_the_discriminators_is_set() -> None:
-    both = compose("optimizer.lr=3e-4").optimizer
-    assert (both.lr, both.discriminator_lr) == (3e-4, 3e-4)
-    one = compose("optimizer.lr=3e-4", "optimizer.discriminator_lr=1e-5").optimizer
-    assert (one.lr, one.discriminator_lr) == (3e-4, 1e-5)
-    other = compose("optimizer.discriminator_lr=1e-5").optimizer
-    assert (other.lr, other.discriminator_lr) == (2e-4, 1e-5)
+    def rates(*overrides: str) -> tuple[float, float]:
+        cfg = compose(*overrides)
+        return cfg.optimizer.lr, cfg.discriminator_optimizer.lr
+
+    assert rates("optimizer.lr=3e-4") == (3e-4, 3e-4)
+    assert rates("optimizer.lr=3e-4", "discriminator_optimizer.lr=1e-5") == (3e-4, 1e-5)
+    assert rates("discriminator_optimizer.lr=1e-5") == (2e-4, 1e-5)
+    assert rates("optimizer.lr=3e-4", "discriminator_optimizer=rmsprop") == (3e-4, 3e-4)
 
 
 def test_the_default_recipe() -> None:
@@ -160,7 +164,7 @@ WRONG = [
     ("optimizer.lrr=1", ["optimizer.lrr=1", "unknown key", "'lr'"]),
     ("model.hiden_dim=1", ["model.hiden_dim=1", "unknown key", "'hidden_dim'"]),
     ("trainer.max_step=3", ["trainer.max_step=3", "unknown key", "'max_steps'"]),
-    ("model.foo=1", ["model.foo=1", "unknown key", "latent_dim, hidden_dim, hidden_layers"]),
+    ("model.foo=1", ["model.foo=1", "unknown key", "latent_dim, conditional"]),
     ("seeds=3", ["seeds=3", "unknown key", "'seed'"]),
     ("modle=base", ["modle=base", "unknown key", "'model'"]),
     ("+model.foo=1", ["model.foo", "unknown key"]),
@@ -171,10 +175,11 @@ WRONG = [
     ("~model.hidden_dim", ["model.hidden_dim"]),
     ("~optimizer", ["optimizer"]),
     # Unknown options of groups
-    ("model=huge", ["model=huge", "no such option", "base, large, small"]),
-    ("model=bas", ["model=bas", "base, large, small", "did you mean 'base'"]),
+    ("model=huge", ["model=huge", "no such option", "base, dcgan, "]),
+    ("model=bas", ["model=bas", "base, dcgan, ", "did you mean 'base'"]),
     ("optimizer=adan", ["optimizer=adan", "adam, adamw, rmsprop, sgd", "did you mean 'adam"]),
     ("loss=minmax", ["loss=minmax", "did you mean 'minimax'"]),
+    ("penalty=wgangp", ["penalty=wgangp", "did you mean 'wgan_gp'"]),
     ("data=cifar", ["data=cifar", "mnist5k"]),
     ("experiment=none", ["experiment=none", "no such option", "lab"]),
     # Types
@@ -195,19 +200,25 @@ WRONG = [
     ("optimizer.lr=-1e-3", ["optimizer.lr=-0.001", "above 0"]),
     ("optimizer.lr=0", ["optimizer.lr=0", "above 0"]),
     ("optimizer.lr=nan", ["optimizer.lr=nan", "must be"]),
-    ("optimizer.discriminator_lr=-1", ["optimizer.discriminator_lr=-1", "above 0"]),
+    ("discriminator_optimizer.lr=-1", ["discriminator_optimizer.lr=-1", "above 0"]),
+    ("discriminator_optimizer.beta=1", ["discriminator_optimizer.beta=1", "unknown key"]),
     ("optimizer.betas=[0.5,1.0]", ["optimizer.betas=[0.5,1.0]", "below 1"]),
     ("optimizer.betas=[-0.1,0.9]", ["optimizer.betas=[-0.1,0.9]", "at least 0"]),
     ("optimizer.betas=[0.5,nan]", ["optimizer.betas=[0.5,nan]", "must be"]),
     ("optimizer.betas=[0.5]", ["optimizer.betas=[0.5]", "2 values"]),
     ("optimizer.betas=[0.5,0.9,0.9]", ["optimizer.betas=[0.5,0.9,0.9]", "2 values"]),
     ("trainer.batch_size=0", ["trainer.batch_size=0", "at least 1"]),
+    ("model.generator_norm=bach", ["model.generator_norm=bach", "none, batch", "'batch'"]),
+    ("model.conditional=some", ["model.conditional=some", "bool"]),
     ("trainer.precision=fp64", ["trainer.precision=fp64", "fp32, bf16"]),
     ("seed=-1", ["seed=-1", "at least 0"]),
     ("device=gpu", ["device=gpu", "cuda"]),
     ("device=cuda:x", ["device=cuda:x", "cuda"]),
     ("name=a/b", ["name=a/b", "match"]),
     ("name=", ["name=", "match"]),
+    ("data=image_folder", ["data.folder: must be set, as in data.folder=VALUE"]),
+    ("data=image_folder data.folder=x data.channels=4", ["data.channels=4", "must be one of 1, 3"]),
+    ("data=ring8 data.root=x", ["data.root=x", "unknown key"]),
     # More than one key
     ("trainer.max_epochs=3", ["trainer.max_steps=", "trainer.max_epochs=3", "both"]),
     ("trainer.max_steps=null", ["trainer.max_steps=null", "trainer.max_epochs=null", "neither"]),
@@ -215,12 +226,24 @@ WRONG = [
     ("metrics=none metrics.objective=sliced_wasserstein", ["metrics.objective=sliced_wasserstein"]),
     ("metrics.objective=lr", ["metrics.objective=lr", "must be one of", "loss/generator"]),
     ("optimizer=sgd optimizer.nesterov=true", ["optimizer.nesterov=true", "momentum"]),
+    (
+        "discriminator_optimizer=sgd discriminator_optimizer.nesterov=true",
+        ["discriminator_optimizer.nesterov=true", "discriminator_optimizer.momentum"],
+    ),
+    ("trainer.pac=3", ["trainer.pac=3", "divide trainer.batch_size=128"]),
+    ("trainer.pac=2 model.conditional=true", ["trainer.pac=2", "model.conditional"]),
+    ("trainer.augment=[cutuot]", ["trainer.augment=[cutuot]", "did you mean 'cutout'"]),
+    ("trainer.ema_half_life=0", ["trainer.ema_half_life=0", "above 0"]),
+    ("loss=hinge loss.label_smoothing=0.1", ["loss.label_smoothing", "unknown key"]),
+    ("loss.label_smoothing=1", ["loss.label_smoothing=1", "below 1"]),
+    ("metrics.names=[lenet_fdi]", ["metrics.names=[lenet_fdi]", "did you mean 'lenet_fid'"]),
+    ("metrics.split=valid", ["metrics.split=valid", "train, test"]),
     # What cannot be read
     ("model.hidden_dim", ["model.hidden_dim", "KEY=VALUE"]),
     ("model.hidden_dim=1,2", ["model.hidden_dim=1,2", "--multirun"]),
     ("model.hidden_dim=${nosuch}", ["model.hidden_dim", "nosuch"]),
     ("name='a\nb'", ["name=", "match"]),
-    ("model=null", ["model", "base, large, small"]),
+    ("model=null", ["model", "base, dcgan, "]),
     ("~seed", ["seed"]),
     ("experiment=lab penalty.gamma=2", ["penalty.gamma=2", "unknown key", "penalty has"]),
 ]
@@ -282,7 +305,7 @@ def test_limits_hold_at_their_very_edge(group: str, schema: type, entry: Field[A
     if beyond is not None:
         refused(group, schema, entry, beyond)
     if choices is not None or pattern is not None:
-        refused(group, schema, entry, "no such")
+        refused(group, schema, entry, -1 if entry.type is int else "no such")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -295,7 +318,7 @@ def test_flatten_has_a_name_for_every_leaf() -> None:
     cfg = compose("tags=[a,b]", "optimizer.lr=1e-3", "model=small")
     flat = flatten(cfg)
     assert flat["model.hidden_dim"] == 128
-    assert flat["optimizer.discriminator_lr"] == 1e-3, "interpolations are resolved"
+    assert flat["discriminator_optimizer.lr"] == 1e-3, "interpolations are resolved"
     assert flat["optimizer.betas"] == [0.5, 0.999]
     assert flat["tags"] == ["a", "b"]
     assert flat["trainer.max_epochs"] is None
@@ -316,6 +339,7 @@ def test_flatten_has_a_name_for_every_leaf() -> None:
         ("name", False),
         ("logging.every", False),
         ("data.root", False),
+        ("metrics.cache", False),
     ],
 )
 def test_which_keys_decide_a_result(key: str, expected: bool) -> None:
@@ -336,6 +360,27 @@ def test_composing_again_gives_the_same_and_changes_no_hydra_state() -> None:
             compose("model=huge")
         assert GlobalHydra.instance().hydra is state
     assert not GlobalHydra.instance().is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragment"),
+    [
+        ("loss=wasserstein penalty=none", "loss=wasserstein"),
+        ("loss=wasserstein penalty=none model.discriminator_spectral_norm=true", None),
+        ("loss=wasserstein penalty=wgan_gp", None),
+        ("loss=wasserstein penalty=weight_clip", None),
+        ("model.discriminator_norm=batch", "penalty=r1"),
+        ("model.discriminator_norm=batch penalty=wgan_gp", "penalty=wgan_gp"),
+        ("model.discriminator_norm=batch penalty=weight_clip", None),
+        ("model.discriminator_norm=batch penalty=none", None),
+        ("model.discriminator_norm=layer penalty=wgan_gp", None),
+        ("seed=1", None),
+    ],
+)
+def test_what_is_seldom_meant_is_told(overrides: str, fragment: str | None) -> None:
+    told = doubts(compose(*overrides.split()))
+    assert len(told) == (fragment is not None)
+    assert fragment is None or fragment in told[0]
 
 
 def test_check_leaves_the_configuration_as_it_was() -> None:

@@ -1,31 +1,21 @@
-"""Data sets: their pixels and labels, batches, and downloads that go wrong."""
+"""Images in memory: their pixels and labels, batches, and splits."""
 
-import gzip
-import hashlib
-import io
-import os
-import shutil
-import struct
-from collections.abc import Callable
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request
 
 import pytest
 import torch
 
 from gan.data import (
+    Data,
     ImageData,
+    Mixture,
     Sampler,
     digits,
-    fashion_mnist,
-    kmnist,
-    mnist,
     mnist5k,
+    stacked_mnist,
     to_float,
     to_uint8,
 )
-from gan.data.vision import torchvision
 from gan.errors import UserError
 
 CPU = torch.device("cpu")
@@ -64,11 +54,72 @@ def test_a_batch_depends_on_the_seed_and_its_number_alone() -> None:
     assert not torch.equal(Sampler(50, 7, seed=5, device=CPU).batch(0), ordered[0])
 
 
+@pytest.fixture
+def counted() -> ImageData:
+    """30 training and 12 test images, each filled with its index."""
+
+    def images(count: int) -> torch.Tensor:
+        return torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 3, 2, 4)
+
+    return ImageData(images(30), torch.arange(30) % 5, images(12), torch.arange(12) % 5, 5)
+
+
+def test_batches_of_images_are_floats_and_labels_in_the_order_of_the_sampler(
+    counted: ImageData,
+) -> None:
+    batches, sampler = counted.batches(7, seed=4), Sampler(30, 7, seed=4, device=CPU)
+    assert (batches.per_epoch, counted.shape, counted.size) == (4, (3, 2, 4), 30)
+    for number in (0, 9, 3):
+        images, labels = batches.batch(number)
+        assert torch.equal(images, to_float(counted.images[sampler.batch(number)]))
+        assert torch.equal(labels, counted.labels[sampler.batch(number)])
+
+
+def test_the_order_of_a_seed_is_the_one_that_it_always_was() -> None:
+    sampler = Sampler(4000, 8, seed=0, device=CPU)
+    assert sampler.batch(0).tolist() == [1111, 1929, 2434, 1702, 283, 504, 2175, 1835]
+    assert sampler.batch(4321).tolist() == [2123, 3672, 2112, 3103, 3998, 3536, 1284, 2104]
+
+
+@pytest.mark.parametrize(("split", "size"), [("train", 30), ("test", 12)])
+def test_real_images_are_a_fixed_choice_without_replacement(
+    counted: ImageData, split: str, size: int
+) -> None:
+    state = torch.get_rng_state()
+    images, labels = counted.real(split, 10)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert images.dtype == torch.uint8
+    assert torch.equal(images[:, 0, 0, 0] % 5, labels)
+    assert len(images.unique(dim=0)) == 10
+    assert torch.equal(counted.real(split, 10)[0], images)
+    assert counted.real_size(split) == size
+    assert len(counted.real(split, size)[0].unique(dim=0)) == size
+    assert len(counted.real(split, 0)[0]) == 0
+    with pytest.raises(UserError, match=f"the {split} split: it has {size}"):
+        counted.real(split, size + 1)
+
+
+def test_an_unknown_split_is_told_in_one_line(counted: ImageData) -> None:
+    message = r"split=tests: .* train, test; did you mean 'test'"
+    sets: list[Data] = [counted, Mixture(torch.eye(2), 0.1)]
+    for data in sets:
+        with pytest.raises(UserError, match=message):
+            data.real_size("tests")
+        with pytest.raises(UserError, match=message):
+            data.real("tests", 1)
+
+
+def test_generated_images_end_as_pixels(counted: ImageData) -> None:
+    assert torch.equal(counted.finish(to_float(counted.images)), counted.images)
+
+
 def check_mnist5k(data: ImageData) -> None:
-    assert data.images.shape == (5000, 1, 28, 28)
+    assert (data.images.shape, data.test_images.shape) == ((4000, 1, 28, 28), (1000, 1, 28, 28))
     assert (data.images.dtype, data.labels.dtype) == (torch.uint8, torch.int64)
-    assert torch.bincount(data.labels).tolist() == [500] * 10
+    assert torch.bincount(data.labels).tolist() == [400] * 10
+    assert torch.bincount(data.test_labels).tolist() == [100] * 10
     assert (int(data.images.min()), int(data.images.max())) == (0, 255)
+    assert (data.classes, data.classifier) == (10, "mnist")
 
 
 def test_mnist5k_is_read_once_and_then_from_its_copy(
@@ -94,235 +145,42 @@ def test_mnist5k_needs_no_writable_folder(tmp_path: Path) -> None:
     check_mnist5k(mnist5k(root=str(tmp_path / "file")))
 
 
-def test_digits_are_enlarged() -> None:
+def test_digits_are_enlarged_and_every_fifth_is_held_out() -> None:
     from sklearn.datasets import load_digits
 
     data = digits()
-    assert data.images.shape == (1797, 1, 28, 28)
-    assert data.labels.tolist() == load_digits().target.tolist()
+    assert (data.images.shape, data.test_images.shape) == ((1437, 1, 28, 28), (360, 1, 28, 28))
+    assert data.test_labels.tolist() == load_digits().target[::5].tolist()
+    assert data.labels[:4].tolist() == load_digits().target[1:5].tolist()
     assert int(data.images.max()) == 255
-    small = torch.from_numpy(load_digits().images).float()
-    shrunk = torch.nn.functional.adaptive_avg_pool2d(data.images.float(), 8)[:, 0] * 16 / 255
+    assert (data.classes, data.classifier) == (10, None)
+    small = torch.from_numpy(load_digits().images[::5]).float()
+    shrunk = torch.nn.functional.adaptive_avg_pool2d(data.test_images.float(), 8)[:, 0] * 16 / 255
     assert (shrunk - small).abs().mean() < 2
 
 
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **settings: object) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
-
-
-@pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("load", [mnist, fashion_mnist, kmnist])
-def test_offline_is_said_in_one_line_and_nothing_is_left(
-    tmp_path: Path, load: Callable[..., ImageData], capsys: pytest.CaptureFixture[str]
+def test_stacked_digits_are_channels_and_the_decimals_of_their_class(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    root = tmp_path / "root"
-    with pytest.raises(UserError) as raised:
-        load(root=str(root))
-    message = str(raised.value)
-    assert "\n" not in message
-    assert message.startswith(f"data.root={root}: ")
-    assert f"is not in {root}/" in message
-    assert message.endswith("data=mnist5k needs no download")
-    assert list(root.iterdir()) == []
-    assert capsys.readouterr().out == ""
+    def split(count: int, first: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images filled with their index, of which the last decimal is the class."""
+        index = torch.arange(first, first + count)
+        return index.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 4, 4), index % 10
 
-
-@pytest.fixture(scope="session")
-def archives() -> Path:
-    named = os.environ.get("GAN_TEST_DATA")
-    if not named:
-        pytest.skip("GAN_TEST_DATA names no folder with the archives of MNIST")
-    return Path(named)
-
-
-def copied(archives: Path, name: str, root: Path) -> None:
-    raw = root / name / "raw"
-    raw.mkdir(parents=True)
-    for path in (archives / name / "raw").glob("*.gz"):
-        shutil.copyfile(path, raw / path.name)
-
-
-@pytest.fixture
-def mnist_root(archives: Path, tmp_path: Path) -> Path:
-    copied(archives, "MNIST", tmp_path)
-    return tmp_path
-
-
-@pytest.mark.usefixtures("offline")
-def test_mnist_is_read_from_its_archives(mnist_root: Path) -> None:
-    data = mnist(root=str(mnist_root))
-    assert data.images.shape == (60000, 1, 28, 28)
-    assert data.labels[:5].tolist() == [5, 0, 4, 1, 9]
-    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert torch.bincount(data.labels).tolist() == counts
-    assert data.images.float().mean().item() == pytest.approx(0.1307 * 255, abs=0.05)
-    assert [path.name for path in mnist_root.iterdir()] == ["MNIST"]
-
-    # A file that was cut short while it was unpacked is not taken for good.
-    images = mnist_root / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    images.write_bytes(images.read_bytes()[:1000000])
-    assert torch.equal(mnist(root=str(mnist_root)).images, data.images)
-
-
-@pytest.mark.usefixtures("offline")
-def test_fashion_mnist_is_read_from_its_archives(archives: Path, tmp_path: Path) -> None:
-    copied(archives, "FashionMNIST", tmp_path)
-    data = fashion_mnist(root=str(tmp_path))
-    assert data.images.shape == (60000, 1, 28, 28)
-    assert torch.bincount(data.labels).tolist() == [6000] * 10
-
-
-@pytest.mark.usefixtures("offline")
-def test_an_archive_with_a_wrong_md5_is_named(mnist_root: Path) -> None:
-    archive = mnist_root / "MNIST" / "raw" / "train-labels-idx1-ubyte.gz"
-    archive.write_bytes(archive.read_bytes()[:-1] + b"?")
-    before = sorted(mnist_root.rglob("*"))
-    with pytest.raises(UserError, match="has not the md5 d53e105e") as raised:
-        mnist(root=str(mnist_root))
-    assert str(archive) in str(raised.value)
-    assert "\n" not in str(raised.value)
-    assert sorted(mnist_root.rglob("*")) == before
-
-
-Archives = dict[str, bytes]
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> Archives:
-    """Archives of 20 images that stand for those of MNIST."""
-    made = {}
-    for split in ("train", "t10k"):
-        pixels, labels = bytes(range(20)) * 784, bytes(range(10)) * 2
-        images = struct.pack(">4I", 0x803, 20, 28, 28) + pixels
-        made[f"{split}-images-idx3-ubyte.gz"] = gzip.compress(images, mtime=0)
-        labelled = struct.pack(">2I", 0x801, 20) + labels
-        made[f"{split}-labels-idx1-ubyte.gz"] = gzip.compress(labelled, mtime=0)
-    listed = [(name, hashlib.md5(content).hexdigest()) for name, content in made.items()]
-    monkeypatch.setattr(torchvision().datasets.MNIST, "resources", listed)
-    return made
-
-
-def serve(monkeypatch: pytest.MonkeyPatch, archives: Archives) -> list[str]:
-    """Put these archives, and no others, on the network; returns what is asked for."""
-    asked: list[str] = []
-
-    class Response(io.BytesIO):
-        url = None
-
-        @property
-        def length(self) -> int:
-            return len(self.getvalue())
-
-    def answer(request: Request) -> Response:
-        name = request.full_url.rpartition("/")[2]
-        asked.append(name)
-        if name not in archives:
-            raise URLError("no route to host")
-        return Response(archives[name])
-
-    monkeypatch.setattr("urllib.request.urlopen", answer)
-    return asked
-
-
-def raw_folder(root: Path, archives: Archives) -> Path:
-    folder = root / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    for name, content in archives.items():
-        (folder / name).write_bytes(content)
-    return folder
-
-
-def test_a_download_is_kept(
-    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = serve(monkeypatch, small)
-    data = mnist(root=str(tmp_path / "new" / "root"))
-    assert data.images.flatten().tolist() == list(range(20)) * 784
-    assert data.labels.tolist() == list(range(10)) * 2
-    assert set(asked) == set(small)
-    asked.clear()
-    again = mnist(root=str(tmp_path / "new" / "root"))
-    assert torch.equal(again.images, data.images)
-    assert asked == []
-
-
-@pytest.mark.parametrize("served", [0, 1, 3])
-def test_a_download_that_breaks_off_says_why_and_leaves_nothing(
-    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: int
-) -> None:
-    serve(monkeypatch, dict(list(small.items())[:served]))
-    with pytest.raises(UserError, match="no route to host") as raised:
-        mnist(root=str(tmp_path))
-    assert "\n" not in str(raised.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_download_of_the_wrong_bytes_names_the_file_and_leaves_nothing(
-    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = "train-labels-idx1-ubyte.gz"
-    serve(monkeypatch, small | {name: b"<html>Please log in</html>"})
-    with pytest.raises(UserError, match=name) as raised:
-        mnist(root=str(tmp_path))
-    assert "\n" not in str(raised.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_archives_that_are_there_are_not_fetched_and_a_missing_one_is(
-    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    missing = "t10k-labels-idx1-ubyte.gz"
-    folder = raw_folder(tmp_path, {name: small[name] for name in small if name != missing})
-    asked = serve(monkeypatch, small)
-    assert len(mnist(root=str(tmp_path)).images) == 20
-    assert set(asked) == {missing}
-    for name, content in small.items():
-        assert (folder / name).read_bytes() == content
-
-
-@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
-@pytest.mark.parametrize("kept", [0, 3, 15, 25])
-def test_an_unpacked_file_cut_short_is_mended_from_its_archive(
-    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: int
-) -> None:
-    folder = raw_folder(tmp_path, small)
-    asked = serve(monkeypatch, {})
-    whole = mnist(root=str(tmp_path))
-    (folder / name).write_bytes((folder / name).read_bytes()[:kept])
-    mended = mnist(root=str(tmp_path))
-    assert torch.equal(mended.images, whole.images)
-    assert torch.equal(mended.labels, whole.labels)
-    assert asked == []
-
-
-def test_a_damaged_archive_is_fetched_again(
-    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = "train-images-idx3-ubyte.gz"
-    folder = raw_folder(tmp_path, small | {name: small[name][:-5]})
-    asked = serve(monkeypatch, small)
-    assert len(mnist(root=str(tmp_path)).images) == 20
-    assert set(asked) == {name}
-    assert (folder / name).read_bytes() == small[name]
-
-
-def test_a_root_that_cannot_be_written_is_told_in_one_line(
-    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(monkeypatch, small)
-    (tmp_path / "file").touch()
-    root = tmp_path / "file" / "root"
-    with pytest.raises(UserError) as raised:
-        mnist(root=str(root))
-    assert str(raised.value).startswith(f"data.root={root}: ")
-    assert "\n" not in str(raised.value)
-
-
-def test_torchvision_is_whole_enough() -> None:
-    assert torchvision().datasets.MNIST.resources
-    image = torchvision().transforms.ToTensor()(torch.zeros(2, 3, 1).byte().numpy())
-    assert image.shape == (1, 2, 3)
+    digits = ImageData(*split(200, 0), *split(50, 200), classes=10)
+    monkeypatch.setattr("gan.data.stacked.mnist", lambda root: digits)
+    state = torch.get_rng_state()
+    data = stacked_mnist(root="")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(stacked_mnist(root="").images, data.images)
+    assert (data.images.shape, data.test_images.shape) == ((200, 3, 4, 4), (50, 3, 4, 4))
+    for images, labels, low in (
+        (data.images, data.labels, 0),
+        (data.test_images, data.test_labels, 200),
+    ):
+        chosen = images[:, :, 0, 0].long()
+        assert torch.equal(images, images[:, :, :1, :1].expand_as(images))
+        assert chosen.min() >= low
+        assert chosen.max() < low + (200 if low == 0 else 50)
+        assert labels.tolist() == [int("".join(map(str, row))) for row in (chosen % 10).tolist()]
+        assert len({tuple(row) for row in chosen.tolist()}) > 0.9 * len(chosen)

@@ -96,7 +96,7 @@ def test_one_row_of_hyperparameters(finished: Path) -> None:
 
 
 def test_all_runs_name_the_same_columns(finished: Path, tmp_path: Path) -> None:
-    run(short("optimizer=sgd", "penalty=none", "metrics=none"), tmp_path / "other")
+    run(short("optimizer=sgd", "penalty=none"), tmp_path / "other")
     first, second = (
         sessions(path)["experiment"][0].experiment for path in (finished, tmp_path / "other")
     )

@@ -1,13 +1,15 @@
-"""Grids and PNG files, pixel by pixel."""
+"""Grids, scatter plots and PNG files, pixel by pixel."""
 
 import io
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from gan.pictures import grid, png
+from gan.data import ring8
+from gan.pictures import SIDE, grid, png, scatter
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,52 @@ def test_png_keeps_every_pixel(channels: int) -> None:
     image = torch.randint(0, 256, (channels, 5, 7), generator=generator, dtype=torch.uint8)
     read = np.asarray(Image.open(io.BytesIO(png(image))))
     assert np.array_equal(read.reshape(5, 7, channels), image.permute(1, 2, 0).numpy())
+
+
+GREY, BLUE, NONE = (191, 191, 191), (31, 119, 180), torch.empty(0, 2)
+
+
+def places(image: torch.Tensor, colour: tuple[int, int, int]) -> torch.Tensor:
+    """Where a plot, its labels apart, has exactly this colour: (n, 2), rows and columns."""
+    same = (image == torch.tensor(colour).view(3, 1, 1)).all(0)
+    same[:24], same[372:], same[:, :40], same[:, 388:] = False, False, False, False
+    return same.nonzero()
+
+
+def test_real_points_are_grey_and_generated_ones_in_colour() -> None:
+    points = ring8().real("train", 500)[0]
+    real, fake = scatter(points, NONE, 1.3), scatter(NONE, points, 1.3)
+    assert (real.shape, real.dtype) == ((3, SIDE, SIDE), torch.uint8)
+    assert len(places(real, GREY)) > 200
+    assert len(places(real, BLUE)) == 0
+    assert len(places(fake, BLUE)) > 50
+    assert len(places(fake, GREY)) == 0
+    both = scatter(points, points, 1.3)
+    assert len(places(both, BLUE)) >= len(places(fake, BLUE)), "they are on top"
+    assert len(places(both, GREY)) > 50, "and leave the others visible"
+
+
+@pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (2.0, 2.0), (-2.0, 1.0), (1.5, -2.0)])
+def test_a_point_stands_where_the_axes_say(x: float, y: float) -> None:
+    points = torch.tensor([[x, y]]).repeat(3, 1)
+    row, column = places(scatter(points, NONE, 4.0), GREY).double().mean(0).tolist()
+    left, bottom, side = 0.1 * SIDE, 0.07 * SIDE, 0.87 * SIDE
+    assert column == pytest.approx(left + side * (x + 4) / 8, abs=1)
+    assert SIDE - row == pytest.approx(bottom + side * (y + 4) / 8, abs=1)
+
+
+def test_points_beyond_the_axes_are_counted_and_break_nothing() -> None:
+    near = torch.tensor([[0.5, 0.5]])
+    beyond = torch.tensor([[9.0, 0.0], [float("nan"), 0.0], [0.0, -float("inf")], [1e38, 0.0]])
+    inside, outside = scatter(near, near, 1.0), scatter(near, torch.cat([near, beyond]), 1.0)
+    top = SIDE // 20
+    assert torch.equal(inside[:, top + 4 :], outside[:, top + 4 :])
+    assert not torch.equal(inside[:, :top], outside[:, :top]), "nothing is written above"
+
+
+def test_a_scatter_plot_does_not_depend_on_the_settings_of_the_machine() -> None:
+    points = ring8().real("train", 50)[0]
+    plain = scatter(points, points + 1, 2.0)
+    with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 20}):
+        assert torch.equal(scatter(points, points + 1, 2.0), plain)
+        assert matplotlib.rcParams["font.size"] == 20

@@ -66,7 +66,7 @@ def test_a_short_training_makes_digits_of_most_classes(real: ImageData, tmp_path
         "threads=1",
     )
     distance = run(cfg, tmp_path / "run")
-    generator, latent_dim = load_generator(tmp_path / "run")
-    images = generate(generator, latents(COUNT, latent_dim, seed=1))
+    trained = load_generator(tmp_path / "run")
+    images = generate(trained.network, latents(COUNT, trained.latent_dim, seed=1))
     assert faults(images, real) == set()
     assert distance < 0.25

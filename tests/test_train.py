@@ -1,4 +1,4 @@
-"""One run: who moves in a step, exact resume, being stopped or killed, and divergence."""
+"""One run: exact resume, being stopped or killed, and divergence."""
 
 import json
 import math
@@ -7,20 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from runs import SCRIPTS, SHORT, content, interrupt_at, short
 
-from gan.build import build
 from gan.checkpoint import paths
 from gan.compose import compose
-from gan.data import to_float
 from gan.errors import Interrupted, UserError
 from gan.results import read_records, read_result
-from gan.train import run, train_step
+from gan.step import train_step
+from gan.train import run
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +41,12 @@ def test_a_finished_run_holds_everything(undisturbed: Path) -> None:
     assert result["best"] == {"sliced_wasserstein": {"value": value, "step": step}}
     assert (result["steps"], result["images"], result["seed"]) == (40, 640, 0)
     assert result["device"] == "cpu"
+    assert result["measured"] == {
+        "weights": "generator",
+        "samples": 64,
+        "real": 64,
+        "split": "train",
+    }
     assert result["versions"]["torch"] == torch.__version__
     assert result["images_per_second"] == pytest.approx(640 / result["seconds"], rel=0.05)
     assert sorted(p.name for p in (undisturbed / "samples").iterdir()) == [
@@ -209,7 +213,7 @@ def test_a_second_process_is_kept_out(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_at_its_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    import gan.train
+    import gan.step
 
     steps = 0
 
@@ -219,7 +223,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_at_its_step(
         statistics = train_step(*args, **settings)  # type: ignore[arg-type]
         return statistics + (value if steps == 17 else 0.0)
 
-    monkeypatch.setattr(gan.train, "train_step", poisoned)
+    monkeypatch.setattr(gan.step, "train_step", poisoned)
     run_dir = tmp_path / "run"
     assert run(short(), run_dir) == math.inf
     result = json.loads((run_dir / "result.json").read_text(), parse_constant=pytest.fail)
@@ -236,89 +240,3 @@ def test_a_learning_rate_far_too_high_diverges(tmp_path: Path) -> None:
     assert result is not None
     assert result["status"] == "diverged"
     assert result["steps"] < 100
-
-
-@pytest.mark.parametrize("loss", ["non_saturating", "minimax"])
-@pytest.mark.parametrize("penalty", ["none", "r1"])
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
-def test_each_network_moves_in_its_own_update_only(
-    loss: str, penalty: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parts = build(short(f"loss={loss}", f"penalty={penalty}", f"optimizer={optimizer}"))
-    weights = {
-        "generator": list(parts.generator.parameters()),
-        "discriminator": list(parts.discriminator.parameters()),
-    }
-    moved: list[tuple[str, str]] = []
-    for turn, optimizer_ in (
-        ("discriminator", parts.discriminator_optimizer),
-        ("generator", parts.generator_optimizer),
-    ):
-
-        def watched(turn: str = turn, step: Callable[[], object] = optimizer_.step) -> None:
-            before = {name: [w.clone() for w in ws] for name, ws in weights.items()}
-            step()
-            for name, ws in weights.items():
-                if any(not torch.equal(a, b) for a, b in zip(before[name], ws, strict=True)):
-                    moved.append((turn, name))
-
-        monkeypatch.setattr(optimizer_, "step", watched)
-    real = to_float(parts.data.images[:16])
-    statistics = train_step(parts, real, torch.randn(16, 100), penalize=True, bf16=False)
-    assert moved == [("discriminator", "discriminator"), ("generator", "generator")]
-    assert statistics.isfinite().all()
-    assert all(weight.requires_grad for weight in weights["discriminator"])
-
-
-def test_a_step_is_what_the_textbook_says() -> None:
-    """The joint, frozen and fused step against two plain updates written out."""
-    overrides = ("optimizer=sgd", "optimizer.lr=0.1", "penalty.gamma=1", "penalty.interval=3")
-    ours, plain = build(short(*overrides)), build(short(*overrides))
-    for network in (ours.generator, ours.discriminator, plain.generator, plain.discriminator):
-        network.double()
-    real, z = to_float(ours.data.images[:16]).double(), torch.randn(16, 100).double()
-    ours_statistics = train_step(ours, real, z, penalize=True, bf16=False)
-
-    def sgd(network: torch.nn.Module, loss: torch.Tensor) -> None:
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
-        with torch.no_grad():
-            for weight, gradient in zip(network.parameters(), gradients, strict=True):
-                weight.sub_(0.1 * gradient)
-
-    ones = torch.ones(16, 1).double()
-    bce = torch.nn.functional.binary_cross_entropy_with_logits
-    generator, discriminator = plain.generator, plain.discriminator
-    real_logits, fake_logits = discriminator(real), discriminator(generator(z).detach())
-    images = real.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
-    loss = bce(real_logits, ones) + bce(fake_logits, 0 * ones)
-    sgd(discriminator, loss + 3 * 0.5 * slope.square().sum() / 16)
-    generator_loss = bce(discriminator(generator(z)), ones)
-    sgd(generator, generator_loss)
-
-    for a, b in ((ours.generator, generator), (ours.discriminator, discriminator)):
-        for mine, theirs in zip(a.parameters(), b.parameters(), strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
-    expected = [loss, generator_loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()]
-    torch.testing.assert_close(ours_statistics, torch.stack(expected).detach())
-
-
-def test_two_passes_where_batch_statistics_tell_real_from_fake() -> None:
-    parts = build(short())
-    assert parts.joint
-    parts.discriminator.layers.insert(2, torch.nn.BatchNorm1d(16))  # type: ignore[union-attr,operator]
-    batches: list[int] = []
-    parts.discriminator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
-    real = to_float(parts.data.images[:16])
-    train_step(parts._replace(joint=False), real, torch.randn(16, 100), penalize=False, bf16=False)
-    assert batches == [16, 16, 16]
-
-
-def test_bf16_stays_near_fp32() -> None:
-    parts, half = build(short()), build(short())
-    real, z = to_float(parts.data.images[:16]), torch.randn(16, 100)
-    full = train_step(parts, real, z, penalize=True, bf16=False)
-    rounded = train_step(half, real, z, penalize=True, bf16=True)
-    assert not torch.equal(full, rounded)
-    torch.testing.assert_close(full, rounded, rtol=0.02, atol=0.02)
-    assert all(weight.dtype == torch.float32 for weight in half.generator.parameters())

@@ -1,5 +1,21 @@
-"""Measures of how near generated images are to real ones."""
+"""Measures of how near generated samples are to real ones."""
 
+from gan.metrics.classes import classifier_score, mode_count, reverse_kl
+from gan.metrics.frechet import frechet_distance
+from gan.metrics.kernel import KernelDistance, kernel_distance
+from gan.metrics.mixture import assign
+from gan.metrics.neighbours import PRDC, prdc
 from gan.metrics.sliced_wasserstein import sliced_wasserstein
 
-__all__ = ["sliced_wasserstein"]
+__all__ = [
+    "PRDC",
+    "KernelDistance",
+    "assign",
+    "classifier_score",
+    "frechet_distance",
+    "kernel_distance",
+    "mode_count",
+    "prdc",
+    "reverse_kl",
+    "sliced_wasserstein",
+]

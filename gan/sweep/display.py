@@ -4,18 +4,22 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gan.config import sign
 from gan.sweep.pool import Progress, Requeued, Started
 from gan.sweep.runner import Outcome, Retry
+
+if TYPE_CHECKING:
+    from gan.measure import Measured
 
 PLAIN_WIDTH = 160
 """Columns where there is no terminal to ask."""
@@ -46,7 +50,7 @@ class Display:
         Args:
             total: runs of the sweep, those done before included.
             done: the objectives of these.
-            objective: its name; the lowest is best.
+            objective: its name.
         """
         self._console = console()
         self._total = total
@@ -102,7 +106,8 @@ class Display:
     def _note(self, objective: float | None, name: str) -> None:
         if objective is not None and math.isfinite(objective):
             candidate = (objective, name)
-            self._best = min(self._best, candidate) if self._best else candidate
+            order = [candidate, self._best] if self._best else [candidate]
+            self._best = min(order, key=lambda one: (sign(self._objective) * one[0], one[1]))
 
     def _print(self, line: str, style: str) -> None:
         self._console.print(Text(line, style=style), soft_wrap=True)
@@ -163,7 +168,7 @@ def print_runs(rows: Iterable[tuple[str, str, dict[str, Any] | None]], objective
 
     def order(row: tuple[str, str, dict[str, Any] | None]) -> tuple[bool, float, str]:
         value = row[2]["objective"] if row[2] else None
-        return value is None, value or 0.0, row[0]
+        return value is None, sign(objective) * (value or 0.0), row[0]
 
     for name, status, result in sorted(rows, key=order):
         cells = ["", "", ""]
@@ -184,8 +189,24 @@ def print_points(points: Iterable[tuple[str, list[float]]], objective: str) -> N
     for name in ("seeds", f"median {objective}", "IQR"):
         table.add_column(name, justify="right")
     rows = [(name, values, spread(values)) for name, values in points if values]
-    for name, values, (median, iqr) in sorted(rows, key=lambda row: row[2]):
+    for name, values, (median, iqr) in sorted(
+        rows, key=lambda row: (sign(objective) * row[2][0], row[2][1])
+    ):
         table.add_row(name, str(len(values)), f"{median:.4g}", f"{iqr:.2g}")
+    console().print(table)
+
+
+def print_measured(rows: Sequence["Measured"]) -> None:
+    """A table of runs and the metrics of their samples."""
+    names = dict.fromkeys(name for row in rows for name in row.values)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for name in ("step", "weights", *names):
+        table.add_column(name, justify="right")
+    for row in rows:
+        values = (row.values.get(name) for name in names)
+        cells = ("" if value is None else f"{value:.4g}" for value in values)
+        table.add_row(row.name, "" if row.step is None else str(row.step), row.weights, *cells)
     console().print(table)
 
 
@@ -195,10 +216,13 @@ def spread(values: list[float]) -> tuple[float, float]:
         return values[0], 0.0
     # Between two values, infinity times zero would be no number.
     huge = 1e300
-    bounded = [min(value, huge) for value in values]
+    bounded = [max(-huge, min(value, huge)) for value in values]
     low, median, high = statistics.quantiles(bounded, n=4, method="inclusive")
     iqr = high - low
-    return (math.inf if median > huge / 8 else median), (math.inf if iqr > huge / 8 else iqr)
+    beyond = abs(median) > huge / 8
+    return math.copysign(math.inf, median) if beyond else median, (
+        math.inf if iqr > huge / 8 else iqr
+    )
 
 
 def print_plan(

@@ -9,6 +9,9 @@ from gan.errors import UserError
 from gan.sweep.composer import Composer, plain
 from gan.sweep.naming import identity, job_name
 
+GLOBAL = ("recipe", "experiment")
+"""Config groups that set keys anywhere."""
+
 Point = Sequence[str]
 """The overrides of one combination of swept values, those that are the same in all included."""
 
@@ -120,7 +123,7 @@ def refuse_conflict(
     before, after = _values(old), _values(new.jobs)
     for key in candidates:
         for name in {**before, **after}:
-            concerned = name == key or name.startswith(f"{key}.") or key == "experiment"
+            concerned = name == key or name.startswith(f"{key}.") or key in GLOBAL
             if not concerned or not defines_result(name):
                 continue
             if any(name == other or name.startswith(f"{other}.") for other in swept):

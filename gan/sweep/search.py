@@ -270,7 +270,7 @@ class _Search:
 
 def _objectives(settings: DictConfig, probe: dict[str, Any]) -> tuple[list[str], list[str]]:
     names = list(settings.objectives) or [probe["metrics"]["objective"]]
-    directions = list(settings.directions) or ["minimize"] * len(names)
+    directions = list(settings.directions) or [METRICS.get(name, "minimize") for name in names]
     for name in names:
         if name in METRICS and name not in probe["metrics"]["names"]:
             raise UserError(

@@ -1,0 +1,108 @@
+"""Measuring runs after the fact, from their checkpoints."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from gan.build import find_device
+from gan.compose import compose
+from gan.data import Data
+from gan.errors import NotFinite, UserError
+from gan.evaluate import generate, latents, measures
+from gan.files import write_text
+from gan.generate import load_generator
+from gan.metrics.measures import Measures
+from gan.results import environment
+from gan.run_dir import CONFIG_FILE, read_config
+
+FLOOR = "real training samples"
+"""What stands in for a run where the floor of its metrics is given."""
+
+
+class Measured(NamedTuple):
+    name: str
+    step: int | None
+    weights: str
+    values: dict[str, float]
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """The run directories among paths and, for those of sweeps, inside them.
+
+    Raises:
+        UserError: there is none at a path.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(config.parent for config in path.glob(f"*/{CONFIG_FILE}"))
+        runs = [path] if (path / CONFIG_FILE).exists() else inside
+        if not runs:
+            raise UserError(f"{path}: neither a run's directory nor one with runs in it")
+        found += runs
+    return found
+
+
+def settings_of(metrics: str, samples: int | None, split: str | None) -> DictConfig:
+    """The options of a `metrics` group, with another number of samples or split if given.
+
+    Raises:
+        UserError: there is no such group or value.
+    """
+    overrides = [f"metrics={metrics}"]
+    overrides += [f"metrics.samples={samples}"] if samples is not None else []
+    overrides += [f"metrics.split={split}"] if split is not None else []
+    settings: DictConfig = compose(*overrides).metrics
+    if not settings.names:
+        raise UserError(f"metrics={metrics}: measures nothing")
+    return settings
+
+
+def measure_runs(
+    run_dirs: Sequence[Path], settings: DictConfig, *, name: str, weights: str, device: str
+) -> Iterator[Measured]:
+    """Measure the newest checkpoint of each run and write `metrics-NAME.json` beside it.
+
+    Training may go on meanwhile. What real training samples would get, the floor of these
+    metrics, comes after the first run of each data set where the split is "test".
+
+    Raises:
+        UserError: a run has no checkpoint or gives NaN, or a metric does not fit its data.
+    """
+    target = find_device(device)
+    for run_dir in run_dirs:
+        load_generator(run_dir, weights)
+    known: dict[str, tuple[Measures, dict[str, float] | None]] = {}
+    for run_dir in run_dirs:
+        cfg = read_config(run_dir)
+        key = OmegaConf.to_yaml(cfg.data)
+        first = key not in known
+        if first:
+            data: Data = instantiate(cfg.data, _partial_=True)().to(target)
+            measure = measures(settings, data)
+            known[key] = measure, _floor(measure, data, settings)
+        measure, floor = known[key]
+        trained = load_generator(run_dir, weights)
+        z = latents(settings.samples, trained.latent_dim, cfg.seed, "evaluation").to(target)
+        labels = measure.like_real(len(z)) if trained.classes else None
+        try:
+            values = measure(generate(trained.network.to(target), z, labels))
+        except NotFinite as error:
+            raise UserError(f"{run_dir}: at step {trained.step} {error}") from error
+        facts: dict[str, Any] = {"step": trained.step, "weights": trained.weights}
+        facts |= measure.facts | {"values": values, "floor": floor} | environment()
+        write_text(run_dir / f"metrics-{name}.json", json.dumps(facts, indent=2) + "\n")
+        yield Measured(str(run_dir), trained.step, trained.weights, values)
+        if first and floor is not None:
+            yield Measured(FLOOR, None, "", floor)
+
+
+def _floor(measure: Measures, data: Data, settings: DictConfig) -> dict[str, float] | None:
+    if settings.split != "test":
+        return None
+    available = data.real_size("train")
+    count = settings.samples if available is None else min(settings.samples, available)
+    return measure(data.real("train", count)[0])

@@ -1,0 +1,63 @@
+"""Fidelity and variety of samples, from the distances to their nearest neighbours."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gan.metrics.checks import check_features
+
+CHUNK = 2048
+"""Rows of distances held at once: memory is bounded by twice this times the larger set."""
+
+
+class PRDC(NamedTuple):
+    precision: float
+    """The part of fake samples that lie in a ball of a real one."""
+    recall: float
+    """The part of real samples that lie in a ball of a fake one."""
+    density: float
+    """How many balls of real samples a fake one lies in, over k: about 1 for real samples."""
+    coverage: float
+    """The part of real samples whose ball holds a fake one: about 1 - 2^-k for real samples."""
+
+
+def prdc(real: Tensor, fake: Tensor, *, k: int = 5) -> PRDC:
+    """Precision and recall (arXiv:1904.06991), density and coverage (arXiv:2002.09797).
+
+    The ball of a sample reaches to its k-th nearest neighbour in its own set.
+
+    Args:
+        real: (n, width). fake: (m, width).
+
+    Raises:
+        ValueError: the widths differ, a value is not finite, or a set has no more than k samples.
+    """
+    check_features(real, fake)
+    if min(len(real), len(fake)) <= k:
+        raise ValueError(f"k={k} neighbours need more samples, got {len(real)} and {len(fake)}")
+    real_radii, fake_radii = _radii(real, k), _radii(fake, k)
+    balls = torch.zeros(len(fake), dtype=torch.int64, device=real.device)
+    recalled = covered = 0
+    for start in range(0, len(real), CHUNK):
+        part = slice(start, start + CHUNK)
+        distances = torch.cdist(real[part], fake)
+        balls += (distances < real_radii[part, None]).sum(0, dtype=torch.int32)
+        recalled += int((distances < fake_radii).any(1).sum())
+        covered += int((distances.amin(1) < real_radii[part]).sum())
+    return PRDC(
+        precision=float((balls > 0).double().mean()),
+        recall=recalled / len(real),
+        density=float(balls.double().mean() / k),
+        coverage=covered / len(real),
+    )
+
+
+def _radii(points: Tensor, k: int) -> Tensor:
+    """The distance of each point to its k-th nearest neighbour (n,)."""
+    parts = []
+    for part in points.split(CHUNK):
+        # The nearest of all is the point itself.
+        nearest = torch.cdist(part, points).topk(k + 1, dim=1, largest=False, sorted=True)
+        parts.append(nearest.values[:, -1])
+    return torch.cat(parts)

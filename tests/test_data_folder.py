@@ -1,0 +1,376 @@
+"""Folders of images: what is found in them, how it is decoded and kept, and what is refused."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan.compose import compose
+from gan.data import ImageData, image_folder
+from gan.data.cache import Arrays, cached
+from gan.errors import UserError
+from gan.results import read_result
+from gan.train import run
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    path = tmp_path / "photos"
+    path.mkdir()
+    return path
+
+
+def fill(folder: Path, *names: str, size: tuple[int, int] = (4, 4)) -> None:
+    """Grey images, each one lighter than the one before."""
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size, number + 1).save(path)
+
+
+def load(folder: Path, **settings: Any) -> ImageData:
+    """With its cache beside the folder."""
+    settings = {"image_size": None, "channels": 1} | settings
+    return image_folder(root=str(folder.parent / "cache"), folder=str(folder), **settings)
+
+
+def greys(data: ImageData) -> dict[int, int]:
+    """The class of each image of `fill`, by its shade."""
+    images = torch.cat([data.images, data.test_images])
+    assert torch.equal(images, images[:, :, :1, :1].expand_as(images))
+    labels = torch.cat([data.labels, data.test_labels])
+    return dict(zip(images[:, 0, 0, 0].tolist(), labels.tolist(), strict=True))
+
+
+def decoded(photos: Path, name: str, **settings: Any) -> torch.Tensor:
+    """One image of the folder, whichever split it is in: the other one is a plain white."""
+    width, height = Image.open(photos / name).size
+    orientation = Image.open(photos / name).getexif().get(0x0112, 1)
+    size = (height, width) if orientation > 4 else (width, height)
+    Image.new("RGB", size, WHITE).save(photos / "white.png")
+    data = load(photos, **settings)
+    pair = [data.images[0], data.test_images[0]]
+    (other,) = (image for image in pair if not bool((image == 255).all()))
+    return other
+
+
+def test_without_sub_folders_there_is_one_class(photos: Path) -> None:
+    fill(photos, "b.png", "a.PNG", "c.bmp")
+    data = load(photos)
+    assert greys(data) == {1: 0, 2: 0, 3: 0}
+    assert (data.classes, data.classifier, data.shape) == (1, None, (1, 4, 4))
+    assert data.images.dtype == torch.uint8
+    assert data.labels.dtype == torch.int64
+
+
+def test_sub_folders_are_classes_in_the_order_of_their_names(photos: Path) -> None:
+    fill(photos, "dog/1.png", "cat/deep/er/1.png", "cat/2.png", "bird/1.png")
+    data = load(photos)
+    assert greys(data) == {1: 2, 2: 1, 3: 1, 4: 0}
+    assert data.classes == 3
+
+
+def test_hidden_files_and_those_that_are_no_images_are_left_out(photos: Path) -> None:
+    fill(photos, "a.png", "b.png", ".c.png", ".hidden/d.png")
+    (photos / "labels.csv").write_text("a,1")
+    (photos / "README").write_text("photos")
+    assert greys(load(photos)) == {1: 0, 2: 0}
+
+
+def test_links_are_followed_but_not_in_circles(photos: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "elsewhere", "1.png", "2.png")
+    (photos / "linked").symlink_to(tmp_path / "elsewhere")
+    (photos / "own").mkdir()
+    (photos / "own/one.png").symlink_to(tmp_path / "elsewhere/1.png")
+    (photos / "own/circle").symlink_to(photos)
+    (tmp_path / "elsewhere/circle").symlink_to(photos / "own")
+    data = load(photos)
+    assert data.classes == 2
+    assert set(greys(data)) == {1, 2}
+
+
+def test_one_in_ten_is_held_out_and_always_the_same(photos: Path) -> None:
+    fill(photos, *(f"{number:03d}.png" for number in range(57)))
+    state = torch.get_rng_state()
+    data = load(photos)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (data.size, data.real_size("train"), data.real_size("test")) == (52, 52, 5)
+    shades = torch.cat([data.images, data.test_images])[:, 0, 0, 0].tolist()
+    assert sorted(shades) == list(range(1, 58))
+    moved = photos.rename(photos.with_name("moved"))
+    assert torch.equal(load(moved).test_images, data.test_images)
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif", "webp", "gif", "ppm", "tga", "jp2"])
+def test_formats_without_loss_give_their_pixels(photos: Path, ending: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    lossless: dict[str, Any] = {"webp": {"lossless": True}, "jp2": {"irreversible": False}}
+    if ending == "gif":
+        image = image.quantize(256)
+        pixels = np.asarray(image.convert("RGB"))
+    image.save(photos / f"image.{ending}", **lossless.get(ending, {}))
+    assert np.array_equal(decoded(photos, f"image.{ending}", channels=3), pixels.transpose(2, 0, 1))
+
+
+def test_a_jpeg_is_near_to_its_pixels_and_turned_upright(photos: Path) -> None:
+    image = Image.new("RGB", (32, 16), RED)
+    image.paste((0, 0, 255), (16, 0, 32, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the right edge of the picture is its bottom
+    image.save(photos / "image.jpg", exif=exif, quality=95, subsampling=0)
+    upright = decoded(photos, "image.jpg", channels=3).float()
+    assert upright.shape == (3, 32, 16)
+    expected = torch.zeros(3, 32, 16)
+    expected[0, :16], expected[2, 16:] = 255, 255
+    assert (upright - expected).abs().mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("1", 1, (255, 255, 255)),
+        ("L", 77, (77, 77, 77)),
+        ("LA", (77, 0), WHITE),
+        ("RGBA", (10, 20, 30, 255), (10, 20, 30)),
+        ("RGBA", (10, 20, 30, 0), WHITE),
+        ("RGBA", (0, 0, 0, 51), (204, 204, 204)),
+        ("CMYK", (0, 255, 255, 0), RED),
+        ("I;16", 257 * 200, (200, 200, 200)),
+        ("I", 257 * 200, (200, 200, 200)),
+    ],
+)
+def test_every_kind_of_pixel_becomes_colour(
+    photos: Path, mode: str, colour: Any, expected: tuple[int, int, int]
+) -> None:
+    for name in ("a.tif", "b.tif"):
+        Image.new(mode, (3, 2), colour).save(photos / name)
+    data = load(photos, channels=3)
+    images = torch.cat([data.images, data.test_images])
+    assert images.shape == (2, 3, 2, 3)
+    assert images.amax((0, 2, 3)).tolist() == images.amin((0, 2, 3)).tolist() == list(expected)
+
+
+def test_a_palette_may_have_a_transparent_colour(photos: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, 0, 0, 0])
+    image.putpixel((1, 0), 1)
+    image.save(photos / "image.png", transparency=1)
+    assert decoded(photos, "image.png", channels=3).permute(1, 2, 0).tolist() == [
+        [[*RED], [*WHITE]]
+    ]
+
+
+def test_colour_becomes_grey_where_one_channel_is_wanted(photos: Path) -> None:
+    Image.new("RGB", (2, 2), RED).save(photos / "image.png")
+    assert decoded(photos, "image.png", channels=1).tolist() == [[[76, 76], [76, 76]]]
+
+
+def test_the_shorter_side_is_resized_and_the_centre_cut_out(photos: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 14), dtype=np.uint8)
+    Image.fromarray(pixels).save(photos / "wide.png")
+    Image.fromarray(pixels.T.copy()).save(photos / "tall.png")
+    same = load(photos, image_size=8)
+    images = torch.cat([same.images, same.test_images]).numpy()
+    assert {image.tobytes() for image in images} == {
+        pixels[:, 3:11].tobytes(),
+        pixels[:, 3:11].T.tobytes(),
+    }
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 120), dtype=np.uint8)
+    for name in ("wide.png", "tall.png"):
+        Image.fromarray(pixels).save(photos / name)
+    for size in (10, 100):
+        whole = Image.fromarray(pixels).resize((3 * size, size), Image.Resampling.LANCZOS)
+        expected = torch.from_numpy(np.asarray(whole)[:, size : 2 * size].astype(np.int64))
+        smaller = load(photos, image_size=size)
+        assert smaller.shape == (1, size, size)
+        assert (smaller.images[0, 0] - expected).abs().max() <= 1
+
+
+def one_line(folder: Path, **settings: Any) -> str:
+    with pytest.raises(UserError) as raised:
+        load(folder, **settings)
+    text = str(raised.value)
+    assert "\n" not in text
+    assert text.startswith(f"data.folder={folder}: ")
+    assert not list(folder.parent.rglob("*.npz"))
+    return text
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert "none cannot be read (No such file" in one_line(tmp_path / "none")
+    (tmp_path / "file").touch()
+    assert "file cannot be read (Not a directory)" in one_line(tmp_path / "file")
+
+
+def test_a_folder_with_too_few_images(photos: Path) -> None:
+    (photos / "notes.txt").write_text("none yet")
+    assert "holds no image; there must be two or more" in one_line(photos)
+    fill(photos, "a.png")
+    assert "holds one image; there must be two or more" in one_line(photos)
+
+
+def test_sub_folders_that_are_no_classes(photos: Path) -> None:
+    fill(photos, "a/1.png", "b/1.png")
+    (photos / "c").mkdir()
+    assert "its sub-folder c holds no image" in one_line(photos)
+    fill(photos, "c/1.png", "loose.png")
+    assert "loose.png is beside the sub-folder a" in one_line(photos)
+
+
+def test_two_sizes_name_two_files(photos: Path) -> None:
+    fill(photos, "a.png", "b.png", "d.png")
+    fill(photos, "c.png", size=(5, 4))
+    text = one_line(photos)
+    assert "a.png is 4x4 and c.png 5x4; give data.image_size a number" in text
+    assert load(photos, image_size=4).shape == (1, 4, 4)
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", PNG, PNG + bytes(200), None])
+@pytest.mark.parametrize("name", ["a.png", "c/c.png"])
+def test_a_file_that_is_no_image_is_named(photos: Path, content: bytes | None, name: str) -> None:
+    folder = f"{Path(name).parent}/"
+    fill(photos, *(f"{folder}{other}.png" for other in ("a", "b", "c", "d")))
+    if content is None:
+        (photos / name).write_bytes((photos / name).read_bytes()[:-20])
+    else:
+        (photos / name).write_bytes(content)
+    assert f"{name} cannot be read (" in one_line(photos)
+
+
+def test_a_link_to_nothing_is_named(photos: Path) -> None:
+    fill(photos, "a.png", "b.png")
+    (photos / "c.png").symlink_to(photos / "gone.png")
+    assert "c.png cannot be read (No such file or directory)" in one_line(photos)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "reason"), [("F", 0.5, "fractions"), ("I", 70000, "more than 16 bits")]
+)
+def test_pixels_without_a_known_range_are_refused(
+    photos: Path, mode: str, value: float, reason: str
+) -> None:
+    fill(photos, "a.png", "b.png")
+    Image.new(mode, (4, 4), value).save(photos / "c.tif")
+    assert f"c.tif cannot be read (its pixels {'are' if mode == 'F' else 'have'} {reason})" in (
+        one_line(photos)
+    )
+
+
+def test_more_images_than_memory_are_refused(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(photos, "a.png", "b.png")
+
+    def full(*args: object, **settings: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("gan.data.folder.np.empty", full)
+    assert "2 images of 4x4 are 0 GB; lower data.image_size" in one_line(photos)
+
+
+def test_a_folder_is_decoded_once_and_again_where_it_changed(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(photos, "a.png", "b.png", "c.png")
+    first = load(photos)
+
+    def kept() -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr("gan.data.folder._decode", None)
+            try:
+                load(photos)
+            except TypeError:
+                return False
+        return True
+
+    assert kept()
+    with monkeypatch.context() as patch:
+        patch.setattr("gan.data.folder._decode", None)
+        assert torch.equal(load(photos).images, first.images)
+        for other in ({"channels": 3}, {"image_size": 2}):
+            with pytest.raises(TypeError):
+                load(photos, **other)
+    Image.new("L", (4, 4), 99).save(photos / "b.png")
+    assert set(greys(load(photos))) == {1, 3, 99}
+    stamp = (photos / "b.png").stat()
+    os.utime(photos / "b.png", ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+    assert not kept()
+    load(photos)
+    (photos / "c.png").rename(photos / "d.png")
+    assert not kept()
+    load(photos)
+    assert kept()
+    (copy,) = (photos.parent / "cache" / "image_folder").iterdir()
+    assert copy.name.startswith("photos-")
+    damaged = bytearray(copy.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    copy.write_bytes(damaged)
+    assert set(greys(load(photos))) == {1, 3, 99}
+    assert kept()
+
+
+def test_a_folder_needs_no_place_to_be_kept(photos: Path) -> None:
+    fill(photos, "a.png", "b.png")
+    (photos.parent / "cache").touch()
+    assert set(greys(load(photos))) == {1, 2}
+
+
+def test_what_two_want_at_once_is_made_once(tmp_path: Path) -> None:
+    begun, found = threading.Event(), []
+
+    def make() -> Arrays:
+        begun.set()
+        second.start()
+        second.join(0.2)
+        assert second.is_alive(), "it did not wait"
+        return {"made": np.arange(3)}
+
+    def want() -> None:
+        assert begun.is_set()
+        found.append(cached(tmp_path / "arrays.npz", "key", lambda: {}))
+
+    second = threading.Thread(target=want)
+    cached(tmp_path / "arrays.npz", "key", make)
+    second.join()
+    assert [list(arrays["made"]) for arrays in found] == [[0, 1, 2]]
+
+
+def test_a_run_refuses_a_folder_in_the_same_words_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    cfg = compose("data=image_folder", f"data.folder={tmp_path}/none")
+    with pytest.raises(UserError, match=rf"^data\.folder={tmp_path}/none: .* cannot be read"):
+        run(cfg, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_on_a_folder_of_colour_images(photos: Path, tmp_path: Path) -> None:
+    for number in range(20):
+        Image.new("RGB", (9, 12), (12 * number, 0, 255)).save(photos / f"{number}.jpg")
+    cfg = compose(
+        "data=image_folder",
+        f"data.folder={photos}",
+        f"data.root={tmp_path}/cache",
+        "data.image_size=8",
+        "model.hidden_dim=8",
+        "trainer=smoke",
+        "trainer.batch_size=6",
+        "metrics.samples=18",
+        "logging=quiet",
+        "threads=1",
+    )
+    run(cfg, tmp_path / "run")
+    result = read_result(tmp_path / "run")
+    assert result is not None
+    assert (result["status"], result["steps"]) == ("completed", 20)
+    grid = np.asarray(Image.open(tmp_path / "run/samples/step-000020.png"))
+    assert grid.shape == (82, 82, 3)

@@ -1,0 +1,251 @@
+"""One training step: who moves, and that it is what the textbook says."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from runs import SHORT, short
+from torch import Tensor, nn
+
+from gan import ema
+from gan.augment import augment
+from gan.build import Parts, build
+from gan.compose import compose
+from gan.packing import pack
+from gan.state import initial
+from gan.step import STATISTICS, advance, train_step
+
+
+def step(parts: Parts, *, update_generator: bool = True) -> torch.Tensor:
+    """One with the penalty, on the first batch of 16."""
+    real, labels = parts.data.batches(16, seed=0).batch(0)
+    noise = torch.Generator().manual_seed(0)
+    z = torch.randn(16, parts.latent_dim, generator=noise)
+    dtype = next(parts.generator.parameters()).dtype
+    return train_step(
+        parts,
+        real.to(dtype),
+        labels,
+        z.to(dtype),
+        noise,
+        penalize=True,
+        update_generator=update_generator,
+    )
+
+
+MODELS = {
+    "mlp": ("model.hidden_dim=16",),
+    "mlp, layer norm": (
+        "model.hidden_dim=16",
+        "model.generator_norm=layer",
+        "model.discriminator_norm=layer",
+    ),
+    "mlp, batch norm, spectral norm": (
+        "model.hidden_dim=16",
+        "model.generator_norm=batch",
+        "model.generator_spectral_norm=true",
+        "model.discriminator_norm=batch",
+        "model.discriminator_spectral_norm=true",
+    ),
+    "mlp, conditional, augmented": (
+        "model.hidden_dim=16",
+        "model.conditional=true",
+        "trainer.augment=[translation,cutout]",
+    ),
+    "mlp, packed": ("model.hidden_dim=16", "trainer.pac=4"),
+    "dcgan": ("model=dcgan", "model.channels=4"),
+    "dcgan, conditional": ("model=dcgan", "model.channels=4", "model.conditional=true"),
+    "sngan": ("model=sngan", "model.channels=4"),
+}
+ZOO = [
+    (model, loss, penalty, optimizer)
+    for model in MODELS
+    for loss, penalty, optimizer in [
+        ("non_saturating", "none", "adam"),
+        ("minimax", "r1", "adamw"),
+        ("least_squares", "r2", "rmsprop"),
+        ("wasserstein", "weight_clip", "sgd"),
+        ("hinge", "dragan", "adam"),
+        ("relativistic", "r1r2", "adam"),
+        ("wasserstein", "wgan_gp", "rmsprop"),
+    ]
+]
+
+
+@pytest.mark.parametrize(("model", "loss", "penalty", "optimizer"), ZOO)
+def test_each_network_moves_in_its_own_update_only(
+    model: str, loss: str, penalty: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = [f"loss={loss}", f"penalty={penalty}", f"optimizer={optimizer}"]
+    parts = build(compose(*SHORT[1:], *choices, *MODELS[model]))
+    weights = {
+        "generator": list(parts.generator.parameters()),
+        "discriminator": list(parts.discriminator.parameters()),
+    }
+    moved: list[tuple[str, str]] = []
+    for turn, optimizer_ in (
+        ("discriminator", parts.discriminator_optimizer),
+        ("generator", parts.generator_optimizer),
+    ):
+
+        def watched(turn: str = turn, step: Callable[[], object] = optimizer_.step) -> None:
+            before = {name: [w.clone() for w in ws] for name, ws in weights.items()}
+            step()
+            for name, ws in weights.items():
+                if any(not torch.equal(a, b) for a, b in zip(before[name], ws, strict=True)):
+                    moved.append((turn, name))
+
+        monkeypatch.setattr(optimizer_, "step", watched)
+    statistics = step(parts)
+    assert moved == [("discriminator", "discriminator"), ("generator", "generator")]
+    assert statistics.isfinite().all()
+    assert all(weight.requires_grad for weight in weights["discriminator"])
+
+
+def test_a_generator_that_is_not_updated_stays_as_it_is() -> None:
+    parts = build(short())
+    weights = [weight.clone() for weight in parts.generator.parameters()]
+    before = [weight.clone() for weight in parts.discriminator.parameters()]
+    statistics = step(parts, update_generator=False)
+    assert all(map(torch.equal, weights, parts.generator.parameters()))
+    assert not any(map(torch.equal, before, parts.discriminator.parameters()))
+    assert statistics[STATISTICS.index("loss/generator")] == 0
+    assert statistics[0] > 0
+
+
+def sgd(network: nn.Module, loss: Tensor) -> None:
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    with torch.no_grad():
+        for weight, gradient in zip(network.parameters(), gradients, strict=True):
+            weight.sub_(0.1 * gradient)
+
+
+def assert_same(ours: Parts, generator: nn.Module, discriminator: nn.Module) -> None:
+    for a, b in ((ours.generator, generator), (ours.discriminator, discriminator)):
+        for mine, theirs in zip(a.parameters(), b.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+def doubles(*overrides: str) -> tuple[Parts, Parts]:
+    pair = [build(short("optimizer=sgd", "optimizer.lr=0.1", *overrides)) for _ in range(2)]
+    for parts in pair:
+        parts.generator.double()
+        parts.discriminator.double()
+    return pair[0], pair[1]
+
+
+def drawn(parts: Parts) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
+    """What `step` trains on, and the generator in the state that it leaves for the rest."""
+    real, labels = parts.data.batches(16, seed=0).batch(0)
+    noise = torch.Generator().manual_seed(0)
+    z = torch.randn(16, parts.latent_dim, generator=noise)
+    return real.double(), labels, z.double(), noise
+
+
+def test_a_step_is_what_the_textbook_says() -> None:
+    """The joint, frozen and fused step against two plain updates written out."""
+    ours, plain = doubles("penalty.gamma=1", "penalty.interval=3")
+    real, _, z, _ = drawn(plain)
+    ours_statistics = step(ours)
+
+    ones = torch.ones(16, 1).double()
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    generator, discriminator = plain.generator, plain.discriminator
+    real_logits, fake_logits = discriminator(real), discriminator(generator(z).detach())
+    images = real.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    loss = bce(real_logits, ones) + bce(fake_logits, 0 * ones)
+    sgd(discriminator, loss + 3 * 0.5 * slope.square().sum() / 16)
+    generator_loss = bce(discriminator(generator(z)), ones)
+    sgd(generator, generator_loss)
+
+    assert_same(ours, generator, discriminator)
+    both = (real_logits, fake_logits)
+    expected = [loss, generator_loss, *(logits.sigmoid().mean() for logits in both)]
+    expected += [logits.mean() for logits in both]
+    torch.testing.assert_close(ours_statistics, torch.stack(expected).detach())
+
+
+def test_pairs_are_judged_by_the_updated_discriminator() -> None:
+    ours, plain = doubles("loss=relativistic", "penalty=none")
+    real, _, z, _ = drawn(plain)
+    step(ours)
+    generator, discriminator = plain.generator, plain.discriminator
+    softplus = torch.nn.functional.softplus
+    sgd(discriminator, softplus(discriminator(generator(z).detach()) - discriminator(real)).mean())
+    sgd(generator, softplus(discriminator(real).detach() - discriminator(generator(z))).mean())
+    assert_same(ours, generator, discriminator)
+
+
+def test_the_discriminator_sees_labels_augmented_packs_and_clipped_weights() -> None:
+    """Random numbers are drawn for real samples, for fake ones, and for the generator's turn."""
+    overrides = ["loss=wasserstein", "penalty=weight_clip", "trainer.augment=[translation]"]
+    ours, plain = doubles(*overrides, "trainer.pac=2")
+    real, _, z, noise = drawn(plain)
+    step(ours)
+    generator, discriminator = plain.generator, plain.discriminator
+
+    def judge(samples: Tensor) -> Tensor:
+        return discriminator(pack(augment(samples, ["translation"], noise), 2)).mean()  # type: ignore[no-any-return]
+
+    real_mean = judge(real)
+    sgd(discriminator, judge(generator(z).detach()) - real_mean)
+    with torch.no_grad():
+        for weight in discriminator.parameters():
+            weight.clamp_(-0.01, 0.01)
+    sgd(generator, -judge(generator(z)))
+    assert_same(ours, generator, discriminator)
+
+
+def test_a_conditional_step_gives_both_networks_the_labels() -> None:
+    ours, plain = doubles("model.conditional=true", "penalty.gamma=1", "penalty.interval=1")
+    real, labels, z, _ = drawn(plain)
+    step(ours)
+    generator, discriminator = plain.generator, plain.discriminator
+    softplus = torch.nn.functional.softplus
+    images = real.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(images, labels).sum(), images, create_graph=True)
+    fake = generator(z, labels).detach()
+    loss = softplus(-discriminator(real, labels)) + softplus(discriminator(fake, labels))
+    sgd(discriminator, loss.mean() + 0.5 * slope.square().sum() / 16)
+    sgd(generator, softplus(-discriminator(generator(z, labels), labels)).mean())
+    assert_same(ours, generator, discriminator)
+
+
+def test_the_generator_has_every_nth_turn_and_its_average_follows() -> None:
+    overrides = ("trainer.n_critic=3", "trainer.ema_half_life=100", "trainer.ema_ramp_up=null")
+    parts = build(short(*overrides))
+    state = initial(parts, 0, len(STATISTICS))
+    batches = parts.data.batches(16, 0)
+    assert parts.average is not None
+    average = [weight.clone() for weight in parts.average.parameters()]
+    for number in range(1, 8):
+        before = [weight.clone() for weight in parts.generator.parameters()]
+        advance(parts, state, batches)
+        moved = not all(map(torch.equal, before, parts.generator.parameters()))
+        assert moved == (number in (3, 6))
+        if moved:
+            kept = ema.decay(100, None, 0, 3 * 16)
+            for held, weight in zip(average, parts.generator.parameters(), strict=True):
+                held.lerp_(weight.detach(), 1 - kept)
+        for held, weight in zip(average, parts.average.parameters(), strict=True):
+            torch.testing.assert_close(held, weight)
+    assert (state.summed, state.generator_updates) == (7, 2)
+
+
+def test_two_passes_where_batch_statistics_tell_real_from_fake() -> None:
+    seen: list[int] = []
+    for norm, expected in (("none", [32, 16]), ("batch", [16, 16, 16])):
+        parts = build(short(f"model.discriminator_norm={norm}", "penalty=none"))
+        parts.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+        step(parts)
+        assert seen == expected
+        seen.clear()
+
+
+def test_bf16_stays_near_fp32() -> None:
+    parts, half = build(short()), build(short("trainer.precision=bf16"))
+    full, rounded = step(parts), step(half)
+    assert not torch.equal(full, rounded)
+    torch.testing.assert_close(full, rounded, rtol=0.02, atol=0.02)
+    assert all(weight.dtype == torch.float32 for weight in half.generator.parameters())
