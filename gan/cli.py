@@ -88,6 +88,10 @@ def script(task: Callable[..., None], schema: type[Schema]) -> None:
         fail(error)
     except KeyboardInterrupt:
         fail(Interrupted("stopped", exit_code=130))
+    except BrokenPipeError:
+        # Whoever reads, such as `head`, has enough; Python would complain of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
 
 
 def fail(error: UserError | Interrupted) -> NoReturn:
@@ -111,8 +115,17 @@ def _parse(arguments: list[str], schema: type[Schema]) -> tuple[list[Path], Sche
         if name not in names:
             allowed = f"allowed: {', '.join(names)}{nearest(name, names)}"
             raise UserError(f"{option}: unknown option '{name}'; {allowed}")
+    texts = {field.name for field in fields(schema) if field.type in (str, str | None)}  # type: ignore[arg-type]
+    given = [option.partition("=")[::2] for option in options]
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(options))
+        # What is to be text is none the less when it looks like a number or a list.
+        merged = OmegaConf.merge(
+            OmegaConf.structured(schema),
+            OmegaConf.from_dotlist(
+                [f"{name}={value}" for name, value in given if name not in texts]
+            ),
+            {name: None if value == "null" else value for name, value in given if name in texts},
+        )
     except OmegaConfBaseException as error:
         raise UserError(f"{' '.join(options)}: {str(error).splitlines()[0]}") from error
     return paths, OmegaConf.to_object(merged)  # type: ignore[return-value]

@@ -5,15 +5,19 @@ import json
 import math
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from gan.config import METRICS, sign
 from gan.files import write_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 METRICS_FILE = "metrics.jsonl"
 RESULT_FILE = "result.json"
@@ -41,6 +45,39 @@ def read_records(run_dir: Path) -> list[Record]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def load(*paths: str | Path, keys: Sequence[str] = ()) -> "DataFrame":
+    """A table of the runs at and anywhere below the paths, a row for each.
+
+    Columns are `run` (its directory's name), the configuration keys in which runs differ (by
+    their shortest names, such as `lr`), `status`, the last value of everything logged, `best/NAME`
+    of every metric, what scripts/evaluate.py measured as `OPTION/NAME`, `steps`, `images`,
+    `seconds`, `images_per_second`, `changed` (when it last wrote, UTC), `error` and `path`.
+    Runs may go on meanwhile; what did not change since an earlier call is not read again.
+
+    Args:
+        keys: further keys of the configuration that are to be columns, such as `trainer.pac`.
+
+    Raises:
+        UserError: there is no run, or no such key.
+    """
+    # Most users of this module have no use for pandas, which takes half a second.
+    from gan.compare.frame import read_table
+
+    return read_table(paths, keys).frame
+
+
+def history(run_dir: str | Path) -> "DataFrame":
+    """The lines of a run's metrics.jsonl that are whole, with the columns `step`, `epoch` and
+    whatever was logged; NaN where a line has no such value.
+
+    Raises:
+        UserError: the directory is not a run's.
+    """
+    from gan.compare.frame import read_curves
+
+    return read_curves(Path(run_dir))
 
 
 def write_result(run_dir: Path, result: Result) -> None:

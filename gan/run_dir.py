@@ -1,6 +1,8 @@
 """The directory of one run: who works in it, and whose configuration it belongs to."""
 
+import errno
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +34,8 @@ def claimed(run_dir: Path) -> Iterator[None]:
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / LOCK_FILE)
     try:
-        lock.acquire(timeout=0)
+        # Long enough for whoever only looks whether it is held.
+        lock.acquire(timeout=0.2)
     except Timeout:
         raise Busy(f"{run_dir}: another process is at work in this run directory") from None
     try:
@@ -43,6 +46,25 @@ def claimed(run_dir: Path) -> Iterator[None]:
                 (run_dir / name).unlink(missing_ok=True)
         lock.release()
         remove_empty(run_dir, created)
+
+
+def in_use(run_dir: Path) -> bool:
+    """Whether a process holds the lock of a directory; nothing is written to find out."""
+    # Windows has none, and needs none to train.
+    import fcntl
+
+    try:
+        handle = os.open(run_dir / LOCK_FILE, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # Shared, so that several may look at the same time.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    finally:
+        os.close(handle)
+    return False
 
 
 def remove_empty(run_dir: Path, created: Sequence[Path] = ()) -> None:

@@ -208,3 +208,17 @@ def test_what_cannot_be_generated(
         write(run_dir, tmp_path / out, seed=0, **settings)
     assert expected in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_prints_csv_where_there_is_no_terminal(run_dir: Path, tmp_path: Path) -> None:
+    done = script("compare", run_dir, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    header, row = done.stdout.splitlines()
+    assert header.startswith("run,status,sliced_wasserstein,grad_norm/discriminator,")
+    assert row.startswith(f"{run_dir.name},completed,")
+    assert "no runs found" in refused("compare", tmp_path, cwd=tmp_path)
+    assert "outputs: does not exist" in refused("compare", cwd=tmp_path)
+    assert "did you mean 'format'" in refused("compare", run_dir, "formt=csv", cwd=tmp_path)
+    assert "last=0: must be" in refused("compare", run_dir, "last=0", cwd=tmp_path)
+    where = "where='1' < lr_"
+    assert where in refused("compare", run_dir, where, cwd=tmp_path)

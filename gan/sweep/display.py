@@ -30,16 +30,16 @@ STYLES = {
     "failed": "red",
     "interrupted": "yellow",
     "pruned": "cyan",
+    "running": "blue",
 }
 
 
-def console() -> Console:
+def console(width: int = PLAIN_WIDTH) -> Console:
+    """Standard output as it is, so many columns wide where it is no terminal."""
     shown = Console(highlight=False, emoji=False, markup=False)
-    return (
-        shown
-        if shown.is_terminal
-        else Console(highlight=False, emoji=False, markup=False, width=PLAIN_WIDTH)
-    )
+    if shown.is_terminal:
+        return shown
+    return Console(highlight=False, emoji=False, markup=False, width=width)
 
 
 class Display:

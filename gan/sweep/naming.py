@@ -23,8 +23,8 @@ def job_name(values: Mapping[str, Any]) -> str:
     `hidden_dim=256,lr=0.0002,seed=1`. It does not depend on the order of the keys."""
     # Seeds last: in a sorted list, repetitions of one point stand together.
     keys = sorted(values, key=lambda key: (key == "seed", key))
-    labels = _labels(keys)
-    full = ",".join(f"{labels[key]}={_text(values[key])}" for key in keys)
+    short = labels(keys)
+    full = ",".join(f"{short[key]}={_text(values[key])}" for key in keys)
     safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", full)
     if safe == full and len(safe) <= LONGEST:
         return safe
@@ -36,7 +36,7 @@ def name_of_point(names: list[str]) -> str:
     return names[0].rpartition("seed=")[0].rstrip(",") or "all"
 
 
-def _labels(keys: Iterable[str]) -> dict[str, str]:
+def labels(keys: Iterable[str]) -> dict[str, str]:
     """The shortest ending of each dotted key that no other key has."""
     keys = list(keys)
 

@@ -1,0 +1,1 @@
+"""Reading many runs, ranking them and showing them side by side."""
