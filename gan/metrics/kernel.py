@@ -7,13 +7,15 @@ from torch import Tensor
 
 from gan.metrics.checks import check_features
 
+LEAST = 4
+"""Samples in a set."""
 _SEED = 0
 
 
 class KernelDistance(NamedTuple):
     value: float
     error: float
-    """The standard error of the value, from the spread over subsets."""
+    """The standard error of the value, were both sets drawn anew."""
 
 
 def kernel_distance(
@@ -25,27 +27,35 @@ def kernel_distance(
     Args:
         real: (n, width). fake: (m, width).
         subsets: how many pairs of subsets; they are the same at every call.
-        subset_size: samples in each; all of a smaller set.
+        subset_size: samples in each; of a smaller set one half, as the spread over subsets tells
+            the error and that of whole sets is 0.
 
     Raises:
-        ValueError: the widths differ, a value is not finite, or a set has fewer than 2 samples.
+        ValueError: the widths differ, a value is not finite, a set has fewer than 4 samples, or
+            there are fewer than 2 subsets of 2.
     """
     check_features(real, fake)
-    if min(len(real), len(fake), subset_size) < 2:
-        raise ValueError(f"needs 2 samples at least, got {len(real)} and {len(fake)}")
+    least = min(len(real), len(fake))
+    size = min(subset_size, least // 2)
+    if min(size, subsets) < 2:
+        raise ValueError(
+            f"a kernel distance needs {LEAST} samples and 2 subsets of 2, got {len(real)} and "
+            f"{len(fake)} for {subsets} of {subset_size}"
+        )
     generator = torch.Generator().manual_seed(_SEED)
     real, fake = real.double(), fake.double()
     values = []
     for _ in range(subsets):
         x, y = (
-            features[
-                torch.randperm(len(features), generator=generator)[:subset_size].to(real.device)
-            ]
+            features[torch.randperm(len(features), generator=generator)[:size].to(real.device)]
             for features in (real, fake)
         )
         values.append(_discrepancy(x, y))
     found = torch.stack(values)
-    return KernelDistance(float(found.mean()), float(found.std() / subsets**0.5))
+    # Subsets share samples: their mean is no surer than the sets that they are drawn from.
+    part = size / least
+    error = found.std() * (1 / subsets + part / (1 - part)) ** 0.5
+    return KernelDistance(float(found.mean()), float(error))
 
 
 def _discrepancy(x: Tensor, y: Tensor) -> Tensor:
