@@ -15,7 +15,7 @@ from gan.config import METRICS
 from gan.data import Data, Mixture, to_float
 from gan.errors import UserError
 from gan.files import replacing
-from gan.metrics import inception, lenet
+from gan.metrics import inception, kernel, lenet, neighbours
 from gan.metrics.classes import classifier_score, mode_count, reverse_kl
 from gan.metrics.frechet import frechet_distance
 from gan.metrics.kernel import kernel_distance
@@ -54,23 +54,17 @@ class Measures:
         self._real, self._labels = data.real(split, count)
         self._extractor = _extractor(names, data)
         self._cache = Path(cache).expanduser()
-        self._refuse_too_few(samples, min(count, samples))
+        for name in names:
+            needed = _least(name, self._extractor)
+            if count < needed:
+                raise UserError(
+                    f"metrics.samples={samples}: {name} needs {needed} samples at least, generated "
+                    f"and real ones, and of the real ones there are {count}"
+                )
         self._frequencies = _frequencies(data) if "reverse_kl" in names else None
         self.facts: dict[str, Any] = {"samples": samples, "real": count, "split": split}
         if self._extractor:
             self.facts["features"] = self._extractor.facts
-
-    def _refuse_too_few(self, samples: int, least: int) -> None:
-        needs = dict.fromkeys(NEIGHBOURS, K + 1)
-        if self._extractor:
-            width = self._extractor.width
-            needs |= {"lenet_fid": width + 1, "inception_fid": width + 1}
-        for name in self._names:
-            if least < needs.get(name, 2):
-                raise UserError(
-                    f"metrics.samples={samples}: {name} needs {needs[name]} samples, "
-                    f"generated and real, and there are {least}"
-                )
 
     def like_real(self, count: int) -> Tensor:
         """Labels (count,) as frequent as those of the real samples."""
@@ -159,6 +153,15 @@ def _refuse_misfit(name: str, data: Data) -> None:
             f"metrics.names: {name} is for {kind}, and these data are {what} with "
             f"{data.classes} classes; they allow {allowed}"
         )
+
+
+def _least(name: str, extractor: Any) -> int:
+    """How many samples the metric needs of each kind."""
+    if name.endswith("_fid"):
+        return int(extractor.width) + 1
+    if name.endswith("_kid"):
+        return kernel.LEAST
+    return neighbours.K + 1 if name in NEIGHBOURS else 1
 
 
 def _extractor(names: Sequence[str], data: Data) -> Any:

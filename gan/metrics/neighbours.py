@@ -7,6 +7,8 @@ from torch import Tensor
 
 from gan.metrics.checks import check_features
 
+K = 5
+"""Neighbours, as in arXiv:2002.09797."""
 CHUNK = 2048
 """Rows of distances held at once: memory is bounded by twice this times the larger set."""
 
@@ -22,7 +24,7 @@ class PRDC(NamedTuple):
     """The part of real samples whose ball holds a fake one: about 1 - 2^-k for real samples."""
 
 
-def prdc(real: Tensor, fake: Tensor, *, k: int = 5) -> PRDC:
+def prdc(real: Tensor, fake: Tensor, *, k: int = K) -> PRDC:
     """Precision and recall (arXiv:1904.06991), density and coverage (arXiv:2002.09797).
 
     The ball of a sample reaches to its k-th nearest neighbour in its own set.
