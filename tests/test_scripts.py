@@ -79,7 +79,6 @@ def test_a_multirun_trains_every_combination(tmp_path: Path) -> None:
         (["model.hidden_dim=0"], "model.hidden_dim=0: must be at least 1"),
         (["trainer.max_epochs=3"], "both are set"),
         (["trainer.batch_size=5001"], "must be at most 4000, the size of the data set"),
-        (["metrics.samples=5001"], "must be at most 4000, the size of the data set"),
         (["device=cuda:99"], "device=cuda:99: not on this machine, which has "),
         (["optimizer.lr=1,2"], "add --multirun"),
         (["optimizer.lr"], "cannot be read as KEY=VALUE"),

@@ -90,7 +90,8 @@ def load(name: str) -> LeNet:
     network = LeNet()
     network.load_state_dict(load_file(path))
     # This order of values in memory is quicker on a CPU, by almost half.
-    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval().requires_grad_(False)
     with safe_open(path, framework="pt") as file:
         accuracy = float(file.metadata()["test_accuracy"])
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

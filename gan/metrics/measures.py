@@ -24,8 +24,6 @@ from gan.metrics.neighbours import prdc
 from gan.metrics.sliced_wasserstein import sliced_wasserstein
 
 NEIGHBOURS = ("precision", "recall", "density", "coverage")
-K = 5
-"""Neighbours that they look at."""
 
 
 class Measures:
@@ -87,7 +85,7 @@ class Measures:
                     distance = kernel_distance(self._features, features)
                     values[name], values[f"{name}/se"] = distance.value, distance.error
             if wanted & set(NEIGHBOURS):
-                values |= prdc(self._features, features, k=K)._asdict()
+                values |= prdc(self._features, features)._asdict()
         values |= self._of_classes(fake, features, wanted)
         return {name: values[name] for name in values if name.partition("/")[0] in wanted}
 

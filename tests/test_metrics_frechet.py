@@ -1,0 +1,97 @@
+"""The Fréchet distance where its closed form is known."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan.metrics import frechet_distance
+
+
+def whitened(seed: int, count: int = 60, width: int = 6) -> Tensor:
+    """Samples (count, width) whose mean is 0 and whose covariance is the identity, exactly."""
+    x = torch.randn(count, width, generator=torch.Generator().manual_seed(seed)).double()
+    x -= x.mean(0)
+    white: Tensor = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(torch.cov(x.T)).T, x, upper=True, left=False
+    )
+    return white
+
+
+def rotation(seed: int, width: int = 6) -> Tensor:
+    noise = torch.randn(width, width, generator=torch.Generator().manual_seed(seed)).double()
+    orthogonal: Tensor = torch.linalg.qr(noise)[0]
+    return orthogonal
+
+
+def test_equal_sets_have_no_distance() -> None:
+    x = whitened(0) @ rotation(1) * 3 + 2
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-10)
+    shuffled = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(2))]
+    assert frechet_distance(x, shuffled) == pytest.approx(0, abs=1e-10)
+
+
+def test_a_shift_counts_with_its_square() -> None:
+    x, shift = whitened(0), torch.arange(6.0).double()
+    assert frechet_distance(x, x + shift) == pytest.approx(0 + 1 + 4 + 9 + 16 + 25)
+
+
+def test_a_scale_counts_with_the_square_of_its_difference() -> None:
+    """For standard deviations a and b of each coordinate: the sum of (a - b)^2."""
+    a, b = torch.tensor([1.0, 2, 3, 1, 0.5, 4]), torch.tensor([2.0, 2, 1, 1, 0.5, 1])
+    real, fake = whitened(0) * a, whitened(1, count=90) * b
+    assert frechet_distance(real, fake) == pytest.approx(1 + 0 + 4 + 0 + 0 + 9)
+
+
+def test_correlated_coordinates() -> None:
+    """Of covariances whose eigenvectors agree, the roots of the eigenvalues are compared; in
+    general, A = I and B = M M have the shared root M."""
+    basis, values = rotation(3), torch.tensor([4.0, 1, 9, 0.25, 1, 2]).double()
+    root = basis @ values.diag() @ basis.T
+    real, fake = whitened(0), whitened(1) @ root
+    assert frechet_distance(real, fake) == pytest.approx((1 - values).square().sum().item())
+    # tr sqrt(A B) for 2 x 2: sqrt(tr AB + 2 sqrt(det AB)), by Cayley and Hamilton.
+    a, b = torch.tensor([[2.0, 1], [1, 3]]).double(), torch.tensor([[1.0, -0.5], [-0.5, 4]])
+    b = b.double()
+    real = whitened(0, width=2) @ torch.linalg.cholesky(a).T
+    fake = whitened(1, width=2) @ torch.linalg.cholesky(b).T
+    shared = ((a @ b).trace() + 2 * (a @ b).det().sqrt()).sqrt()
+    expected = (a.trace() + b.trace() - 2 * shared).item()
+    assert frechet_distance(real, fake) == pytest.approx(expected)
+
+
+def test_it_is_symmetric_and_does_not_see_a_rotation_of_both() -> None:
+    real, fake = whitened(0) * 2, whitened(1, count=80) @ rotation(1) + 1
+    distance = frechet_distance(real, fake)
+    assert frechet_distance(fake, real) == pytest.approx(distance)
+    turn = rotation(2)
+    assert frechet_distance(real @ turn, fake @ turn) == pytest.approx(distance)
+
+
+def test_covariances_that_are_singular() -> None:
+    """Features that are always 0, as after a ReLU, and a collapsed generator."""
+    real = torch.cat([whitened(0), torch.zeros(60, 2)], dim=1)
+    collapsed = torch.ones(60, 8).double()
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(real, collapsed) == pytest.approx(8 + 6)
+
+
+def test_features_of_single_precision_are_computed_with_in_double() -> None:
+    real, fake = (whitened(seed).float() * 0.01 + 100 for seed in (0, 1))
+    distance = frechet_distance(real, fake)
+    assert distance == pytest.approx(frechet_distance(real.double(), fake.double()), abs=0)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "message"),
+    [
+        (whitened(0)[:6], whitened(1), "needs more than 6 samples, got 6 and 60"),
+        (whitened(0), whitened(1)[:6], "needs more than 6 samples, got 60 and 6"),
+        (whitened(0), whitened(1, width=5), "one width"),
+        (whitened(0)[0], whitened(1), "one width"),
+        (whitened(0).log(), whitened(1), "real features hold NaN"),
+        (whitened(0), whitened(1) / 0, "fake features hold NaN or infinity"),
+    ],
+)
+def test_sets_that_cannot_be_compared_are_refused(real: Tensor, fake: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        frechet_distance(real, fake)
