@@ -42,6 +42,9 @@ def test_the_reverse_divergence_where_it_is_known() -> None:
     labels, frequencies = torch.tensor([0, 0, 0, 1]), torch.tensor([0.5, 0.3, 0.2])
     expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.3)
     assert reverse_kl(labels, frequencies) == pytest.approx(expected, rel=1e-6)
+    # What nobody is of adds nothing, real or not; what is generated and never real is infinite.
+    assert reverse_kl(torch.tensor([0, 1]), torch.tensor([0.5, 0.5, 0])) == pytest.approx(0)
+    assert reverse_kl(torch.tensor([0, 2]), torch.tensor([0.5, 0.5, 0])) == math.inf
 
 
 def test_a_perfect_sampler_stays_at_the_floor() -> None:

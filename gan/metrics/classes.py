@@ -29,9 +29,9 @@ def reverse_kl(labels: Tensor, frequencies: Tensor) -> float:
 
     Args:
         labels: of samples (n,).
-        frequencies: of the real classes (classes,), above 0.
+        frequencies: of the real classes (classes,); a sample of a class of none makes it infinite.
     """
     counts = torch.bincount(labels.cpu(), minlength=len(frequencies)).double()
-    p = counts / counts.sum()
-    # Clamped: a class that no sample is of adds 0 log 0 = 0.
-    return float((p * (p.clamp(min=1e-300) / frequencies.cpu().double()).log()).sum())
+    seen = counts > 0
+    p, q = (counts / counts.sum())[seen], frequencies.cpu().double()[seen]
+    return float((p * (p / q).log()).sum())
