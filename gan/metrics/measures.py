@@ -103,7 +103,7 @@ class Measures:
             values["high_quality"] = float(good.double().mean())
         elif wanted & {"modes", "reverse_kl", "classifier_score"}:
             assert data.classifier
-            classifier = lenet.load(data.classifier).to(fake.device)
+            classifier = lenet.load(data.classifier)
             if features is not None and classifier is self._extractor:
                 each = [classifier.classify(features)]
             else:
@@ -214,6 +214,6 @@ def _cached(folder: Path, extractor: Any, real: Tensor) -> Tensor:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             save_file({"features": features.cpu()}, temporary)
-    except OSError:
+    except (OSError, SafetensorError):
         pass
     return features
