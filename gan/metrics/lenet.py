@@ -62,7 +62,9 @@ class LeNet(nn.Module):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """uint8 images (n, 1, height, width), resized to 28x28, to float64 (n, 128)."""
+        """uint8 images (n, 1, height, width), resized to 28x28, to float64 (n, 128), on the device
+        of the images, to which the network moves."""
+        self.to(images.device)
         parts = [self.layers(_prepared(part)) for part in images.split(BATCH)]
         return torch.cat(parts).double()
 
