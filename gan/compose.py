@@ -26,7 +26,7 @@ def compose(*overrides: str) -> DictConfig:
         UserError: an override names no key, or its value has the wrong type or range.
     """
     try:
-        cfg = _compose(list(overrides))
+        cfg = compose_unchecked(list(overrides))
     except Exception as error:
         if not can_explain(error):
             raise
@@ -63,7 +63,8 @@ def explain(error: Exception, overrides: list[str]) -> str:
     return " ".join(line.strip() for line in lines if line.strip())
 
 
-def _compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
+def compose_unchecked(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
+    """What Hydra composes, or what it raises; ranges are not looked at."""
     hydra, previous = GlobalHydra.instance(), GlobalHydra.instance().hydra
     hydra.clear()
     try:
@@ -87,7 +88,7 @@ def _unknown_key(name: str, overrides: list[str]) -> str:
     if of_hydra:
         groups = ["hydra/launcher", "hydra/sweeper"]
     choices = [o for o in overrides if o.partition("=")[0] in groups and "," not in o]
-    cfg = _compose(choices, with_hydra=of_hydra)
+    cfg = compose_unchecked(choices, with_hydra=of_hydra)
     known = _names(cfg, name.rpartition(".")[0]) if of_hydra else [*flatten(cfg), *groups]
     given = next((o for o in overrides if o.lstrip("+~").startswith(name + "=")), name)
     parent, _, leaf = name.rpartition(".")
