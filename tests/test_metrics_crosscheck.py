@@ -1,0 +1,94 @@
+"""The metrics against other libraries, on the same features."""
+
+import contextlib
+import io
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan.data.vision import torchvision
+from gan.metrics import frechet_distance, kernel_distance, prdc
+
+pytestmark = pytest.mark.crosscheck
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _torchvision() -> None:
+    """torch-fidelity imports it, which beside a torch for CPUs succeeds by this way alone."""
+    torchvision()
+
+
+@pytest.fixture(scope="module")
+def features() -> tuple[Tensor, Tensor]:
+    """Non-negative and correlated, half of them mostly 0, as after a ReLU: (1500, 96) and
+    (1200, 96)."""
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(96, 96, generator=generator).double() / 10
+    rare = -1.5 * (torch.arange(96) % 2)
+    real, fake = (
+        (torch.randn(count, 96, generator=generator).double() @ mixing + rare + shift).relu()
+        for count, shift in ((1500, 0.5), (1200, 0.7))
+    )
+    return real, fake
+
+
+def test_fid_is_that_of_torchmetrics(features: tuple[Tensor, Tensor]) -> None:
+    from torchmetrics.image.fid import _compute_fid
+
+    means_and_covariances = [part for x in features for part in (x.mean(0), torch.cov(x.T))]
+    expected = float(_compute_fid(*means_and_covariances))
+    assert frechet_distance(*features) == pytest.approx(expected, rel=1e-6)
+
+
+def test_fid_is_that_of_torch_fidelity(features: tuple[Tensor, Tensor]) -> None:
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    found = fid_statistics_to_metric(*map(fid_features_to_statistics, features), verbose=False)
+    expected = found["frechet_inception_distance"]
+    assert frechet_distance(*features) == pytest.approx(expected, rel=1e-6)
+
+
+def test_kid_of_the_same_subsets_is_that_of_torchmetrics(
+    features: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchmetrics.image.kid import poly_mmd
+
+    chosen: list[Tensor] = []
+    permutation = torch.randperm
+
+    def noted(count: int, **settings: Any) -> Tensor:
+        chosen.append(permutation(count, **settings))
+        return chosen[-1]
+
+    monkeypatch.setattr(torch, "randperm", noted)
+    value, _ = kernel_distance(*features, subsets=10, subset_size=300)
+    real, fake = features
+    each = [
+        float(poly_mmd(real[x[:300]], fake[y[:300]]))
+        for x, y in zip(chosen[::2], chosen[1::2], strict=True)
+    ]
+    assert len(each) == 10
+    assert value == pytest.approx(sum(each) / 10, rel=1e-9)
+
+
+def test_kid_of_other_subsets_is_that_of_torch_fidelity(features: tuple[Tensor, Tensor]) -> None:
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    settings = {"kid_subsets": 100, "kid_subset_size": 500, "rng_seed": 2020, "verbose": False}
+    found = kid_features_to_metric(*features, **settings)
+    value, error = kernel_distance(*features, subsets=100, subset_size=500)
+    assert value == pytest.approx(found["kernel_inception_distance_mean"], abs=error)
+    assert error < 0.2 * value
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_prdc_is_that_of_its_authors(features: tuple[Tensor, Tensor], k: int) -> None:
+    from prdc import compute_prdc
+
+    real, fake = (x[:600] for x in features)
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = compute_prdc(real.numpy(), fake.numpy(), nearest_k=k)
+    expected = cast(dict[str, float], found)
+    assert prdc(real, fake, k=k)._asdict() == pytest.approx(expected, abs=1e-12)
