@@ -1,0 +1,99 @@
+"""The time that metrics take, beside torchmetrics where it is installed."""
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from tempfile import TemporaryDirectory
+
+import torch
+from hydra.utils import instantiate
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.rounds import medians
+from gan.compose import compose
+from gan.data import ImageData
+from gan.data.vision import torchvision
+from gan.evaluate import measures
+from gan.metrics import frechet_distance, kernel_distance, lenet, prdc
+
+OTHERS = "torchmetrics"
+SUBSETS, SUBSET_SIZE = 50, 1000
+
+
+def compare_metrics(*, rounds: int, samples: int, device: str) -> None:
+    settings = compose("metrics=fast", f"metrics.samples={samples}")
+    data = _of_size(instantiate(settings.data), samples).to(torch.device(device))
+    fakes, _ = data.real("train", samples)
+    wide, narrow = _features(samples, 512, device), _features(samples, lenet.WIDTH, device)
+    with TemporaryDirectory() as cache:
+        settings.metrics.cache = cache
+        rows: dict[str, Callable[[], object]] = {
+            "FID, 512 dims": partial(frechet_distance, *wide),
+            "KID, 128 dims": partial(
+                kernel_distance, *narrow, subsets=SUBSETS, subset_size=SUBSET_SIZE
+            ),
+            "PRDC, 128 dims": partial(prdc, *narrow),
+            "LeNet's features": partial(lenet.load("mnist").features, fakes),
+            "metrics=fast": partial(measures(settings.metrics, data), fakes),
+        }
+        others = _others(wide, narrow) if importlib.util.find_spec(OTHERS) else {}
+        calls = rows | {f"{OTHERS} {name}": call for name, call in others.items()}
+        seconds = medians(calls, rounds)
+    machine = f"{torch.get_num_threads()} threads" if device == "cpu" else device
+    table = Table(title=f"{samples} samples, {machine}, torch {torch.__version__}")
+    for title in ("", "s", f"{OTHERS} s", "ratio"):
+        table.add_column(title, justify="left" if not title else "right")
+    for name in rows:
+        ours, theirs = seconds[name], seconds.get(f"{OTHERS} {name}")
+        cells = (f"{theirs:.3g}", f"{theirs / ours:.2f}") if theirs else ("", "")
+        table.add_row(name, f"{ours:.3g}", *cells)
+    Console().print(table)
+
+
+def _of_size(data: ImageData, count: int) -> ImageData:
+    """As many images in either split, some of them more than once."""
+    train = torch.arange(count) % len(data.images)
+    test = torch.arange(count) % len(data.test_images)
+    return ImageData(
+        data.images[train],
+        data.labels[train],
+        data.test_images[test],
+        data.test_labels[test],
+        data.classes,
+        data.classifier,
+    )
+
+
+def _features(count: int, width: int, device: str) -> tuple[Tensor, Tensor]:
+    """Two sets, correlated and non-negative as after a ReLU."""
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(width, width, generator=generator).double() / width**0.5
+    real, fake = (
+        (torch.randn(count, width, generator=generator).double() @ mixing).relu().to(device)
+        for _ in range(2)
+    )
+    return real, fake
+
+
+def _others(
+    wide: tuple[Tensor, Tensor], narrow: tuple[Tensor, Tensor]
+) -> dict[str, Callable[[], object]]:
+    """What torchmetrics computes once it has the features."""
+    torchvision()
+    from torchmetrics.image.fid import _compute_fid
+    from torchmetrics.image.kid import poly_mmd
+
+    def fid() -> float:
+        return float(_compute_fid(*(part for x in wide for part in (x.mean(0), torch.cov(x.T)))))
+
+    def kid() -> float:
+        size = min(SUBSET_SIZE, len(narrow[0]) // 2)
+        subsets = (
+            [x[torch.randperm(len(x), device=x.device)[:size]] for x in narrow]
+            for _ in range(SUBSETS)
+        )
+        return float(torch.stack([poly_mmd(real, fake) for real, fake in subsets]).mean())
+
+    return {"FID, 512 dims": fid, "KID, 128 dims": kid}

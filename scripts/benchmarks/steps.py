@@ -1,0 +1,152 @@
+"""Steps per second, beside a plain loop and bare arithmetic."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.rounds import medians
+from gan.build import build
+from gan.compose import compose
+from gan.data import Data
+from gan.data.vision import torchvision
+from gan.models import mlp_pair
+from gan.state import initial
+from gan.step import STATISTICS, advance
+
+Steps = Callable[[int], None]
+"""Runs that many steps."""
+
+
+def compare_steps(*, rounds: int, steps: int, hidden_dim: int, device: str) -> None:
+    recipe = ["experiment=lab", "data=mnist5k", f"model.hidden_dim={hidden_dim}"]
+    cfg = compose(*recipe, f"device={device}")
+    bf16 = compose(*recipe, f"device={device}", "trainer.precision=bf16")
+    loops = {
+        "plain loop": _plain_loop(cfg),
+        "ours": _our_loop(cfg),
+        "ours, bf16": _our_loop(bf16),
+        "matrix products alone": _products(cfg),
+    }
+    seconds = medians({name: partial(loop, steps) for name, loop in loops.items()}, rounds)
+    rates = {name: steps / taken for name, taken in seconds.items()}
+    threads = torch.get_num_threads()
+    table = Table(title=f"Lab recipe, batch 128, {threads} threads, torch {torch.__version__}")
+    for title in ("", "steps/s", "x plain loop", "x matrix products"):
+        table.add_column(title, justify="left" if not title else "right")
+    for name, rate in rates.items():
+        ratios = (rate / rates["plain loop"], rate / rates["matrix products alone"])
+        table.add_row(name, f"{rate:.1f}", *(f"{ratio:.2f}" for ratio in ratios))
+    Console().print(table)
+
+
+def _our_loop(cfg: DictConfig) -> Steps:
+    parts = build(cfg)
+    state = initial(parts, cfg.seed, len(STATISTICS))
+    batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            advance(parts, state, batches)
+        state.sums.tolist()
+
+    return steps
+
+
+class _Pictures(Dataset[Tensor]):
+    """A data set as torchvision has them: a PIL image each, transformed when it is asked for."""
+
+    def __init__(self, data: Data):
+        images, _ = data.real("train", data.size)
+        self.images = images[:, 0].cpu().numpy()
+        self.transform = torchvision().transforms.ToTensor()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image: Tensor = self.transform(Image.fromarray(self.images[index]))
+        return image
+
+
+def _plain_loop(cfg: DictConfig) -> Steps:
+    """The same recipe the way a course teaches it."""
+    parts = build(cfg)
+    device, latent_dim = parts.device, cfg.model.latent_dim
+    loader = DataLoader(_Pictures(parts.data), batch_size=128, shuffle=True, drop_last=True)
+    generator, logits = mlp_pair(
+        image_shape=(1, 28, 28),
+        classes=0,
+        pac=1,
+        latent_dim=latent_dim,
+        hidden_dim=cfg.model.hidden_dim,
+        hidden_layers=2,
+        negative_slope=0.1,
+        generator_norm="none",
+        discriminator_norm="none",
+        generator_spectral_norm=False,
+        discriminator_spectral_norm=False,
+    )
+    discriminator = nn.Sequential(logits, nn.Sigmoid()).to(device)
+    generator.to(device)
+    generator_optimizer = torch.optim.Adam(generator.parameters(), lr=2e-4)
+    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), lr=2e-4)
+    criterion = nn.BCELoss()
+    ones, zeros = torch.ones(128, 1, device=device), torch.zeros(128, 1, device=device)
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            yield from loader
+
+    endless = batches()
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            real = next(endless).to(device) * 2 - 1
+            fake = generator(torch.randn(128, latent_dim, device=device))
+            discriminator_optimizer.zero_grad()
+            real_loss = criterion(discriminator(real), ones)
+            fake_loss = criterion(discriminator(fake.detach()), zeros)
+            loss = real_loss + fake_loss
+            loss.backward()
+            discriminator_optimizer.step()
+            generator_optimizer.zero_grad()
+            fake = generator(torch.randn(128, latent_dim, device=device))
+            generator_loss = criterion(discriminator(fake), ones)
+            generator_loss.backward()
+            generator_optimizer.step()
+            loss.item(), generator_loss.item()
+
+    return steps
+
+
+def _products(cfg: DictConfig) -> Steps:
+    """The matrix products that a step cannot do without, on memory that is there already."""
+    batch, hidden, latent, pixels = 128, cfg.model.hidden_dim, cfg.model.latent_dim, 784
+    generator = [(latent, hidden), (hidden, hidden), (hidden, pixels)]
+    discriminator = [(pixels, hidden), (hidden, hidden), (hidden, 1)]
+    forward = [(batch, i, o) for i, o in generator] + [(2 * batch, i, o) for i, o in discriminator]
+    forward += [(batch, i, o) for i, o in discriminator]
+    weights = [(i, 2 * batch, o) for i, o in discriminator] + [(i, batch, o) for i, o in generator]
+    # Of the first layers' inputs, the fake images alone need a gradient.
+    inputs = [(2 * batch, o, i) for i, o in discriminator[1:]]
+    inputs += [(batch, o, i) for i, o in discriminator + generator[1:]]
+    device = torch.device(cfg.device)
+    operands = [
+        tuple(torch.randn(shape, device=device) for shape in ((m, k), (k, n), (m, n)))
+        for m, k, n in forward + weights + inputs
+    ]
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            for a, b, out in operands:
+                torch.mm(a, b, out=out)
+        out.sum().item()
+
+    return steps

@@ -1,0 +1,54 @@
+"""The time that launchers take."""
+
+import importlib.util
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from rich.table import Table
+
+Cost = tuple[float, float]
+"""Seconds of wall time, and of CPU in all processes."""
+
+
+def compare_sweeps(*, rounds: int, steps: int) -> None:
+    """16 short runs by each launcher, and 1,000 that are planned, run and found finished."""
+    launchers = ["basic", "local"]
+    if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher"):
+        launchers.append("joblib")
+    costs: dict[str, list[Cost]] = {}
+    tiny = ["data=digits", "model.hidden_dim=16", "trainer.batch_size=16", "metrics.samples=100"]
+    tiny += ["metrics.every=1000", "trainer.checkpoint_every=1000", "logging=quiet", "threads=1"]
+    for _ in range(rounds):
+        with TemporaryDirectory() as folder:
+            for launcher in launchers:
+                short = [*tiny, f"trainer.max_steps={steps}", "seed=range(16)"]
+                cost = _sweep(Path(folder, launcher), *short, f"hydra/launcher={launcher}")
+                costs.setdefault(f"16 runs, {launcher}", []).append(cost)
+            for doing in ("planned and run for one step", "found finished"):
+                one = [*tiny, "trainer.max_steps=1", "seed=range(1000)"]
+                cost = _sweep(Path(folder, "thousand"), *one)
+                costs.setdefault(f"1,000 runs {doing}", []).append(cost)
+    table = Table(title=f"{steps} steps a run, {os.cpu_count()} cores")
+    for title in ("", "wall s", "CPU s"):
+        table.add_column(title, justify="left" if not title else "right")
+    for name, values in costs.items():
+        medians = [statistics.median(part) for part in zip(*values, strict=True)]
+        table.add_row(name, *(f"{value:.1f}" for value in medians))
+    Console().print(table)
+
+
+def _sweep(path: Path, *overrides: str) -> Cost:
+    train = str(Path(__file__).parent.with_name("train.py"))
+    command = [sys.executable, train, "--multirun", f"hydra.sweep.dir={path}", *overrides]
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - begin, cpu
