@@ -1,6 +1,7 @@
 """Measuring runs after the fact, from their checkpoints."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from gan import checkpoint
 from gan.build import find_device
 from gan.compose import compose
 from gan.data import Data
@@ -18,6 +20,8 @@ from gan.generate import load_generator
 from gan.metrics.measures import Measures
 from gan.results import environment
 from gan.run_dir import CONFIG_FILE, read_config
+
+log = logging.getLogger(__name__)
 
 FLOOR = "real training samples"
 """What stands in for a run where the floor of its metrics is given."""
@@ -31,19 +35,27 @@ class Measured(NamedTuple):
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """The run directories among paths and, for those of sweeps, inside them.
+    """The run directories among paths and, for those of sweeps, inside them, less runs without
+    a checkpoint: of a sweep that goes on, some have just begun.
 
     Raises:
         UserError: there is none at a path.
     """
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(config.parent for config in path.glob(f"*/{CONFIG_FILE}"))
-        runs = [path] if (path / CONFIG_FILE).exists() else inside
-        if not runs:
-            raise UserError(f"{path}: neither a run's directory nor one with runs in it")
-        found += runs
-    return found
+    return [run_dir for path in paths for run_dir in _runs_at(path)]
+
+
+def _runs_at(path: Path) -> list[Path]:
+    if (path / CONFIG_FILE).exists():
+        return [path]
+    inside = sorted(config.parent for config in path.glob(f"*/{CONFIG_FILE}"))
+    if not inside:
+        raise UserError(f"{path}: neither a run's directory nor one with runs in it")
+    begun = [run_dir for run_dir in inside if checkpoint.paths(run_dir)]
+    if not begun:
+        raise UserError(f"{path}: none of its {len(inside)} runs has a checkpoint yet")
+    if left_out := len(inside) - len(begun):
+        log.warning("%s: %d of its %d runs have no checkpoint", path, left_out, len(inside))
+    return begun
 
 
 def settings_of(metrics: str, samples: int | None, split: str | None) -> DictConfig:
@@ -70,7 +82,8 @@ def measure_runs(
     metrics, comes after the first run of each data set where the split is "test".
 
     Raises:
-        UserError: a run has no checkpoint or gives NaN, or a metric does not fit its data.
+        UserError: a run has no checkpoint or gives NaN, a metric does not fit its data, or a file
+            cannot be written.
     """
     target = find_device(device)
     for run_dir in run_dirs:
@@ -94,10 +107,17 @@ def measure_runs(
             raise UserError(f"{run_dir}: at step {trained.step} {error}") from error
         facts: dict[str, Any] = {"step": trained.step, "weights": trained.weights}
         facts |= measure.facts | {"values": values, "floor": floor} | environment()
-        write_text(run_dir / f"metrics-{name}.json", json.dumps(facts, indent=2) + "\n")
+        _write(run_dir / f"metrics-{name}.json", facts)
         yield Measured(str(run_dir), trained.step, trained.weights, values)
         if first and floor is not None:
             yield Measured(FLOOR, None, "", floor)
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    try:
+        write_text(path, json.dumps(facts, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _floor(measure: Measures, data: Data, settings: DictConfig) -> dict[str, float] | None:
