@@ -20,6 +20,8 @@ CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
 LOCK_FILE = ".lock"
 LOG_FILE = "train.log"
+REAL_FILE = "real.png"
+"""In samples/: real images in the same arrangement."""
 
 
 @contextmanager
