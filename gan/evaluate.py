@@ -61,6 +61,14 @@ class Evaluation:
         z, labels, columns = self._shown
         return picture(generate(self._network, z, labels), columns, self._data)
 
+    def real_picture(self) -> Tensor | None:
+        """Real images arranged as `picture` is; None where it shows real points itself."""
+        if isinstance(self._data, Mixture):
+            return None
+        count, size = len(self._shown.z), self._data.real_size("train")
+        images, _ = self._data.real("train", count if size is None else min(count, size))
+        return grid(images, self._shown.columns)
+
 
 def measures(settings: DictConfig, data: Data) -> Measures:
     """The metrics that a `metrics` group of the configuration asks for.

@@ -1,6 +1,7 @@
 """TensorBoard's event files, written so that a resumed run can go on in the same file."""
 
 import os
+import re
 import socket
 import tempfile
 import time
@@ -53,12 +54,31 @@ class EventFile:
         value = Summary.Value(tag=tag, image=image)
         self._write(Event(step=step, summary=Summary(value=[value])))
 
-    def describe(self, text: str, network: nn.Module, example: tuple[Tensor, ...]) -> None:
-        """The configuration as text, and the graph of a network applied to example inputs."""
+    def describe(
+        self,
+        text: str,
+        network: nn.Module,
+        example: tuple[Tensor, ...],
+        charts: Mapping[str, Mapping[str, Sequence[str]]],
+    ) -> None:
+        """The configuration as text, and the graph of a network applied to example inputs.
+
+        Args:
+            charts: for the Custom Scalars tab, sections of charts and the tags that each overlays.
+        """
         with tempfile.TemporaryDirectory() as folder:
             writer = SummaryWriter(folder)
             writer.add_text("config", text)
             writer.add_graph(network, example)
+            # Tags are regular expressions there, which would find best/NAME for NAME.
+            layout = {
+                section: {
+                    title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
+                    for title, tags in members.items()
+                }
+                for section, members in charts.items()
+            }
+            writer.add_custom_scalars(layout)
             writer.close()
             # Records stand one after another: a file's content can be appended to another's.
             for path in event_files(Path(folder)):

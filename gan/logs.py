@@ -18,7 +18,15 @@ from gan.events import EventFile, event_files
 from gan.files import sync, write_bytes
 from gan.pictures import png
 from gan.results import METRICS_FILE, Record
-from gan.run_dir import LOG_FILE, read_overrides
+from gan.run_dir import LOG_FILE, REAL_FILE, read_overrides
+
+CHARTS = {
+    "Training": {
+        "Losses": ["loss/discriminator", "loss/generator"],
+        "D(x) and D(G(z))": ["prob/real", "prob/fake"],
+    }
+}
+"""What TensorBoard overlays for every run."""
 
 
 class RunLog:
@@ -49,6 +57,12 @@ class RunLog:
             self.events.image(step, "samples", content, tuple(image.shape))
             self.events.flush()
 
+    def real(self, image: Tensor | None) -> None:
+        """A picture of real images, once, for comparison."""
+        path = self.samples_dir / REAL_FILE
+        if image is not None and not path.exists():
+            write_bytes(path, png(image))
+
     def marks(self) -> dict[str, int]:
         """How long each file is now, on the disk: see `rewind`."""
         files = [self.run_dir / METRICS_FILE]
@@ -70,7 +84,9 @@ def describe(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path) ->
     z = torch.zeros(1, parts.latent_dim, device=parts.device)
     label = torch.zeros(1, dtype=torch.int64, device=parts.device)
     text = "".join(f"    {line}\n" for line in OmegaConf.to_yaml(cfg, resolve=True).splitlines())
-    events.describe(text, GAN(parts), (z, label) if parts.conditional else (z,))
+    quality = {name: [name, f"best/{name}"] for name in cfg.metrics.names}
+    charts = CHARTS | ({"Quality": quality} if quality else {})
+    events.describe(text, GAN(parts), (z, label) if parts.conditional else (z,), charts)
     columns = [name for name in all_keys() if defines_result(name)]
     values = {name: value for name, value in flatten(cfg).items() if name in columns}
     # All that there are would be columns that stay empty for most; runs of a sweep measure alike.

@@ -131,6 +131,7 @@ def _train(cfg: DictConfig, parts: Parts, evaluation: Evaluation, run_dir: Path)
         with closing(RunLog(run_dir, tensorboard=cfg.logging.tensorboard)) as run_log:
             if run_log.events and run_log.events.new:
                 describe(run_log.events, cfg, parts, run_dir)
+            run_log.real(evaluation.real_picture())
             status = _loop(cfg, parts, state, evaluation, run_dir, run_log)
             if run_log.events:
                 run_log.events.end_session(success=status == "completed")

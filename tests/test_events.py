@@ -1,6 +1,7 @@
 """What TensorBoard finds in a run directory, read back from the event files."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from runs import interrupt_at, short
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from gan.config import all_keys, defines_result
@@ -148,3 +150,22 @@ def test_quiet_writes_no_events(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert event_files(tmp_path / "run") == []
     assert (tmp_path / "run/metrics.jsonl").exists()
     assert capsys.readouterr() == ("", "")
+
+
+def test_custom_scalars_overlay_what_belongs_together(finished: Path) -> None:
+    (event,) = accumulated(finished).Tensors("custom_scalars__config__")
+    layout = Layout.FromString(event.tensor_proto.string_val[0])
+    charts = {
+        (category.title, chart.title): list(chart.multiline.tag)
+        for category in layout.category
+        for chart in category.chart
+    }
+    assert set(charts) == {
+        ("Training", "Losses"),
+        ("Training", "D(x) and D(G(z))"),
+        ("Quality", "sliced_wasserstein"),
+    }
+    tags = accumulated(finished).Tags()["scalars"]
+    for patterns in charts.values():
+        for pattern in patterns:
+            assert len([tag for tag in tags if re.search(pattern, tag)]) == 1

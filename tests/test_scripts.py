@@ -1,11 +1,13 @@
 """The command lines of the README, and what they say of mistakes."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from runs import SCRIPTS, SHORT
+from sweep_cases import Begin
 
 from gan.errors import UserError
 from gan.generate import write
@@ -221,3 +224,20 @@ def test_compare_prints_csv_where_there_is_no_terminal(run_dir: Path, tmp_path: 
     assert "last=0: must be" in refused("compare", run_dir, "last=0", cwd=tmp_path)
     where = "where='1' < lr_"
     assert where in refused("compare", run_dir, where, cwd=tmp_path)
+
+
+def test_board_serves_runs_to_this_machine(run_dir: Path, tmp_path: Path, begin: Begin) -> None:
+    process = begin([sys.executable, str(SCRIPTS / "board.py"), str(run_dir.parent), "port=0"])
+    assert process.stderr
+    address = ""
+    for line in process.stderr:
+        if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+            address = found[0]
+            break
+    assert address, "TensorBoard said no address"
+    with urllib.request.urlopen(f"{address}data/runs", timeout=60) as answer:
+        assert isinstance(json.load(answer), list)
+    process.terminate()
+    assert "does not exist" in refused("board", tmp_path / "none", cwd=tmp_path)
+    assert "holds no event files" in refused("board", tmp_path, cwd=tmp_path)
+    assert "port=-1: must be" in refused("board", run_dir, "port=-1", cwd=tmp_path)

@@ -50,7 +50,8 @@ def test_a_finished_run_holds_everything(undisturbed: Path) -> None:
     assert result["versions"]["torch"] == torch.__version__
     assert result["images_per_second"] == pytest.approx(640 / result["seconds"], rel=0.05)
     assert sorted(p.name for p in (undisturbed / "samples").iterdir()) == [
-        f"step-{step:06d}.png" for step in (10, 20, 30, 40)
+        "real.png",
+        *(f"step-{step:06d}.png" for step in (10, 20, 30, 40)),
     ]
     assert [p.name for p in paths(undisturbed)] == ["step-00000040.pt", "step-00000030.pt"]
     assert (undisturbed / "overrides.yaml").read_text() == "- a=1\n"
