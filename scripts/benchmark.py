@@ -3,6 +3,7 @@
 what=steps    steps per second, beside a plain loop and bare arithmetic (steps, hidden_dim, device)
 what=sweeps   the time that launchers take (steps)
 what=metrics  the time that metrics take, beside torchmetrics where installed (samples, device)
+what=compare  the time that tables and pages of 1,000 made-up runs take
 
 Every row is timed in each round, one after another, so that whatever else the machine does falls
 on all of them; the tables show medians over the rounds.
@@ -14,7 +15,7 @@ from pathlib import Path
 from gan.cli import script
 from gan.errors import UserError, nearest
 
-KINDS = ("steps", "sweeps", "metrics")
+KINDS = ("steps", "sweeps", "metrics", "compare")
 
 
 @dataclass
@@ -46,10 +47,14 @@ def benchmark(paths: list[Path], options: Options) -> None:
         from benchmarks.sweeps import compare_sweeps
 
         compare_sweeps(rounds=rounds, steps=options.steps)
-    else:
+    elif options.what == "metrics":
         from benchmarks.metrics import compare_metrics
 
         compare_metrics(rounds=rounds, samples=options.samples, device=device)
+    else:
+        from benchmarks.compare import compare_reading
+
+        compare_reading(rounds=rounds)
 
 
 if __name__ == "__main__":

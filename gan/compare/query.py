@@ -89,7 +89,7 @@ def where(table: Table, condition: str) -> Table:
     except Exception as error:
         line = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{told}: cannot be compared ({line})") from error
-    if getattr(chosen, "dtype", None) != bool:
+    if str(getattr(chosen, "dtype", "")) != "bool":
         raise UserError(f"{told}: is neither true nor false; compare with something, as in lr<1e-3")
     found = table.frame[chosen]
     if found.empty:

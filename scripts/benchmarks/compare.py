@@ -1,0 +1,109 @@
+"""The time that tables and pages of 1,000 made-up runs take."""
+
+import importlib.util
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gan.compare.frame import read_table
+from gan.compare.page import page
+from gan.compose import compose
+from gan.config import TRAINING_VALUES
+from gan.events import EventFile
+from gan.pictures import png
+from gan.results import METRICS_FILE, RESULT_FILE, Record, history, outcome
+from gan.run_dir import CONFIG_FILE, OVERRIDES_FILE
+
+Cost = tuple[float, float]
+"""Seconds of wall time, and of CPU in this process."""
+
+
+def compare_reading(*, rounds: int) -> None:
+    with TemporaryDirectory() as folder, _cache_in(folder):
+        sweep = Path(folder, "sweep")
+        few = _made_up(sweep, runs=1000, points=300, with_events=20)
+        rows: dict[str, Callable[[], object]] = {
+            "table of 1,000 runs, read for the first time": lambda: read_table([sweep]),
+            "the same again": lambda: read_table([sweep]),
+            "page of 1,000 runs": lambda: page(read_table([sweep]), ""),
+            "curves of 20 runs, metrics.jsonl": lambda: [history(path) for path in few],
+            "the same, EventAccumulator": lambda: [EventAccumulator(str(p)).Reload() for p in few],
+        }
+        if importlib.util.find_spec("tbparse"):
+            from tbparse import SummaryReader
+
+            rows["the same, tbparse"] = lambda: [SummaryReader(str(p)).scalars for p in few]
+        costs: dict[str, list[Cost]] = {name: [] for name in rows}
+        for _ in range(rounds):
+            for path in Path(folder).glob("runs-*.sqlite"):
+                path.unlink()
+            for name, work in rows.items():
+                wall, cpu = time.perf_counter(), time.process_time()
+                work()
+                costs[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+        size = len(page(read_table([sweep]), "")) / 1e6
+    table = Table(title=f"{os.cpu_count()} cores; the page has {size:.1f} MB")
+    for title in ("", "wall s", "CPU s"):
+        table.add_column(title, justify="left" if not title else "right")
+    for name, values in costs.items():
+        medians = [statistics.median(part) for part in zip(*values, strict=True)]
+        table.add_row(name, *(f"{value:.2f}" for value in medians))
+    Console().print(table)
+
+
+@contextmanager
+def _cache_in(folder: str) -> Iterator[None]:
+    """What is kept of runs that were read goes there."""
+    before = os.environ.get("GAN_DATA")
+    os.environ["GAN_DATA"] = folder
+    try:
+        yield
+    finally:
+        del os.environ["GAN_DATA"]
+        if before is not None:
+            os.environ["GAN_DATA"] = before
+
+
+def _made_up(sweep: Path, *, runs: int, points: int, with_events: int) -> list[Path]:
+    """Runs that were never trained, each with a sample grid; returns those that have events."""
+    cfg = compose()
+    names = ("sliced_wasserstein", *TRAINING_VALUES)
+    pixels = torch.randint(256, (1, 242, 242), dtype=torch.uint8)
+    content, found = png(pixels), []
+    for number in range(runs):
+        width, rate, seed = 64 << number % 4, 1e-4 * (1 + number // 4 % 5), number // 20
+        run_dir = sweep / f"hidden_dim={width},lr={rate:.4f},seed={seed}"
+        (run_dir / "samples").mkdir(parents=True)
+        cfg.model.hidden_dim, cfg.optimizer.lr, cfg.seed = width, rate, seed
+        (run_dir / OVERRIDES_FILE).write_text("[]\n")
+        (run_dir / CONFIG_FILE).write_text(OmegaConf.to_yaml(cfg, resolve=True))
+        drawn = torch.rand(points, len(names)).tolist()
+        records: list[Record] = [
+            {"step": 100 * (at + 1)} | dict(zip(names, values, strict=True))
+            for at, values in enumerate(drawn)
+        ]
+        lines = [json.dumps(record) + "\n" for record in records]
+        (run_dir / METRICS_FILE).write_text("".join(lines))
+        (run_dir / "samples" / f"step-{100 * points:06d}.png").write_bytes(content)
+        steps = 100 * points
+        result = outcome(cfg, run_dir, status="completed", step=steps, seconds=60.0, error=None)
+        (run_dir / RESULT_FILE).write_text(json.dumps(result))
+        if number < with_events:
+            events = EventFile(run_dir)
+            for record in records:
+                step = record["step"]
+                events.scalars(step, {tag: v for tag, v in record.items() if tag != "step"})
+            events.close()
+            found.append(run_dir)
+    return found
