@@ -224,6 +224,9 @@ def _record(parts: Parts, state: State, batches: Batches) -> Record:
         count = state.generator_updates if name == "loss/generator" else state.summed
         if count:
             record[name] = total / count
+    if state.step % parts.n_critic:
+        # Its gradients are those of an earlier step, and a resumed run has none.
+        del networks["generator"]
     for name, network in networks.items():
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         record[f"grad_norm/{name}"] = torch.nn.utils.get_total_norm(gradients).item()
