@@ -241,3 +241,15 @@ def test_board_serves_runs_to_this_machine(run_dir: Path, tmp_path: Path, begin:
     assert "does not exist" in refused("board", tmp_path / "none", cwd=tmp_path)
     assert "holds no event files" in refused("board", tmp_path, cwd=tmp_path)
     assert "port=-1: must be" in refused("board", run_dir, "port=-1", cwd=tmp_path)
+
+
+def test_compare_repeats_and_shows_and_clean_leaves_the_best(run_dir: Path, tmp_path: Path) -> None:
+    done = script("compare", run_dir, "best", cwd=tmp_path)
+    assert done.stdout == f"python scripts/train.py {' '.join(SHORT)}\n", done.stderr
+    assert done.stderr.startswith(f"{run_dir}: sliced_wasserstein 0.")
+    done = script("compare", run_dir, "html=page.html", cwd=tmp_path)
+    assert done.stdout == "page.html\n", done.stderr
+    assert "data:image/webp;base64," in (tmp_path / "page.html").read_text()
+    done = script("clean", run_dir.parent, cwd=tmp_path)
+    assert done.stdout == "0 of 1 runs, 0.0 MB to remove with yes=true\n", done.stderr
+    assert "of which run?" in refused("compare", run_dir, "export=x.yaml", cwd=tmp_path)

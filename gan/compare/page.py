@@ -25,8 +25,8 @@ from gan.run_dir import REAL_FILE
 MARGIN = 2
 """Pixels around each image of a grid, as gan.pictures draws it."""
 
-VALUES = 250_000
-"""Points of all curves together: about 2 MB."""
+VALUES = 150_000
+"""Points of all curves together: about 2 MB of text."""
 
 PICTURES = 400
 """Sample pictures of all runs together: about 1.5 MB."""
