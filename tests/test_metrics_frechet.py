@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.metrics import frechet_distance
+from gan.metrics import frechet_distance, gaussian_distance, moments
 
 
 def whitened(seed: int, count: int = 60, width: int = 6) -> Tensor:
@@ -79,6 +79,31 @@ def test_features_of_single_precision_are_computed_with_in_double() -> None:
     real, fake = (whitened(seed).float() * 0.01 + 100 for seed in (0, 1))
     distance = frechet_distance(real, fake)
     assert distance == pytest.approx(frechet_distance(real.double(), fake.double()), abs=0)
+
+
+def test_moments_stand_in_for_features() -> None:
+    real, fake = whitened(0) * 2 + 1, whitened(1, count=80) @ rotation(1)
+    found = gaussian_distance(moments(real), moments(fake))
+    assert found == frechet_distance(real, fake) > 0
+    assert moments(real).mean.tolist() == pytest.approx([1] * 6)
+    assert torch.allclose(moments(real.float()).covariance, 4 * torch.eye(6).double(), atol=1e-5)
+    assert moments(real.float()).mean.dtype == torch.float64
+
+
+def test_one_feature_is_enough() -> None:
+    x = whitened(0)[:, :1]
+    assert frechet_distance(x, 3 * x + 2) == pytest.approx(2**2 + (3 - 1) ** 2)
+
+
+def test_moments_that_cannot_be_had_or_compared_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"n above width, got \(6, 6\)"):
+        moments(whitened(0)[:6])
+    with pytest.raises(ValueError, match=r"n above width, got \(6,\)"):
+        moments(whitened(0)[0])
+    with pytest.raises(ValueError, match="features hold NaN or infinity"):
+        moments(whitened(0) / 0)
+    with pytest.raises(ValueError, match="moments of one width, got 6 and 5"):
+        gaussian_distance(moments(whitened(0)), moments(whitened(0, width=5)))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,52 @@
 """The Fréchet distance between two sets of features, known as FID for Inception's."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from gan.metrics.checks import check_features
+
+
+class Moments(NamedTuple):
+    """All that the distance takes from a set of features."""
+
+    mean: Tensor
+    """float64 (width,)."""
+    covariance: Tensor
+    """float64 (width, width), unbiased."""
+
+
+def moments(features: Tensor) -> Moments:
+    """Of features (n, width).
+
+    Raises:
+        ValueError: there are no more samples than the width, or a value is not finite.
+    """
+    if features.dim() != 2 or len(features) <= features.shape[1]:
+        shape = tuple(features.shape)
+        raise ValueError(f"moments need (n, width) features with n above width, got {shape}")
+    if not features.isfinite().all():
+        raise ValueError("features hold NaN or infinity")
+    features, width = features.double(), features.shape[1]
+    return Moments(features.mean(0), torch.cov(features.T).view(width, width))
+
+
+def gaussian_distance(real: Moments, fake: Moments) -> float:
+    """`frechet_distance` of features whose moments are known.
+
+    Raises:
+        ValueError: the widths differ.
+    """
+    if real.mean.shape != fake.mean.shape:
+        widths = f"{len(real.mean)} and {len(fake.mean)}"
+        raise ValueError(f"need moments of one width, got {widths}")
+    means = (real.mean - fake.mean).square().sum()
+    # The eigenvalues of AB are those of the symmetric sqrt(A) B sqrt(A).
+    root = _root(real.covariance)
+    shared = torch.linalg.eigvalsh(root @ fake.covariance @ root).clamp(min=0).sqrt().sum()
+    distance = means + real.covariance.trace() + fake.covariance.trace() - 2 * shared
+    return float(distance.clamp(min=0))
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
@@ -27,14 +70,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
             f"a Fréchet distance of {width} features needs more than {width} samples, "
             f"got {len(real)} and {len(fake)}"
         )
-    real, fake = real.double(), fake.double()
-    means = (real.mean(0) - fake.mean(0)).square().sum()
-    real_cov, fake_cov = torch.cov(real.T), torch.cov(fake.T)
-    # The eigenvalues of AB are those of the symmetric sqrt(A) B sqrt(A).
-    root = _root(real_cov)
-    shared = torch.linalg.eigvalsh(root @ fake_cov @ root).clamp(min=0).sqrt().sum()
-    distance = means + real_cov.trace() + fake_cov.trace() - 2 * shared
-    return float(distance.clamp(min=0))
+    return gaussian_distance(moments(real), moments(fake))
 
 
 def _root(covariance: Tensor) -> Tensor:

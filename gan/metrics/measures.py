@@ -17,7 +17,7 @@ from gan.errors import UserError
 from gan.files import replacing
 from gan.metrics import inception, kernel, lenet, neighbours
 from gan.metrics.classes import classifier_score, mode_count, reverse_kl
-from gan.metrics.frechet import frechet_distance
+from gan.metrics.frechet import Moments, gaussian_distance, moments
 from gan.metrics.kernel import kernel_distance
 from gan.metrics.mixture import assign
 from gan.metrics.neighbours import prdc
@@ -80,7 +80,7 @@ class Measures:
         if features is not None:
             for name in self._names:
                 if name.endswith("_fid"):
-                    values[name] = frechet_distance(self._features, features)
+                    values[name] = gaussian_distance(self._moments, moments(features))
                 if name.endswith("_kid"):
                     distance = kernel_distance(self._features, features)
                     values[name], values[f"{name}/se"] = distance.value, distance.error
@@ -92,6 +92,10 @@ class Measures:
     @cached_property
     def _features(self) -> Tensor:
         return _cached(self._cache, self._extractor, self._real)
+
+    @cached_property
+    def _moments(self) -> Moments:
+        return moments(self._features)
 
     def _of_classes(
         self, fake: Tensor, features: Tensor | None, wanted: set[str]
