@@ -2,6 +2,7 @@
 of torch-fidelity."""
 
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ class Inception:
 
     width = WIDTH
 
-    def __init__(self, network: Any):
+    def __init__(self, network: Any, sha256: str):
         self._network = network
-        self.facts = {"name": "inception-v3-compat"}
+        self.facts = {"name": "inception-v3-compat", "sha256": sha256[:12]}
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -36,7 +37,8 @@ class Inception:
 def load() -> Inception:
     """
     Raises:
-        UserError: torch-fidelity is not installed, or its weights are not on this machine.
+        UserError: torch-fidelity is not installed, or its weights are not on this machine or
+            damaged.
     """
     torchvision()
     try:
@@ -55,4 +57,9 @@ def load() -> Inception:
             f"metrics.names: features of colour images need the weights {path}, "
             f"to be had from {URL_INCEPTION_V3}"
         )
-    return Inception(FeatureExtractorInceptionV3("inception", [str(WIDTH)], str(path)))
+    # The name ends with the first digits of the hash. Checked, as the content is unpickled.
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(path.stem.rpartition("-")[2]):
+        raise UserError(f"metrics.names: {path} is damaged; to be had from {URL_INCEPTION_V3}")
+    network = FeatureExtractorInceptionV3("inception", [str(WIDTH)], str(path))
+    return Inception(network, digest)
