@@ -133,4 +133,6 @@ def _parse(arguments: list[str], schema: type[Schema]) -> tuple[list[Path], Sche
 
 def _is_path(argument: str, options: list[str]) -> bool:
     name, equals, _ = argument.partition("=")
-    return not equals or (name not in options and Path(argument).exists())
+    if not equals or len(Path(name).parts) > 1:
+        return True
+    return name not in options and Path(argument).exists()

@@ -63,7 +63,7 @@ def test_mistakes_are_one_line(
 @pytest.mark.parametrize(
     ("arguments", "rows"),
     [
-        ("what=metrics samples=520", ["FID", "KID", "PRDC", "LeNet's", "metrics=fast"]),
+        ("what=metrics samples=520", ["FID,", "KID,", "PRDC,", "LeNet's", "metrics=fast"]),
         ("what=steps steps=2 hidden_dim=16", ["plain", "ours", "ours,", "matrix"]),
     ],
 )
