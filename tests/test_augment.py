@@ -37,10 +37,12 @@ def test_a_translation_shifts_each_image_and_fills_with_grey() -> None:
 def _shifted(image: Tensor, down: int, right: int) -> Tensor:
     _, height, width = image.shape
     shifted = torch.zeros_like(image)
-    for row in range(height):
-        for column in range(width):
-            if 0 <= row + down < height and 0 <= column + right < width:
-                shifted[:, row, column] = image[:, row + down, column + right]
+    rows = range(max(0, -down), min(height, height - down))
+    columns = range(max(0, -right), min(width, width - right))
+    part = image[
+        :, rows.start + down : rows.stop + down, columns.start + right : columns.stop + right
+    ]
+    shifted[:, rows.start : rows.stop, columns.start : columns.stop] = part
     return shifted
 
 

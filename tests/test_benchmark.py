@@ -45,7 +45,7 @@ def test_the_help_lists_what_can_be_timed(
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("what=metric", "what=metric: must be one of steps, sweeps, metrics; did you mean"),
+        ("what=metric", "what=metric: must be one of steps, sweeps, metrics, compare; did you"),
         ("rounds=0", "rounds=0: must be at least 1"),
         ("here", "here: no paths are needed"),
     ],

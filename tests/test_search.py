@@ -45,7 +45,7 @@ def test_the_space_is_what_hydras_syntax_says() -> None:
         "model.hidden_dim=range(64, 257, 64)",
         "optimizer.eps=range(0.0, 1.0, 0.25)",
         "loss=minimax,non_saturating",
-        "penalty=glob(*)",
+        "penalty=glob(r*)",
         "seed=3",
         params={"seed": "interval(1, 2)", "trainer.batch_size": "choice(16, 32)"},
     )
@@ -56,7 +56,7 @@ def test_the_space_is_what_hydras_syntax_says() -> None:
         "model.hidden_dim": distributions.IntDistribution(64, 256, step=64),
         "optimizer.eps": distributions.FloatDistribution(0.0, 0.75, step=0.25),
         "loss": distributions.CategoricalDistribution(["minimax", "non_saturating"]),
-        "penalty": distributions.CategoricalDistribution(["none", "r1"]),
+        "penalty": distributions.CategoricalDistribution(["r1", "r1r2", "r2"]),
         "trainer.batch_size": distributions.CategoricalDistribution(["16", "32"]),
     }
     assert fixed == ["seed=3"], "the command line counts more than params"

@@ -255,7 +255,7 @@ function parallel() {
   const names = [...data.keys, data.objective].filter((name) => distinct(name, state.visible).length > 1);
   const chart = find("#parallel .chart");
   if (names.length < 2) { chart.replaceChildren(make("p", { textContent: "Fewer than two columns differ." })); return; }
-  const [W, H, M] = [960, 360, 30];
+  const [W, H, M] = [Math.max(960, 105 * names.length), 360, 30];
   const scales = names.map((name) => {
     const values = distinct(name, state.visible).filter((value) => value !== null);
     const numeric = values.every((value) => typeof value === "number");
@@ -281,7 +281,7 @@ function parallel() {
   }
   names.forEach((name, index) => {
     svg.append(draw("line", { class: "axis", x1: px(index), x2: px(index), y1: M, y2: H - M }),
-      draw("text", { x: px(index), y: 16, "text-anchor": "middle" }, name));
+      draw("text", { x: px(index), y: names.length > 6 && index % 2 ? 24 : 10, "text-anchor": "middle" }, name));
     for (const tick of scales[index].ticks) svg.append(
       draw("text", { x: px(index) + 5, y: py(scales[index].place(tick)) + 4 }, show(tick)));
   });
