@@ -124,6 +124,23 @@ function ranking() {
       className: typeof value === "number" ? "number" : "", textContent: show(value) }))))));
 }
 
+// Importance
+function importance() {
+  const found = data.importance;
+  find("#importance").hidden = find('nav a[href="#importance"]').hidden = !found;
+  if (!found) return;
+  const most = Math.max(...found.keys.map(([, mean]) => mean), 1e-9);
+  find("#importance table").replaceChildren(
+    make("thead", {}, make("tr", {}, ...["key", "", "importance", "deviation"].map((name) =>
+      make("th", { scope: "col", textContent: name })))),
+    make("tbody", {}, ...found.keys.map(([key, mean, deviation]) => make("tr", {},
+      make("th", { scope: "row", textContent: key }),
+      make("td", {}, make("meter", { max: most, value: Math.max(mean, 0), "aria-label": `importance of ${key}` })),
+      ...[mean, deviation].map((value) => make("td", { className: "number", textContent: value.toFixed(3) }))))));
+  find("#importance-score").textContent = `With all keys as they are R² is ${found.score.toFixed(2)}` +
+    (found.score < 0.2 ? ": too low to trust what this says." : ".");
+}
+
 // Curves
 function axis(low, high, log) {
   const to = log ? Math.log10 : (value) => value;
@@ -385,6 +402,6 @@ function start() {
     "sample-columns": samples, "sample-seed": samples, step: samples, filter: update })) {
     find(`#${id}`).addEventListener("input", view);
   }
-  columnChoices(); ranking(); update();
+  columnChoices(); ranking(); importance(); update();
 }
 start();

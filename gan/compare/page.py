@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from gan.compare.frame import TOLD, Table
+from gan.compare.importance import importance
 from gan.compare.rank import rank
 from gan.compare.read import Run, read_history
 from gan.compose import compose_unchecked
@@ -90,6 +91,7 @@ def page_data(table: Table, title: str) -> Json:
         "metrics": metrics or [table.objective],
         "directions": {name: sign(name.rpartition("/")[2]) for name in metrics},
         "ranking": _ranking(table),
+        "importance": _importance(table),
         "curves": _curves(runs, [*measured, *TRAINING_VALUES[:4]]),
         "samples": _samples(runs),
         "default": {key: _text(value) for key, value in default.items()},
@@ -114,6 +116,11 @@ def _ranking(table: Table) -> Json | None:
     found = rank(table, "seed", table.objective)
     rows = [[_plain(value) for value in row] for row in found.frame.itertuples(index=False)]
     return {"columns": list(map(str, found.frame)), "rows": rows}
+
+
+def _importance(table: Table) -> Json | None:
+    found = importance(table)
+    return {"score": found.score, "keys": found.keys} if found else None
 
 
 def _curves(runs: Sequence[Run], names: Sequence[str]) -> Json:
