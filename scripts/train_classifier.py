@@ -6,6 +6,7 @@ fashion_mnist.safetensors, were made with `data=mnist epochs=6` and `data=fashio
 and one thread (OMP_NUM_THREADS=1).
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,20 @@ def train_classifier(paths: list[Path], options: Options) -> None:
     if options.data not in NAMES:
         hint = nearest(options.data, NAMES)
         raise UserError(f"data={options.data}: must be one of {', '.join(NAMES)}{hint}")
+    out = Path(options.out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out={out}: cannot be written ({error.strerror or error})") from error
+    # Said before the minutes of training, not after them.
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise UserError(f"out={out}: cannot be written")
     from hydra.utils import instantiate
 
     from gan.compose import compose
     from gan.metrics.train_lenet import save, train
 
-    data = instantiate(compose(f"data={options.data}").data)
+    data = instantiate(compose(f"data={options.data}").data, _partial_=True)()
     network, accuracy = train(
         data,
         flip=options.data == "fashion_mnist",
@@ -45,8 +54,8 @@ def train_classifier(paths: list[Path], options: Options) -> None:
         lr=options.lr,
         seed=options.seed,
     )
-    save(network, Path(options.out), data=options.data, accuracy=accuracy)
-    print(f"{options.out}: {accuracy:.2%} of the test images right")
+    save(network, out, data=options.data, accuracy=accuracy)
+    print(f"{out}: {accuracy:.2%} of the test images right")
 
 
 if __name__ == "__main__":
