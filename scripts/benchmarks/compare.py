@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +11,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 from omegaconf import OmegaConf
-from rich.console import Console
-from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks.rounds import Cost, print_costs
 from gan.compare.frame import read_table
 from gan.compare.page import page
 from gan.compose import compose
@@ -24,9 +22,6 @@ from gan.events import EventFile
 from gan.pictures import png
 from gan.results import METRICS_FILE, RESULT_FILE, Record, history, outcome
 from gan.run_dir import CONFIG_FILE, OVERRIDES_FILE
-
-Cost = tuple[float, float]
-"""Seconds of wall time, and of CPU in this process."""
 
 
 def compare_reading(*, rounds: int) -> None:
@@ -53,13 +48,7 @@ def compare_reading(*, rounds: int) -> None:
                 work()
                 costs[name].append((time.perf_counter() - wall, time.process_time() - cpu))
         size = len(page(read_table([sweep]), "")) / 1e6
-    table = Table(title=f"{os.cpu_count()} cores; the page has {size:.1f} MB")
-    for title in ("", "wall s", "CPU s"):
-        table.add_column(title, justify="left" if not title else "right")
-    for name, values in costs.items():
-        medians = [statistics.median(part) for part in zip(*values, strict=True)]
-        table.add_row(name, *(f"{value:.2f}" for value in medians))
-    Console().print(table)
+    print_costs(f"{os.cpu_count()} cores; the page has {size:.1f} MB", costs)
 
 
 @contextmanager

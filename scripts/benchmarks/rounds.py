@@ -2,7 +2,13 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+Cost = tuple[float, float]
+"""Seconds of wall time, and of CPU."""
 
 
 def medians(rows: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -16,3 +22,14 @@ def medians(rows: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, 
             if number:
                 seconds[name].append(time.perf_counter() - begin)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def print_costs(title: str, costs: Mapping[str, Sequence[Cost]]) -> None:
+    """The medians over the rounds of each row."""
+    table = Table(title=title)
+    for name in ("", "wall s", "CPU s"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name, values in costs.items():
+        medians = [statistics.median(part) for part in zip(*values, strict=True)]
+        table.add_row(name, *(f"{value:.2f}" for value in medians))
+    Console().print(table)

@@ -3,18 +3,13 @@
 import importlib.util
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-from rich.table import Table
-
-Cost = tuple[float, float]
-"""Seconds of wall time, and of CPU in all processes."""
+from benchmarks.rounds import Cost, print_costs
 
 
 def compare_sweeps(*, rounds: int, steps: int) -> None:
@@ -35,13 +30,7 @@ def compare_sweeps(*, rounds: int, steps: int) -> None:
                 one = [*tiny, "trainer.max_steps=1", "seed=range(1000)"]
                 cost = _sweep(Path(folder, "thousand"), *one)
                 costs.setdefault(f"1,000 runs {doing}", []).append(cost)
-    table = Table(title=f"{steps} steps a run, {os.cpu_count()} cores")
-    for title in ("", "wall s", "CPU s"):
-        table.add_column(title, justify="left" if not title else "right")
-    for name, values in costs.items():
-        medians = [statistics.median(part) for part in zip(*values, strict=True)]
-        table.add_row(name, *(f"{value:.1f}" for value in medians))
-    Console().print(table)
+    print_costs(f"{steps} steps a run, {os.cpu_count()} cores", costs)
 
 
 def _sweep(path: Path, *overrides: str) -> Cost:
