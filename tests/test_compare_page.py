@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import chromium
 from made import make_run, make_sweep
 from PIL import Image
 
@@ -103,26 +104,7 @@ def test_a_page_that_cannot_be_written_is_told(sweep: Path) -> None:
 @pytest.fixture(scope="module")
 def browser(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless Chromium on the page."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    paths = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in paths:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = paths[0]
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "no-first-run",
-        "window-size=1300,1000",
-        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(paths[1]))
+    driver = chromium(tmp_path_factory.mktemp("profile"))
     out = tmp_path_factory.mktemp("page") / "page.html"
     table = query.ordered(read_table([sweep]), "sliced_wasserstein")
     write_page(table, out, "a study")
