@@ -409,8 +409,8 @@ def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
 
 def sign(objective: str) -> int:
     """1 where a lower value of this objective is better, -1 where a higher one is: times this,
-    values sort best first."""
-    return -1 if METRICS.get(objective) == "maximize" else 1
+    values sort best first. A table's columns, such as best/recall, go by their last part."""
+    return -1 if METRICS.get(objective.rpartition("/")[2]) == "maximize" else 1
 
 
 def flatten(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from gan.build import Parts
-from gan.data import Data, Mixture, to_uint8
+from gan.data import Data, Mixture, finish
 from gan.errors import NotFinite
 from gan.metrics.measures import Measures
 from gan.pictures import grid, scatter
@@ -134,6 +134,6 @@ def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None) -> T
         output = generator(z[part]) if labels is None else generator(z[part], labels[part])
         if not output.isfinite().all():
             raise NotFinite("the generator's samples are not finite")
-        parts.append(to_uint8(output) if output.dim() == 4 else output.float())
+        parts.append(finish(output))
     generator.train(training)
     return torch.cat(parts)

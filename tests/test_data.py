@@ -11,6 +11,7 @@ from gan.data import (
     Mixture,
     Sampler,
     digits,
+    finish,
     mnist5k,
     stacked_mnist,
     to_float,
@@ -110,7 +111,7 @@ def test_an_unknown_split_is_told_in_one_line(counted: ImageData) -> None:
 
 
 def test_generated_images_end_as_pixels(counted: ImageData) -> None:
-    assert torch.equal(counted.finish(to_float(counted.images)), counted.images)
+    assert torch.equal(finish(to_float(counted.images)), counted.images)
 
 
 def check_mnist5k(data: ImageData) -> None:
@@ -184,3 +185,9 @@ def test_stacked_digits_are_channels_and_the_decimals_of_their_class(
         assert chosen.max() < low + (200 if low == 0 else 50)
         assert labels.tolist() == [int("".join(map(str, row))) for row in (chosen % 10).tolist()]
         assert len({tuple(row) for row in chosen.tolist()}) > 0.9 * len(chosen)
+
+
+def test_frequencies_are_those_of_the_training_labels() -> None:
+    images, labels = torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([2, 0, 2, 2])
+    data = ImageData(images, labels, images, labels, classes=4)
+    assert data.frequencies().tolist() == [0.25, 0.0, 0.75, 0.0]

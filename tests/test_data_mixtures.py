@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gan.data import Data, Mixture, grid25, ring8, spiral
+from gan.data import Data, Mixture, finish, grid25, ring8, spiral
 from gan.seeds import stream
 
 MIXTURES = [(ring8(), 8, 0.01), (grid25(), 25, 0.05), (spiral(), 20, 0.03)]
@@ -81,4 +81,8 @@ def test_real_points_are_the_same_each_time_and_no_batch_of_training() -> None:
 
 def test_generated_points_stay_as_they_are() -> None:
     output = torch.tensor([[3.5, -7.25]])
-    assert torch.equal(ring8().finish(output), output)
+    assert torch.equal(finish(output), output)
+
+
+def test_all_modes_are_as_frequent() -> None:
+    torch.testing.assert_close(grid25().frequencies(), torch.full((25,), 0.04).double())

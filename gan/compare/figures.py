@@ -138,7 +138,7 @@ def _heat(axes: Axes, table: Table, keys: list[str], metric: str) -> None:
     image = axes.imshow(
         middle,
         aspect="auto",
-        cmap="viridis_r" if sign(metric.rpartition("/")[2]) > 0 else "viridis",
+        cmap="viridis_r" if sign(metric) > 0 else "viridis",
     )
     for row, column in np.ndindex(middle.shape):
         if bad[row, column]:

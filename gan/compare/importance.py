@@ -39,7 +39,7 @@ def importance(table: Table) -> Importance | None:
     keys = [key for key in table.keys if key not in TOLD and frame[key].nunique(dropna=False) > 1]
     if len(frame) < ENOUGH or len(keys) < 2:
         return None
-    values = sign(table.objective.rpartition("/")[2]) * frame[table.objective]
+    values = sign(table.objective) * frame[table.objective]
     values = values.where(frame["status"] == "completed")
     ranks = values.rank(na_option="bottom", pct=True).to_numpy()
     features = np.column_stack([_numbers(frame[key]) for key in keys])

@@ -89,7 +89,7 @@ def page_data(table: Table, title: str) -> Json:
         "rows": [[_plain(value) for value in row] for row in frame.itertuples(index=False)],
         "keys": [name for name in table.keys if name not in TOLD],
         "metrics": metrics or [table.objective],
-        "directions": {name: sign(name.rpartition("/")[2]) for name in metrics},
+        "directions": {name: sign(name) for name in metrics},
         "ranking": _ranking(table),
         "importance": _importance(table),
         "curves": _curves(runs, [*measured, *TRAINING_VALUES[:4]]),

@@ -108,7 +108,7 @@ def ordered(table: Table, by: str) -> Table:
         values = table.column(name)
     except UserError as error:
         raise UserError(f"sort={by}: {error}") from None
-    direction = sign(name.rpartition("/")[2])
+    direction = sign(name)
     if name.rpartition("/")[2] in METRICS:
         # Its last value before it diverged says nothing.
         values = values.mask(table.frame["status"] == "diverged", direction * math.inf)

@@ -73,10 +73,10 @@ def rank(table: Table, over: str, metric: str) -> Ranking:
         members.append(part.index.tolist())
     frame = pd.DataFrame(rows)
     # Infinite values sort to the right end by themselves.
-    order = (frame["median"] * sign(_metric(metric))).argsort(kind="stable").tolist()
+    order = (frame["median"] * sign(metric)).argsort(kind="stable").tolist()
     order = sorted(order, key=lambda place: bool(np.isnan(frame["median"].iloc[place])))
     frame = frame.iloc[order].reset_index(drop=True)
-    frame.insert(0, "rank", ranks(frame["low"], frame["high"], sign(_metric(metric))))
+    frame.insert(0, "rank", ranks(frame["low"], frame["high"], sign(metric)))
     return Ranking(frame, metric, names, [members[place] for place in order])
 
 
@@ -131,7 +131,7 @@ def _values(table: Table, metric: str) -> "pd.Series[Any]":
     if not pd.api.types.is_numeric_dtype(values) or metric in table.keys:
         numbers = ", ".join(table.metrics)
         raise UserError(f"{metric}: cannot be ranked by, it is no measure; there are {numbers}")
-    worst = sign(_metric(metric)) * np.inf
+    worst = sign(metric) * np.inf
     # Its last value before it diverged says nothing.
     values = values.astype(float).mask(table.frame["status"] == "diverged", worst)
     return values.where(table.frame["status"].isin(FINISHED))
@@ -144,7 +144,3 @@ def _quantile(ordered: np.ndarray, part: float) -> float:
     if below == above or np.isinf(below):
         return float(below)
     return float(below + (place % 1) * (above - below))
-
-
-def _metric(column: str) -> str:
-    return column.rpartition("/")[2]

@@ -2,7 +2,7 @@
 
 from gan.data.embedded import digits, mnist5k
 from gan.data.folder import image_folder
-from gan.data.images import ImageData, to_float, to_uint8
+from gan.data.images import ImageData, finish, to_float, to_uint8
 from gan.data.interface import Batches, Data
 from gan.data.mixtures import Mixture, grid25, ring8, spiral
 from gan.data.sampler import Sampler
@@ -18,6 +18,7 @@ __all__ = [
     "cifar10",
     "digits",
     "fashion_mnist",
+    "finish",
     "grid25",
     "image_folder",
     "kmnist",

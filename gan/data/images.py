@@ -56,8 +56,9 @@ class ImageData:
     def real_size(self, split: str) -> int:
         return len(self._split(split)[0])
 
-    def finish(self, output: Tensor) -> Tensor:
-        return to_uint8(output)
+    def frequencies(self) -> Tensor:
+        counts = torch.bincount(self.labels.cpu(), minlength=self.classes)
+        return counts.double() / len(self.labels)
 
     def _split(self, split: str) -> tuple[Tensor, Tensor]:
         check_split(split)
@@ -95,3 +96,8 @@ def to_float(images: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """Floats in [-1, 1] to the nearest uint8 pixels."""
     return images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def finish(output: Tensor) -> Tensor:
+    """What a generator puts out, as raw samples: images as pixels, points as they are."""
+    return to_uint8(output) if output.dim() == 4 else output.float()

@@ -64,8 +64,8 @@ class Data(Protocol):
             UserError: there is no such split.
         """
 
-    def finish(self, output: Tensor) -> Tensor:
-        """What a generator puts out, as raw samples of the same shape."""
+    def frequencies(self) -> Tensor:
+        """How often each class is among the training samples: float64 (classes,), summing to 1."""
 
 
 def check_split(split: str) -> None:

@@ -49,8 +49,8 @@ class Mixture:
     def real_size(self, split: str) -> None:
         check_split(split)
 
-    def finish(self, output: Tensor) -> Tensor:
-        return output.float()
+    def frequencies(self) -> Tensor:
+        return torch.full((self.classes,), 1 / self.classes, dtype=torch.float64)
 
     def draw(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
         """Points (count, 2) and labels (count,): the same on every device, from a generator of

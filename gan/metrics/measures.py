@@ -59,7 +59,7 @@ class Measures:
                     f"metrics.samples={samples}: {name} needs {needed} samples at least, generated "
                     f"and real ones, and of the real ones there are {count}"
                 )
-        self._frequencies = _frequencies(data) if "reverse_kl" in names else None
+        self._frequencies = data.frequencies() if "reverse_kl" in names else None
         self.facts: dict[str, Any] = {"samples": samples, "real": count, "split": split}
         if self._extractor:
             self.facts["features"] = self._extractor.facts
@@ -191,14 +191,6 @@ class Points:
 
 def _points(samples: Tensor) -> Tensor:
     return (to_float(samples) if samples.dtype == torch.uint8 else samples).flatten(1)
-
-
-def _frequencies(data: Data) -> Tensor:
-    """How often each class is among the training samples (classes,)."""
-    if isinstance(data, Mixture):
-        return torch.full((data.classes,), 1 / data.classes, dtype=torch.float64)
-    _, labels = data.real("train", data.size)
-    return torch.bincount(labels.cpu(), minlength=data.classes).double() / len(labels)
 
 
 def _cached(folder: Path, extractor: Any, real: Tensor) -> Tensor:
