@@ -1,5 +1,8 @@
-"""Images in memory: their pixels and labels, batches, and splits."""
+"""Images: their pixels and labels, batches, and splits."""
 
+import gc
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,68 @@ def test_real_images_are_a_fixed_choice_without_replacement(
     assert len(counted.real(split, 0)[0]) == 0
     with pytest.raises(UserError, match=f"the {split} split: it has {size}"):
         counted.real(split, size + 1)
+
+
+def test_images_that_stay_on_the_host_give_the_same_batches_and_real_images(
+    counted: ImageData,
+) -> None:
+    sent = replace(counted, sent_to=CPU)
+    direct, gathered = counted.batches(7, seed=4), sent.batches(7, seed=4)
+    assert gathered.per_epoch == direct.per_epoch
+    for number in (*range(11), 40, 2):
+        for mine, other in zip(gathered.batch(number), direct.batch(number), strict=True):
+            assert torch.equal(mine, other)
+            assert mine.dtype == other.dtype
+    for mine, other in zip(sent.real("test", 9), counted.real("test", 9), strict=True):
+        assert torch.equal(mine, other)
+    assert torch.equal(sent.frequencies(), counted.frequencies())
+
+
+def test_the_thread_that_gathers_ends_with_its_batches(counted: ImageData) -> None:
+    before = set(threading.enumerate())
+    batches = replace(counted, sent_to=CPU).batches(7, seed=0)
+    batches.batch(0)
+    (thread,) = set(threading.enumerate()) - before
+    gc.disable()
+    try:
+        del batches
+        thread.join(30)
+    finally:
+        gc.enable()
+    assert not thread.is_alive()
+
+
+def test_images_stay_on_the_host_where_half_of_a_gpu_is_too_small(
+    counted: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda, size = torch.device("cuda:0"), (30 + 12) * 3 * 2 * 4
+    moved: list[torch.device] = []
+
+    def to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        moved.append(device)
+        return tensor
+
+    def sent_to(data: ImageData, free: int, reserved: int, allocated: int) -> torch.device | None:
+        moved.clear()
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, 10**9))
+        monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: reserved)
+        monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: allocated)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "to", to)
+            found = data.to(cuda).sent_to
+        assert moved == ([cuda] * 4 if found is None else [])
+        return found
+
+    assert sent_to(counted, 2 * size, 0, 0) is None
+    assert sent_to(counted, 2 * size - 1, 0, 0) == cuda
+    # What this process holds of it unused counts as free.
+    assert sent_to(counted, size, size + 100, 100) is None
+    assert sent_to(counted, size, size + 100, 101) == cuda
+    mapped = replace(counted, sent_to=CPU)
+    assert sent_to(mapped, 2 * size, 0, 0) is None
+    assert sent_to(mapped, 2 * size - 1, 0, 0) == cuda
+    assert mapped.to(CPU).sent_to == CPU
+    assert counted.to(CPU).sent_to is None
 
 
 def test_an_unknown_split_is_told_in_one_line(counted: ImageData) -> None:

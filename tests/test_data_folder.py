@@ -1,6 +1,9 @@
 """Folders of images: what is found in them, how it is decoded and kept, and what is refused."""
 
+import errno
+import gc
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from runs import content, interrupt_at, short
 
 from gan.compose import compose
-from gan.data import ImageData, image_folder
+from gan.data import ImageData, Sampler, image_folder, to_float
 from gan.data.cache import Arrays, cached
-from gan.errors import UserError
+from gan.errors import Interrupted, UserError
 from gan.results import read_result
 from gan.train import run
 
@@ -103,7 +107,8 @@ def test_one_in_ten_is_held_out_and_always_the_same(photos: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert (data.size, data.real_size("train"), data.real_size("test")) == (52, 52, 5)
     shades = torch.cat([data.images, data.test_images])[:, 0, 0, 0].tolist()
-    assert sorted(shades) == list(range(1, 58))
+    held_out = [9, 32, 33, 39, 42]
+    assert shades == [shade for shade in range(1, 58) if shade not in held_out] + held_out
     moved = photos.rename(photos.with_name("moved"))
     assert torch.equal(load(moved).test_images, data.test_images)
 
@@ -200,7 +205,7 @@ def one_line(folder: Path, **settings: Any) -> str:
     text = str(raised.value)
     assert "\n" not in text
     assert text.startswith(f"data.folder={folder}: ")
-    assert not list(folder.parent.rglob("*.npz"))
+    assert not list(folder.parent.rglob("image_folder/*"))
     return text
 
 
@@ -267,14 +272,64 @@ def test_pixels_without_a_known_range_are_refused(
     )
 
 
-def test_more_images_than_memory_are_refused(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(photos, "a.png", "b.png")
+@pytest.fixture
+def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of any size stays in its file, and is decoded five images at a time."""
+    monkeypatch.setattr("gan.data.mapped.IN_MEMORY", 0)
+    monkeypatch.setattr("gan.data.folder.PIECE", 5 * 16)
 
-    def full(*args: object, **settings: object) -> None:
-        raise MemoryError
 
-    monkeypatch.setattr("gan.data.folder.np.empty", full)
-    assert "2 images of 4x4 are 0 GB; lower data.image_size" in one_line(photos)
+def test_a_large_folder_stays_in_its_file(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    fill(photos, *(f"{number % 2}/{number:03d}.png" for number in range(58)))
+    small = load(photos)
+    # `fill` has shaded them in this order, beginning with 1.
+    assert greys(small) == {shade: (shade - 1) % 2 for shade in range(1, 59)}
+    assert small.sent_to is None
+    request.getfixturevalue("all_large")
+    (kept,) = (photos.parent / "cache" / "image_folder").iterdir()
+    for fresh in (False, True):
+        if fresh:
+            kept.unlink()
+        large = load(photos)
+        assert large.sent_to == torch.device("cpu")
+        for split in ("train", "test"):
+            size = small.real_size(split)
+            assert large.real_size(split) == size
+            for mine, other in zip(large.real(split, size), small.real(split, size), strict=True):
+                assert torch.equal(mine, other)
+        assert torch.equal(large.frequencies(), small.frequencies())
+        for name in ("images", "labels", "test_images", "test_labels"):
+            assert torch.equal(getattr(large, name), getattr(small, name))
+    assert large.test_images.data_ptr() == large.images.data_ptr() + large.images.nbytes
+
+
+@pytest.mark.usefixtures("all_large")
+def test_errors_of_a_large_folder_leave_nothing(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(photos, *(f"{number:03d}.png" for number in range(20)))
+    fill(photos, "100.png", size=(5, 4))
+    assert "100.png 5x4; give data.image_size a number" in one_line(photos)
+    (photos / "100.png").write_bytes(PNG)
+    assert "100.png cannot be read (" in one_line(photos)
+    (photos / "100.png").unlink()
+    cache = photos.parent / "cache"
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gan.files.sync", full)
+        with pytest.raises(UserError) as raised:
+            load(photos)
+    assert str(raised.value) == (
+        f"data.root={cache}: 20 decoded images cannot be kept there (No space left on device); "
+        "lower data.image_size"
+    )
+    assert not list(cache.rglob("image_folder/*"))
+    assert load(photos).shape == (1, 4, 4)
 
 
 def test_a_folder_is_decoded_once_and_again_where_it_changed(
@@ -344,6 +399,36 @@ def test_what_two_want_at_once_is_made_once(tmp_path: Path) -> None:
     assert [list(arrays["made"]) for arrays in found] == [[0, 1, 2]]
 
 
+@pytest.mark.usefixtures("all_large")
+def test_a_disk_that_fails_is_told_with_the_batch_that_it_concerns(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(photos, *(f"{number:03d}.png" for number in range(20)))
+    data = load(photos)
+    expected = [to_float(data.images)[batch] for batch in data_order(data, 2, 6)]
+    preadv, read = os.preadv, 0
+
+    def failing(*args: Any) -> int:
+        nonlocal read
+        read += 1
+        if read == 2 * 3 + 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return preadv(*args)
+
+    monkeypatch.setattr("os.preadv", failing)
+    batches = data.batches(2, seed=6)
+    for number, images in enumerate(expected):
+        if number == 3:
+            with pytest.raises(UserError, match=r"\.npy: cannot be read \(Input/output error\)$"):
+                batches.batch(number)
+        assert torch.equal(batches.batch(number)[0], images)
+
+
+def data_order(data: ImageData, batch_size: int, seed: int) -> list[torch.Tensor]:
+    sampler = Sampler(data.size, batch_size, seed, torch.device("cpu"))
+    return [sampler.batch(number) for number in range(sampler.batches_per_epoch)]
+
+
 def test_a_run_refuses_a_folder_in_the_same_words_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:
@@ -374,3 +459,33 @@ def test_a_run_on_a_folder_of_colour_images(photos: Path, tmp_path: Path) -> Non
     assert (result["status"], result["steps"]) == ("completed", 20)
     grid = np.asarray(Image.open(tmp_path / "run/samples/step-000020.png"))
     assert grid.shape == (82, 82, 3)
+
+
+def test_a_run_on_a_large_folder_is_the_same_to_the_bit_even_when_stopped(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 4, 4), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(photos / f"{number}.png")
+    folder = ("data=image_folder", f"data.folder={photos}", f"data.root={tmp_path}/cache")
+    cfg = short(*folder, "data.channels=1", "metrics.samples=40", "trainer.max_steps=20")
+    run(cfg, tmp_path / "small")
+    request.getfixturevalue("all_large")
+    run(cfg, tmp_path / "large")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 13, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            run(cfg, tmp_path / "stopped")
+    run(cfg, tmp_path / "stopped")
+    expected = content(tmp_path / "small")
+    assert content(tmp_path / "large") == expected
+    assert content(tmp_path / "stopped") == expected
+    gc.collect()
+    until_no_thread("ahead")
+
+
+def until_no_thread(prefix: str) -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith(prefix):
+            thread.join(30)
+            assert not thread.is_alive()

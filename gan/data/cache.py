@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -20,14 +21,19 @@ def cached(path: Path, key: str, make: Callable[[], Arrays]) -> Arrays:
 
     Of several processes one makes them. Where `path` cannot be written they are made each time.
     """
-    place = hashlib.sha256(f"{Path.home()} {path.resolve()}".encode()).hexdigest()
-    # Not beside `path`: a lock leaves a file.
-    with FileLock(Path(tempfile.gettempdir(), f"gan-{place[:16]}.lock")):
+    with alone(path):
         arrays = _read(path, key)
         if arrays is None:
             arrays = make()
             _save(path, key, arrays)
     return arrays
+
+
+def alone(path: Path) -> AbstractContextManager[object]:
+    """Of several processes one at a time may make what is kept at `path`."""
+    place = hashlib.sha256(f"{Path.home()} {path.resolve()}".encode()).hexdigest()
+    # Not beside `path`: a lock leaves a file.
+    return FileLock(Path(tempfile.gettempdir(), f"gan-{place[:16]}.lock"))
 
 
 def _read(path: Path, key: str) -> Arrays | None:

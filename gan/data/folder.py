@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from PIL import Image, ImageOps
 
-from gan.data.cache import cached
-from gan.data.images import ImageData, held_out
+from gan.data.images import ImageData
+from gan.data.mapped import Made, as_tensor, kept
 from gan.errors import UserError
 from gan.seeds import stream
 
 log = logging.getLogger(__name__)
 
-DECODING = 1
+DECODING = 2
 """Counted up when files come to be read in another way, so that kept images are not used."""
+PIECE = 2**26
+"""Bytes of images that are decoded together."""
 
 
 def image_folder(*, root: str, folder: str, image_size: int | None, channels: int) -> ImageData:
@@ -40,25 +41,44 @@ def image_folder(*, root: str, folder: str, image_size: int | None, channels: in
 
     Raises:
         UserError: the folder is not there or holds fewer than two images, some are beside
-            sub-folders, a file cannot be read, sizes differ, or memory is too small.
+            sub-folders, a file cannot be read, sizes differ, or those of a large folder cannot be
+            kept.
     """
     place = Path(folder).expanduser()
     names, labels, classes = _listed(place)
     settings = [DECODING, image_size, channels]
-    name = f"{place.resolve().name}-{_digest([str(place.resolve()), *settings])[:16]}.npz"
+    name = f"{place.resolve().name}-{_digest([str(place.resolve()), *settings])[:16]}.npy"
     key = _digest([settings, [_state(place, name) for name in names]])
+    order, size = _split(len(names))
 
-    def make() -> dict[str, np.ndarray]:
+    def make() -> Made:
         log.info("%s: decoding %d images", place, len(names))
-        return {"images": _decoded(place, names, image_size, channels)}
+        return _decoded(place, [names[index] for index in order], image_size, channels)
 
-    images = cached(Path(root).expanduser() / "image_folder" / name, key, make)["images"]
-    chosen = torch.Generator().manual_seed(stream(0, "image_folder"))
-    test = torch.zeros(len(names), dtype=torch.bool)
-    test[torch.randperm(len(names), generator=chosen)[: max(1, len(names) // 10)]] = True
-    return held_out(
-        torch.from_numpy(images), torch.tensor(labels), test, classes=classes, classifier=None
+    try:
+        images, rows = kept(Path(root).expanduser() / "image_folder" / name, key, make)
+    except OSError as error:
+        reason = f"{len(names)} decoded images cannot be kept there ({error.strerror or error})"
+        raise UserError(f"data.root={root}: {reason}; lower data.image_size") from error
+    pixels, ordered = as_tensor(images), torch.tensor(labels)[order]
+    return ImageData(
+        pixels[:size],
+        ordered[:size],
+        pixels[size:],
+        ordered[size:],
+        classes,
+        sent_to=torch.device("cpu") if rows else None,
+        rows=rows,
     )
+
+
+def _split(count: int) -> tuple[list[int], int]:
+    """Images in the order they are kept in: first those to train on, and how many these are."""
+    chosen = torch.Generator().manual_seed(stream(0, "image_folder"))
+    test = torch.zeros(count, dtype=torch.bool)
+    test[torch.randperm(count, generator=chosen)[: max(1, count // 10)]] = True
+    # Each split is then a slice of one array, and no copy.
+    return torch.cat([(~test).nonzero(), test.nonzero()]).flatten().tolist(), int((~test).sum())
 
 
 def _listed(folder: Path) -> tuple[list[str], list[int], int]:
@@ -111,29 +131,31 @@ def _state(folder: Path, name: str) -> tuple[str, int, int]:
     return name, status.st_size, status.st_mtime_ns
 
 
-def _decoded(
-    folder: Path, names: Sequence[str], image_size: int | None, channels: int
-) -> np.ndarray:
+def _decoded(folder: Path, names: Sequence[str], image_size: int | None, channels: int) -> Made:
     """uint8 images (n, channels, height, width)."""
-    first = _decode(folder, names[0], image_size, channels)
-    try:
-        images = np.empty((len(names), *first.shape), dtype=np.uint8)
-    except MemoryError as error:
-        size = f"{len(names)} images of {_size(first)} are {len(names) * first.size / 1e9:.0f} GB"
-        raise UserError(f"data.folder={folder}: {size}; lower data.image_size") from error
+    # Most data sets are not folders.
+    from joblib import Parallel, delayed
 
-    def load(index: int) -> None:
-        image = _decode(folder, names[index], image_size, channels)
+    first = _decode(folder, names[0], image_size, channels)
+
+    def load(name: str) -> np.ndarray:
+        image = _decode(folder, name, image_size, channels)
         if image.shape != first.shape:
             raise UserError(
-                f"data.folder={folder}: {names[0]} is {_size(first)} and {names[index]} "
+                f"data.folder={folder}: {names[0]} is {_size(first)} and {name} "
                 f"{_size(image)}; give data.image_size a number to have all of one size"
             )
-        images[index] = image
+        return image
 
-    # Pillow decodes without holding the interpreter's lock.
-    Parallel(n_jobs=-1, prefer="threads")(delayed(load)(index) for index in range(len(names)))
-    return images
+    def pieces() -> Iterator[np.ndarray]:
+        count = max(1, PIECE // first.size)
+        # Pillow decodes without holding the interpreter's lock.
+        with Parallel(n_jobs=-1, prefer="threads") as parallel:
+            for start in range(0, len(names), count):
+                part = names[start : start + count]
+                yield np.stack(parallel(delayed(load)(name) for name in part))
+
+    return Made((len(names), *first.shape), pieces())
 
 
 def _decode(folder: Path, name: str, image_size: int | None, channels: int) -> np.ndarray:
@@ -148,7 +170,7 @@ def _decode(folder: Path, name: str, image_size: int | None, channels: int) -> n
     if image_size is not None:
         image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.LANCZOS)
     pixels = np.asarray(image).reshape(image.height, image.width, channels)
-    return pixels.transpose(2, 0, 1)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:
