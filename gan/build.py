@@ -13,6 +13,7 @@ from gan import ema
 from gan.data import Data
 from gan.errors import UserError
 from gan.losses import Loss
+from gan.optimizers import eager
 from gan.penalties import Penalty
 from gan.seeds import stream
 
@@ -45,16 +46,18 @@ class Parts(NamedTuple):
     """Whether the networks run in bfloat16 where that is safe; weights stay float32."""
 
 
-def build(cfg: DictConfig) -> Parts:
+def build(cfg: DictConfig, data: Data | None = None) -> Parts:
     """Everything a run needs; the weights are drawn from `cfg.seed`.
+
+    Args:
+        data: what `load_data` gave for the same settings, where runs share it.
 
     Raises:
         UserError: the device is not there, the data cannot be had or are fewer than a batch, or
             the model or the augmentation does not fit them.
     """
     device = find_device(cfg.device)
-    # Called by us: what Hydra calls raises Hydra's errors.
-    data: Data = instantiate(_settings(cfg.data), _partial_=True)().to(device)
+    data = data or load_data(cfg)
     if cfg.trainer.batch_size > data.size:
         raise UserError(
             f"trainer.batch_size={cfg.trainer.batch_size}: must be at most {data.size}, "
@@ -63,7 +66,7 @@ def build(cfg: DictConfig) -> Parts:
     if cfg.trainer.augment and len(data.shape) != 3:
         raise UserError(f"trainer.augment={list(cfg.trainer.augment)}: must be [] but for images")
     pair = networks(cfg, data.shape, data.classes, cfg.trainer.pac)
-    generator, discriminator = (network.to(device) for network in pair)
+    generator, discriminator = (_placed(network, device) for network in pair)
     penalty = _settings(cfg.penalty)
     penalty_interval = penalty.pop("interval")
     return Parts(
@@ -72,8 +75,8 @@ def build(cfg: DictConfig) -> Parts:
         generator=generator,
         discriminator=discriminator,
         average=ema.averaged(generator) if cfg.trainer.ema_half_life else None,
-        generator_optimizer=_optimizer(_settings(cfg.optimizer), generator),
-        discriminator_optimizer=_optimizer(_discriminators_optimizer(cfg), discriminator),
+        generator_optimizer=_optimizer(optimizer_settings(cfg, "generator"), generator),
+        discriminator_optimizer=_optimizer(optimizer_settings(cfg, "discriminator"), discriminator),
         loss=instantiate(_settings(cfg.loss)),
         penalty=instantiate(penalty) if penalty["_target_"] else None,
         penalty_interval=penalty_interval,
@@ -87,6 +90,17 @@ def build(cfg: DictConfig) -> Parts:
         ema_ramp_up=cfg.trainer.ema_ramp_up,
         bf16=cfg.trainer.precision == "bf16",
     )
+
+
+def load_data(cfg: DictConfig) -> Data:
+    """The data set, on the run's device.
+
+    Raises:
+        UserError: the data cannot be had, or the device is not there.
+    """
+    # Called by us: what Hydra calls raises Hydra's errors.
+    data: Data = instantiate(_settings(cfg.data), _partial_=True)().to(find_device(cfg.device))
+    return data
 
 
 def networks(
@@ -126,7 +140,17 @@ def find_device(name: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _discriminators_optimizer(cfg: DictConfig) -> dict[str, Any]:
+def _placed(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on its device. Convolutions on a GPU's tensor cores want channels last."""
+    if device.type == "cuda":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(device)
+
+
+def optimizer_settings(cfg: DictConfig, role: str) -> dict[str, Any]:
+    """The target and the settings of the "generator"'s or "discriminator"'s optimizer."""
+    if role == "generator":
+        return _settings(cfg.optimizer)
     settings = _settings(cfg.discriminator_optimizer)
     return settings if settings["_target_"] else _settings(cfg.optimizer) | {"lr": settings["lr"]}
 
@@ -134,8 +158,8 @@ def _discriminators_optimizer(cfg: DictConfig) -> dict[str, Any]:
 def _optimizer(settings: dict[str, Any], network: nn.Module) -> torch.optim.Optimizer:
     if "fused" in inspect.signature(get_method(settings["_target_"])).parameters:
         settings["fused"] = True
-    optimizer: torch.optim.Optimizer = instantiate(settings, _partial_=True)(network.parameters())
-    return optimizer
+    make = instantiate(settings, _partial_=True)
+    return eager(make.func)(network.parameters(), **make.keywords)
 
 
 def _settings(group: DictConfig) -> dict[str, Any]:

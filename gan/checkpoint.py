@@ -26,12 +26,24 @@ def save(run_dir: Path, state: dict[str, Any]) -> Path:
     folder = run_dir / "checkpoints"
     folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(_compact(state), buffer)
     path = folder / f"step-{state['step']:08d}.pt"
     write_bytes(path, buffer.getvalue())
     for old in paths(run_dir)[KEPT:]:
         old.unlink()
     return path
+
+
+def _compact(value: Any) -> Any:
+    """Without the memory around tensors that are parts of others, which would be saved too."""
+    if isinstance(value, torch.Tensor):
+        whole = value.untyped_storage().nbytes() == value.nbytes
+        return value if whole else value.clone(memory_format=torch.contiguous_format)
+    if isinstance(value, dict):
+        return {key: _compact(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_compact, value))
+    return value
 
 
 def paths(run_dir: Path) -> list[Path]:

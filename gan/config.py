@@ -7,7 +7,7 @@ so that composing a configuration stays fast.
 import math
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ RESULT_FREE = (
     "notes",
     "logging",
     "data.root",
+    "trainer.compile",
+    "trainer.cuda_graphs",
+    "trainer.profile",
     "metrics.cache",
     "sweep",
 )
@@ -212,6 +215,9 @@ class Trainer:
     ema_half_life: float | None = key(above=0)
     ema_ramp_up: float | None = key(above=0)
     precision: str = key(choices=("fp32", "bf16"))
+    compile: bool = key()
+    cuda_graphs: bool = key()
+    profile: bool = key()
     checkpoint_every: int = key(min=1)
 
 
@@ -234,6 +240,14 @@ class Launcher:
 @dataclass
 class LocalLauncher(Launcher):
     workers_per_gpu: int = key(min=1)
+
+
+@dataclass
+class VectorizedLauncher(LocalLauncher):
+    max_group: int | None = key(min=1)
+    compile: bool = key()
+    cuda_graphs: bool = key()
+    measure: bool = key()
 
 
 @dataclass
@@ -319,6 +333,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
 
 LAUNCHERS: dict[str, type] = {
     "local_launcher": LocalLauncher,
+    "vectorized_launcher": VectorizedLauncher,
     "slurm_launcher": SlurmLauncher,
     "ray_launcher": RayLauncher,
 }
@@ -326,6 +341,9 @@ LAUNCHERS: dict[str, type] = {
 
 def _register() -> None:
     store = ConfigStore.instance()
+    # Hydra copies all of it to look into a group, a hundred times for --help. There is one store,
+    # and what it hands out is a copy.
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(group="schema", name="config", node=Config, package="_global_")
     for schemas in SCHEMAS.values():
         for name, schema in schemas.items():
@@ -431,7 +449,12 @@ def flatten(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
 
 def defines_result(key: str) -> bool:
     """Whether a run with another value of this (dotted) key may end in other weights."""
-    return not any(key == free or key.startswith(free + ".") for free in RESULT_FREE)
+    return not is_under(key, RESULT_FREE)
+
+
+def is_under(key: str, names: Iterable[str]) -> bool:
+    """Whether a dotted key is one of these, or below one."""
+    return any(key == name or key.startswith(name + ".") for name in names)
 
 
 def all_keys() -> list[str]:

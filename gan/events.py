@@ -5,9 +5,11 @@ import re
 import socket
 import tempfile
 import time
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, summary_v2
@@ -64,12 +66,17 @@ class EventFile:
         """The configuration as text, and the graph of a network applied to example inputs.
 
         Args:
+            network: in evaluation mode.
             charts: for the Custom Scalars tab, sections of charts and the tags that each overlays.
         """
         with tempfile.TemporaryDirectory() as folder:
             writer = SummaryWriter(folder)
             writer.add_text("config", text)
-            writer.add_graph(network, example)
+            # The check of a trace imports SymPy and more; in evaluation mode there is no doubt.
+            traced = torch.jit.trace(network, example, check_trace=False)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The input to trace is already a ScriptModule")
+                writer.add_graph(traced, example)
             # Tags are regular expressions there, which would find best/NAME for NAME.
             layout = {
                 section: {

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -136,11 +137,26 @@ def rewind(run_dir: Path, step: int, marks: dict[str, int]) -> None:
             path.unlink()
 
 
+_speaker: ContextVar[Path | None] = ContextVar("speaker", default=None)
+
+
+@contextmanager
+def speaking(run_dir: Path) -> Iterator[None]:
+    """What is logged within the block is of this run, of several in this process."""
+    token = _speaker.set(run_dir)
+    try:
+        yield
+    finally:
+        _speaker.reset(token)
+
+
 @contextmanager
 def log_file(run_dir: Path) -> Iterator[None]:
-    """Everything this package logs goes into the run's log file as well."""
+    """Everything this package logs goes into the run's log file as well, but for what is said of
+    another run."""
     logger = logging.getLogger("gan")
     handler = logging.FileHandler(run_dir / LOG_FILE)
+    handler.addFilter(lambda _: _speaker.get() in (None, run_dir))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = logger.level
     logger.setLevel(logging.DEBUG)

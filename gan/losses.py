@@ -1,6 +1,7 @@
 """GAN losses, as pure functions of the discriminator's logits.
 
 Every function takes logits of shape (batch, 1), any sign and size, and returns a scalar.
+Settings may be tensors () too.
 The logistic ones are written with softplus, which keeps its gradient where a sigmoid followed
 by a logarithm has lost it (beyond a logit of about 17 in float32).
 """
@@ -87,9 +88,6 @@ def relativistic() -> Loss:
 def _cross_entropy(label_smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
     def loss(real: Tensor, fake: Tensor) -> Tensor:
         # softplus(-x) + s x is the cross-entropy of the target 1 - s.
-        smoothed = softplus(-real).mean() + (
-            label_smoothing * real.mean() if label_smoothing else 0
-        )
-        return smoothed + softplus(fake).mean()
+        return softplus(-real).mean() + label_smoothing * real.mean() + softplus(fake).mean()
 
     return loss

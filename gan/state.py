@@ -74,8 +74,18 @@ def restore(parts: Parts, state: State, saved: dict[str, Any]) -> None:
     parts.discriminator.load_state_dict(saved["discriminator"])
     if parts.average:
         parts.average.load_state_dict(saved["average"])
-    parts.generator_optimizer.load_state_dict(saved["generator_optimizer"])
-    parts.discriminator_optimizer.load_state_dict(saved["discriminator_optimizer"])
+    _refill(parts.generator_optimizer, saved["generator_optimizer"])
+    _refill(parts.discriminator_optimizer, saved["discriminator_optimizer"])
+
+
+def _refill(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    optimizer.load_state_dict(saved)
+    # A fused step pairs values by their place in memory, and checkpoints keep that order: those
+    # of a run on another device may have another one.
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _cuda(parts: Parts) -> bool:

@@ -3,21 +3,30 @@
 import errno
 import logging
 import math
+import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import (
+    AbstractContextManager,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 
 from gan import checkpoint
-from gan.build import Parts, build
+from gan.build import Parts, build, find_device, load_data
 from gan.config import check, doubts
-from gan.data import Batches
+from gan.data import Batches, Data
 from gan.errors import Interrupted, NotFinite, UserError
 from gan.evaluate import Evaluation
 from gan.logs import RunLog, describe, log_file, rewind
+from gan.program.alone import stepper
 from gan.progress import progress
 from gan.results import (
     FINISHED,
@@ -32,11 +41,37 @@ from gan.results import (
 )
 from gan.run_dir import CONFIG_FILE, claimed, refuse_other_config, settle_config
 from gan.seeds import stream
-from gan.signals import PRUNE, deferred_stop
+from gan.signals import PRUNE, StopRequest, deferred_stop
 from gan.state import State, initial, restore, snapshot
-from gan.step import STATISTICS, advance
+from gan.step import STATISTICS
 
 log = logging.getLogger(__name__)
+
+
+LOOK = 0.5
+"""Seconds after which a run that trains is to say where it is."""
+
+
+@dataclass
+class Running:
+    """A run between two training steps."""
+
+    cfg: DictConfig
+    parts: Parts
+    state: State
+    batches: Batches
+    total: int
+    """Steps."""
+    due: int
+    """The next step at which it has something to do beside training."""
+
+
+Load = Callable[[DictConfig], Data]
+"""Gives the data set that a configuration names."""
+
+Life = Generator[Running, signal.Signals | None, Result]
+"""A run's life: it yields where training steps are to be made, up to `due` at most, is sent a
+request to stop if one came, and ends with its result. What goes wrong in a step is thrown in."""
 
 
 def run(cfg: DictConfig, run_dir: str | Path, *, overrides: Sequence[str] = ()) -> float:
@@ -57,19 +92,90 @@ def run(cfg: DictConfig, run_dir: str | Path, *, overrides: Sequence[str] = ()) 
         Interrupted: SIGINT or SIGTERM came; a checkpoint is saved.
     """
     check(cfg)
-    run_dir = Path(run_dir)
+    with isolated(find_device(cfg.device)):
+        return objective(_alone(life(cfg, Path(run_dir), overrides=overrides), Path(run_dir)))
+
+
+def _alone(life: Life, run_dir: Path) -> Result:
+    """See one run through."""
+    try:
+        running = next(life)
+        train = stepper(running.cfg, running.parts, running.state, running.batches)
+        with deferred_stop() as stop, _watched(running, run_dir) as tick:
+            while True:
+                try:
+                    _train_for(running, train, tick, stop)
+                except Exception as error:
+                    life.throw(error)
+                life.send(stop.came)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
+def _watched(running: Running, run_dir: Path) -> AbstractContextManager[Callable[[], object]]:
+    """What is to be called after each step."""
+    if not running.cfg.trainer.profile:
+        return nullcontext(lambda: None)
+    # A second that few runs have a use for.
+    from gan.profile import profiled
+
+    return profiled(run_dir / "profile")
+
+
+def _train_for(
+    running: Running, train: Callable[[], None], tick: Callable[[], object], stop: StopRequest
+) -> None:
+    """Make one step or more, until something is due, a stop comes or it is time to look up."""
+    until = time.monotonic() + LOOK
+    while True:
+        train()
+        tick()
+        if running.state.step == running.due or stop.came or time.monotonic() > until:
+            return
+
+
+@contextmanager
+def isolated(device: torch.device) -> Iterator[None]:
+    """Global settings and random state end as they were."""
+    before = torch.get_num_threads()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def life(
+    cfg: DictConfig,
+    run_dir: Path,
+    *,
+    overrides: Sequence[str] = (),
+    load: Load = load_data,
+) -> Life:
+    """All that `run` does but the training steps: see Life.
+
+    Within it the number of threads and the global random state change.
+
+    Args:
+        load: gives the data set, where runs share it.
+
+    Raises:
+        UserError, Interrupted: as by `run`.
+    """
     try:
         with claimed(run_dir):
             refuse_other_config(run_dir, cfg)
             result = read_result(run_dir)
             if result and result["status"] in FINISHED:
                 log.info("%s: already %s at step %d", run_dir, result["status"], result["steps"])
-                return objective(result)
-            parts = build(cfg)
+                return result
+            parts = build(cfg, load(cfg))
             evaluation = Evaluation(cfg, parts)
             cfg = settle_config(run_dir, cfg, overrides, cfg.threads or torch.get_num_threads())
-            with log_file(run_dir), _isolated(parts.device, cfg.threads):
-                result = _train(cfg, parts, evaluation, run_dir)
+            torch.set_num_threads(cfg.threads)
+            with log_file(run_dir):
+                result = yield from _train(cfg, parts, evaluation, run_dir)
                 log.info(
                     "%s: %s at step %d, %s %s",
                     run_dir,
@@ -78,7 +184,7 @@ def run(cfg: DictConfig, run_dir: str | Path, *, overrides: Sequence[str] = ()) 
                     result["objective_name"],
                     result["objective"],
                 )
-                return objective(result)
+                return result
     except OSError as error:
         more = ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and (run_dir / CONFIG_FILE).exists():
@@ -87,19 +193,7 @@ def run(cfg: DictConfig, run_dir: str | Path, *, overrides: Sequence[str] = ()) 
         raise UserError(f"{error.filename or run_dir}: {reason}{more}") from error
 
 
-@contextmanager
-def _isolated(device: torch.device, threads: int) -> Iterator[None]:
-    """Compute with that many threads; global settings and random state end as they were."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _train(cfg: DictConfig, parts: Parts, evaluation: Evaluation, run_dir: Path) -> Result:
+def _train(cfg: DictConfig, parts: Parts, evaluation: Evaluation, run_dir: Path) -> Life:
     saved = checkpoint.load_latest(run_dir)
     rewind(run_dir, saved["step"] if saved else 0, saved["marks"] if saved else {})
     state = initial(parts, cfg.seed, len(STATISTICS))
@@ -129,10 +223,8 @@ def _train(cfg: DictConfig, parts: Parts, evaluation: Evaluation, run_dir: Path)
 
     try:
         with closing(RunLog(run_dir, tensorboard=cfg.logging.tensorboard)) as run_log:
-            if run_log.events and run_log.events.new:
-                describe(run_log.events, cfg, parts, run_dir)
             run_log.real(evaluation.real_picture())
-            status = _loop(cfg, parts, state, evaluation, run_dir, run_log)
+            status = yield from _loop(cfg, parts, state, evaluation, run_dir, run_log)
             if run_log.events:
                 run_log.events.end_session(success=status == "completed")
         return ended(status)
@@ -153,22 +245,31 @@ def _loop(
     evaluation: Evaluation,
     run_dir: Path,
     run_log: RunLog,
-) -> str:
-    """Train and return "completed", "pruned", or "diverged" with `state.step` saying where."""
+) -> Generator[Running, signal.Signals | None, str]:
+    """Return "completed", "pruned", or "diverged" with `state.step` saying where."""
     batch_size = cfg.trainer.batch_size
     batches = parts.data.batches(batch_size, cfg.seed)
     total = cfg.trainer.max_steps or cfg.trainer.max_epochs * batches.per_epoch
+    running = Running(cfg, parts, state, batches, total, due=0)
     records = read_records(run_dir)
     began = time.monotonic() - state.seconds
     recorded = state.seconds
+    intervals = [cfg.logging.every, cfg.logging.samples_every, cfg.trainer.checkpoint_every]
+    intervals += [cfg.metrics.every] if cfg.metrics.names else []
+    before = state.step
 
     def due(every: int) -> bool:
-        return state.step % every == 0 or state.step == total
+        return state.step > before and (state.step % every == 0 or state.step == total)
 
-    with progress(state.step, total, cfg.logging.progress) as show, deferred_stop() as stop:
+    with progress(state.step, total, cfg.logging.progress) as show:
         while state.step < total:
-            advance(parts, state, batches)
-            stopped = stop.came
+            following = [state.step - state.step % every + every for every in intervals]
+            running.due = min(total, *following)
+            before = state.step
+            stopped = yield running
+            if run_log.events and run_log.events.new:
+                describe(run_log.events, cfg, parts, run_dir)
+                run_log.events.new = False
             measure_due = due(cfg.metrics.every) and bool(cfg.metrics.names)
             record_due = due(cfg.logging.every) or measure_due
             save_due = due(cfg.trainer.checkpoint_every) or stopped is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gan.cli import script
 from gan.errors import UserError
+from gan.startup import lasting
 
 
 @dataclass
@@ -28,7 +29,8 @@ def evaluate(paths: list[Path], options: Options) -> None:
         raise UserError("usage: python scripts/evaluate.py RUN_DIR... metrics=fast")
     from rich.progress import track
 
-    from gan.measure import FLOOR, find_runs, measure_runs, settings_of
+    with lasting():
+        from gan.measure import FLOOR, find_runs, measure_runs, settings_of
     from gan.sweep.display import console, print_measured
 
     run_dirs = find_runs(paths)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gan.cli import script
 from gan.errors import UserError
+from gan.startup import lasting
 
 
 @dataclass
@@ -27,7 +28,8 @@ class Options:
 def generate(paths: list[Path], options: Options) -> None:
     if len(paths) != 1:
         raise UserError("usage: python scripts/generate.py RUN_DIR n=64 seed=1 out=digits.png")
-    from gan.generate import write
+    with lasting():
+        from gan.generate import write
 
     write(
         paths[0],

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from gan.cli import script
 from gan.errors import UserError
 from gan.run_dir import read_config
+from gan.startup import lasting
 from gan.sweep import SWEEP_FILE
 
 
@@ -49,7 +50,8 @@ def resume(paths: list[Path], options: Options) -> None:
     cfg = read_config(path)
     if options.device is not None:
         OmegaConf.update(cfg, "device", options.device)
-    from gan.train import run
+    with lasting():
+        from gan.train import run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     run(cfg, path)

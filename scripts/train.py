@@ -4,10 +4,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gan.cli import hydra_app
+from gan.startup import lasting
 
 
 def train(cfg: DictConfig) -> float:
-    from gan.train import run
+    with lasting():
+        from gan.train import run
 
     hydra = HydraConfig.get()
     return run(cfg, hydra.runtime.output_dir, overrides=list(hydra.overrides.task))

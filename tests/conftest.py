@@ -1,5 +1,6 @@
 """What all tests share: one folder for data sets, and nothing left behind."""
 
+import logging
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from sweep_cases import Begin, finish, kill, start
+
+# Thousands of records of every graph that is traced, for no reader but pytest.
+logging.getLogger("torch.__trace").propagate = False
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from gan.checkpoint import paths
 from gan.compose import compose
-from gan.step import train_step
+from gan.step import Played, train_step
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 SHORT = (
@@ -55,7 +55,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[]
 
     calls = 0
 
-    def counted(*args: object, **settings: object) -> torch.Tensor:
+    def counted(*args: object, **settings: object) -> Played:
         nonlocal calls
         calls += 1
         if calls == step:

@@ -4,11 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.augment import AUGMENTATIONS, augment, cutout, translation
+from gan.augment import AUGMENTATIONS, augment, draw
 
 
 def noise(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def augmented(before: Tensor, names: list[str], seed: int = 0) -> Tensor:
+    return augment(before, names, draw(before.shape, names, noise(seed)))
 
 
 def images(batch: int = 40, height: int = 16, width: int = 24) -> Tensor:
@@ -18,7 +22,7 @@ def images(batch: int = 40, height: int = 16, width: int = 24) -> Tensor:
 
 def test_a_translation_shifts_each_image_and_fills_with_grey() -> None:
     before = images()
-    after = translation(before, noise())
+    after = augmented(before, ["translation"])
     shifts = set()
     for was, now in zip(before, after, strict=True):
         candidates = [
@@ -48,7 +52,7 @@ def _shifted(image: Tensor, down: int, right: int) -> Tensor:
 
 @pytest.mark.parametrize("size", [16, 15])
 def test_a_cutout_is_a_square_that_may_reach_over_the_edge(size: int) -> None:
-    after = cutout(images(200, size, size), noise())
+    after = augmented(images(200, size, size), ["cutout"])
     areas = set()
     for image in after:
         cut = (image == 0).all(0)
@@ -64,7 +68,7 @@ def test_a_cutout_is_a_square_that_may_reach_over_the_edge(size: int) -> None:
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_gradients_pass_through_to_what_is_left(name: str) -> None:
     before = images(4).requires_grad_()
-    after = augment(before, [name], noise())
+    after = augmented(before, [name])
     after.sum().backward()
     assert before.grad is not None
     assert set(before.grad.unique().tolist()) == {0.0, 1.0}
@@ -74,10 +78,14 @@ def test_gradients_pass_through_to_what_is_left(name: str) -> None:
 def test_they_are_applied_in_order_from_the_given_generator() -> None:
     before = images()
     state = torch.get_rng_state()
-    both = augment(before, ["translation", "cutout"], noise(3))
+    names = ["translation", "cutout"]
+    both = augmented(before, names, 3)
     source = noise(3)
-    assert torch.equal(both, cutout(translation(before, source), source))
-    assert torch.equal(both, augment(before, ["translation", "cutout"], noise(3)))
-    assert not torch.equal(both, augment(before, ["translation", "cutout"], noise(4)))
+    for name in names:
+        drawn = draw(before.shape, [name], source)
+        before = augment(before, [name], drawn)
+    assert torch.equal(both, before)
+    assert torch.equal(both, augmented(images(), names, 3))
+    assert not torch.equal(both, augmented(images(), names, 4))
     assert torch.equal(torch.get_rng_state(), state)
-    assert augment(before, [], noise()) is before
+    assert augmented(before, []) is before

@@ -4,8 +4,10 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 from runs import SCRIPTS
 
 from gan.cli import script
@@ -45,8 +47,12 @@ def test_the_help_lists_what_can_be_timed(
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("what=metric", "what=metric: must be one of steps, sweeps, metrics, compare; did you"),
+        (
+            "what=metric",
+            "what=metric: must be one of steps, sweeps, metrics, compare, vectorized; ",
+        ),
         ("rounds=0", "rounds=0: must be at least 1"),
+        ("steps=0", "steps=0: must be at least 1"),
         ("here", "here: no paths are needed"),
     ],
 )
@@ -71,7 +77,37 @@ def test_every_row_has_its_numbers(
     benchmark: Benchmark, capsys: pytest.CaptureFixture[str], arguments: str, rows: list[str]
 ) -> None:
     benchmark("rounds=1", *arguments.split())
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
-    table = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    table = cells(capsys.readouterr().out)
     assert [name.split()[0] for name, *_ in table] == rows
     assert all(float(seconds_or_rate) > 0 for _, seconds_or_rate, *_ in table)
+
+
+def test_runs_together_are_beside_the_same_in_turn_and_in_processes(
+    benchmark: Benchmark, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", compile)
+    benchmark("what=vectorized", "rounds=1", "steps=1", "members=2", "hidden_dim=16", "data=digits")
+    said = capsys.readouterr().out
+    table = {name: values for name, *values in cells(said)}
+    trained = ["one after another", "together", "2 processes, 1 thread each"]
+    limits = [f"{part}, {name}" for part in ("products", "launches") for name in trained[:2]]
+    compiled = [f"{name}, compiled" for name in trained[:2]]
+    assert list(table) == [*trained, *limits, *compiled]
+    for name in [*trained, *limits]:
+        milliseconds, rate, ratio, *rest = table[name]
+        assert float(milliseconds) > 0
+        assert min(float(rate), float(ratio)) >= 0
+        assert all(float(value) >= 0 for value in rest if name in trained)
+    assert table["one after another"][2] == "1.00"
+    for name in compiled:
+        assert table[name] == ["-"] * 5
+        assert f"{name}: RuntimeError: no compiler" in said
+
+
+def cells(said: str) -> list[list[str]]:
+    """Of a table's rows."""
+    lines = [line for line in said.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]

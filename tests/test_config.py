@@ -1,5 +1,6 @@
 """Every YAML file composes and binds to its target; mistakes are told in one line."""
 
+import copy
 import functools
 import inspect
 import math
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -444,3 +446,19 @@ def test_composing_as_a_library_imports_no_torch(tmp_path: Path) -> None:
     text, modules = loaded(tmp_path, str(script))
     assert text == "5\n"
     assert not modules & HEAVY
+
+
+def test_training_imports_no_compiler(tmp_path: Path) -> None:
+    overrides = ["trainer.max_steps=1", "trainer.batch_size=16", "metrics.samples=100"]
+    text, modules = loaded(tmp_path, str(TRAIN), "model=small", *overrides)
+    assert "completed at step 1" in text
+    assert {"torch.optim", "torch.utils.tensorboard"} <= modules
+    assert "torch._dynamo" not in modules
+
+
+def test_the_store_of_schemas_hands_out_copies() -> None:
+    store = ConfigStore.instance()
+    assert copy.deepcopy(store) is store
+    first, second = (store.load("schema/trainer.yaml").node for _ in range(2))
+    first.max_steps = 5
+    assert OmegaConf.is_missing(second, "max_steps")

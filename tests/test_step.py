@@ -13,23 +13,25 @@ from gan.build import Parts, build
 from gan.compose import compose
 from gan.packing import pack
 from gan.state import initial
-from gan.step import STATISTICS, advance, train_step
+from gan.step import STATISTICS, Batch, advance, game, next_batch, train_step
 
 
 def step(parts: Parts, *, update_generator: bool = True) -> torch.Tensor:
     """One with the penalty, on the first batch of 16."""
-    real, labels = parts.data.batches(16, seed=0).batch(0)
-    noise = torch.Generator().manual_seed(0)
-    z = torch.randn(16, parts.latent_dim, generator=noise)
+    turns = {"penalize": True, "update_generator": update_generator}
+    return train_step(game(parts), drawn(parts), **turns).statistics
+
+
+def drawn(parts: Parts) -> Batch:
+    """The first batch of 16, of the type of the weights."""
+    batches = parts.data.batches(16, seed=0)
+    state = initial(parts, 0, len(STATISTICS))
+    batch = next_batch(parts._replace(n_critic=1), state, batches)
     dtype = next(parts.generator.parameters()).dtype
-    return train_step(
-        parts,
-        real.to(dtype),
-        labels,
-        z.to(dtype),
-        noise,
-        penalize=True,
-        update_generator=update_generator,
+    return batch._replace(
+        real=batch.real.to(dtype),
+        z=batch.z.to(dtype),
+        penalty=tuple(part.to(dtype) for part in batch.penalty),
     )
 
 
@@ -134,18 +136,10 @@ def doubles(*overrides: str) -> tuple[Parts, Parts]:
     return pair[0], pair[1]
 
 
-def drawn(parts: Parts) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
-    """What `step` trains on, and the generator in the state that it leaves for the rest."""
-    real, labels = parts.data.batches(16, seed=0).batch(0)
-    noise = torch.Generator().manual_seed(0)
-    z = torch.randn(16, parts.latent_dim, generator=noise)
-    return real.double(), labels, z.double(), noise
-
-
 def test_a_step_is_what_the_textbook_says() -> None:
     """The joint, frozen and fused step against two plain updates written out."""
     ours, plain = doubles("penalty.gamma=1", "penalty.interval=3")
-    real, _, z, _ = drawn(plain)
+    real, z = drawn(plain).real, drawn(plain).z
     ours_statistics = step(ours)
 
     ones = torch.ones(16, 1).double()
@@ -168,7 +162,7 @@ def test_a_step_is_what_the_textbook_says() -> None:
 
 def test_pairs_are_judged_by_the_updated_discriminator() -> None:
     ours, plain = doubles("loss=relativistic", "penalty=none")
-    real, _, z, _ = drawn(plain)
+    real, z = drawn(plain).real, drawn(plain).z
     step(ours)
     generator, discriminator = plain.generator, plain.discriminator
     softplus = torch.nn.functional.softplus
@@ -181,25 +175,26 @@ def test_the_discriminator_sees_labels_augmented_packs_and_clipped_weights() -> 
     """Random numbers are drawn for real samples, for fake ones, and for the generator's turn."""
     overrides = ["loss=wasserstein", "penalty=weight_clip", "trainer.augment=[translation]"]
     ours, plain = doubles(*overrides, "trainer.pac=2")
-    real, _, z, noise = drawn(plain)
+    real, _, z, augmentations, _, _ = drawn(plain)
     step(ours)
     generator, discriminator = plain.generator, plain.discriminator
+    assert not torch.equal(augmentations[0][0], augmentations[1][0])
 
-    def judge(samples: Tensor) -> Tensor:
-        return discriminator(pack(augment(samples, ["translation"], noise), 2)).mean()  # type: ignore[no-any-return]
+    def judge(samples: Tensor, turn: int) -> Tensor:
+        shifted = augment(samples, ["translation"], augmentations[turn])
+        return discriminator(pack(shifted, 2)).mean()  # type: ignore[no-any-return]
 
-    real_mean = judge(real)
-    sgd(discriminator, judge(generator(z).detach()) - real_mean)
+    sgd(discriminator, judge(generator(z).detach(), 1) - judge(real, 0))
     with torch.no_grad():
         for weight in discriminator.parameters():
             weight.clamp_(-0.01, 0.01)
-    sgd(generator, -judge(generator(z)))
+    sgd(generator, -judge(generator(z), 2))
     assert_same(ours, generator, discriminator)
 
 
 def test_a_conditional_step_gives_both_networks_the_labels() -> None:
     ours, plain = doubles("model.conditional=true", "penalty.gamma=1", "penalty.interval=1")
-    real, labels, z, _ = drawn(plain)
+    real, labels, z = drawn(plain)[:3]
     step(ours)
     generator, discriminator = plain.generator, plain.discriminator
     softplus = torch.nn.functional.softplus

@@ -25,11 +25,13 @@ def settings(launcher: str, *overrides: str) -> dict[str, Any]:
     return {str(key): value for key, value in found.items()}
 
 
-@pytest.mark.parametrize("launcher", ["local", "slurm", "ray"])
-def test_every_launcher_has_its_places(launcher: str) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "count"), [("local", 3), ("vectorized", 3 * 64), ("slurm", 3), ("ray", 3)]
+)
+def test_every_launcher_has_its_places(launcher: str, count: int) -> None:
     capped = settings(launcher, "hydra.launcher.n_jobs=3")
     assert capped["_target_"].rpartition(".")[2] in PLACES
-    assert places(capped).count("cpu", 1) == 3
+    assert places(capped).count("cpu", 1) == count
 
 
 def test_threads_are_those_that_a_job_asks_for() -> None:
@@ -40,6 +42,7 @@ def test_threads_are_those_that_a_job_asks_for() -> None:
 @pytest.mark.parametrize(
     ("launcher", "override", "message"),
     [
+        ("vectorized", "hydra.launcher.max_group=0", "max_group=0: must be at least 1"),
         ("slurm", "hydra.launcher.mem=4X", r"^hydra\.launcher\.mem=4X: must match "),
         ("slurm", "hydra.launcher.time=0", r"^hydra\.launcher\.time=0: must be at least 1$"),
         ("ray", "hydra.launcher.num_cpus=0", r"^hydra\.launcher\.num_cpus=0: must be at least 1$"),

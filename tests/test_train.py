@@ -17,7 +17,7 @@ from gan.checkpoint import paths
 from gan.compose import compose
 from gan.errors import Interrupted, UserError
 from gan.results import read_records, read_result
-from gan.step import train_step
+from gan.step import Played, train_step
 from gan.train import run
 
 
@@ -218,11 +218,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_at_its_step(
 
     steps = 0
 
-    def poisoned(*args: object, **settings: object) -> torch.Tensor:
+    def poisoned(*args: object, **settings: object) -> Played:
         nonlocal steps
         steps += 1
-        statistics = train_step(*args, **settings)  # type: ignore[arg-type]
-        return statistics + (value if steps == 17 else 0.0)
+        played = train_step(*args, **settings)  # type: ignore[arg-type]
+        wrong = value if steps == 17 else 0.0
+        return played._replace(statistics=played.statistics + wrong)
 
     monkeypatch.setattr(gan.step, "train_step", poisoned)
     run_dir = tmp_path / "run"

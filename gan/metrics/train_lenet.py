@@ -8,12 +8,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from gan.augment import translation
+from gan.augment import integers, shift
 from gan.data import ImageData
 from gan.files import replacing
 from gan.metrics.lenet import LeNet
 
 log = logging.getLogger(__name__)
+
+SHIFT = 2
+"""Pixels that images are shifted at most, each way."""
 
 
 def train(
@@ -37,7 +40,8 @@ def train(
     for number in range(total):
         images, labels = batches.batch(number)
         # Grey beyond the edge would be seen: the background of these images is black.
-        images = translation(images + 1, noise, part=2 / 28) - 1
+        rows, columns = (integers(batch_size, -SHIFT, SHIFT, noise) for _ in range(2))
+        images = shift(images + 1, rows, columns, (SHIFT, SHIFT)) - 1
         if flip:
             mirrored = torch.rand(len(images), 1, 1, 1, generator=noise) < 0.5
             images = torch.where(mirrored, images.flip(-1), images)

@@ -5,8 +5,9 @@ import itertools
 from torch import nn
 
 from gan.models.norms import norm_2d
-from gan.models.pair import Discriminator, Generator, Shape, add_spectral_norm
+from gan.models.pair import Discriminator, Generator, Shape
 from gan.models.sizes import doublings
+from gan.models.spectral import add_spectral_norm
 
 SIZES = (16, 28, 32, 64, 128)
 

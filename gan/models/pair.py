@@ -1,4 +1,4 @@
-"""What every pair of networks has in common: labels on the way in, spectral norm at the end."""
+"""What every pair of networks has in common: labels on the way in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
 
 Shape = tuple[int, ...]
 """Of one sample: channels, height, width; or (2,) for a point."""
@@ -72,14 +71,6 @@ class Discriminator(nn.Module):
                 inner = torch.bmm(self.embedding(known).unsqueeze(1), features.unsqueeze(2))
                 logits = logits + inner.squeeze(2)
         return logits
-
-
-def add_spectral_norm(network: nn.Module) -> None:
-    """Divide every weight matrix by its largest singular value (arXiv:1802.05957), which one
-    power iteration at each forward pass in training follows."""
-    for layer in list(network.modules()):
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
-            parametrizations.spectral_norm(layer)
 
 
 @contextmanager

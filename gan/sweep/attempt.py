@@ -57,14 +57,19 @@ def attempt(
         result = read_result(run_dir)
         assert result is not None
         return {"status": str(result["status"]), "objective": objective}
-    except Interrupted as error:
+    except (Interrupted, Exception) as error:
+        if isinstance(error, Busy) and patience:
+            return {"status": "lost", "reason": str(error)}
+        return fault(error)
+
+
+def fault(error: Interrupted | Exception) -> dict[str, Any]:
+    """What a gan.sweep.pool.Ended says of a run that ended in an exception."""
+    if isinstance(error, Interrupted):
         return {"status": "interrupted", "reason": str(error)}
-    except Busy as error:
-        return {"status": "lost" if patience else "refused", "reason": str(error)}
-    except UserError as error:
+    if isinstance(error, UserError):
         return {"status": "refused", "reason": str(error)}
-    except Exception as error:
-        return {"status": "raised", "reason": _line(error)}
+    return {"status": "raised", "reason": first_line(error)}
 
 
 def placed(config: dict[str, Any], threads: int, *, one_gpu: bool) -> dict[str, Any]:
@@ -75,7 +80,8 @@ def placed(config: dict[str, Any], threads: int, *, one_gpu: bool) -> dict[str, 
     return config | {"threads": config["threads"] or threads}
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an exception says, in a line."""
     # Hydra wraps what a target raised in a longer story, which is in the log.
     while error.__cause__:
         error = error.__cause__

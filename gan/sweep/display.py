@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gan.config import sign
-from gan.sweep.pool import Progress, Requeued, Started
-from gan.sweep.runner import Outcome, Retry
+from gan.sweep.pool import Note, Progress, Requeued, Started
+from gan.sweep.runner import Outcome, Retry, Told
 
 if TYPE_CHECKING:
     from gan.measure import Measured
@@ -57,6 +57,7 @@ class Display:
         self._objective = objective
         self._counts: Counter[str] = Counter()
         self._running: dict[str, _Running] = {}
+        self._noted: set[str] = set()
         self._best: tuple[float, str] | None = None
         self._before = 0
         self._began = time.monotonic()
@@ -72,17 +73,22 @@ class Display:
         with Live(get_renderable=self._table, console=self._console, refresh_per_second=4):
             yield
 
-    def follow(self, event: Started | Progress | Requeued | Retry | Outcome) -> None:
+    def follow(self, event: Told) -> None:
         if isinstance(event, Started):
             self._running[event.name] = _Running()
         elif isinstance(event, Progress):
             self._running.setdefault(event.name, _Running()).follow(event)
         elif isinstance(event, Requeued):
             self._running.pop(event.name, None)
-            self._print(f"{event.name}: {event.reason}; goes on when there is room", "yellow")
+            if event.reason:
+                self._print(f"{event.name}: {event.reason}; goes on when there is room", "yellow")
         elif isinstance(event, Retry):
             self._running.pop(event.job.name, None)
             self._print(f"{event.job.name}: {event.reason}; trying again", "yellow")
+        elif isinstance(event, Note):
+            if event.text not in self._noted:
+                self._noted.add(event.text)
+                self._print(event.text, "")
         else:
             self._end(event)
 

@@ -38,12 +38,14 @@ from gan.sweep.pool import Places
 from gan.sweep.ray import RayPlaces
 from gan.sweep.runner import Limits, Outcome, Runner
 from gan.sweep.slurm import SlurmPlaces
+from gan.sweep.vectorized import VectorizedPlaces
 
 Execute = Callable[[Sweep, list[str]], None]
 """Runs jobs of a sweep that have something left to do, given their names."""
 
 PLACES: dict[str, Callable[[dict[str, Any]], Places]] = {
     "LocalLauncher": LocalPlaces,
+    "VectorizedLauncher": VectorizedPlaces,
     "SlurmLauncher": SlurmPlaces,
     "RayLauncher": RayPlaces,
 }
@@ -165,8 +167,8 @@ def in_pool(settings: dict[str, Any]) -> Execute:
         count = where.count(first["device"], sweep.threads)
         console().print(
             f"{sweep.path}: {len(names)} to run, {len(done)} done before; "
-            + (f"{min(count, len(names))} at a time " if count else "")
-            + f"with {sweep.threads} threads each",
+            + (f"{min(count, len(names))} at a time, " if count else "")
+            + f"{sweep.threads} threads to a process",
             soft_wrap=True,
         )
         pool = where.pool(sweep, names)

@@ -55,7 +55,14 @@ class Requeued:
     reason: str
 
 
-Event = Started | Progress | Requeued | Ended
+@dataclass(frozen=True)
+class Note:
+    """What the user should know, once."""
+
+    text: str
+
+
+Event = Started | Progress | Requeued | Ended | Note
 
 
 class Pool(Protocol):
@@ -92,7 +99,11 @@ class Places(Protocol):
         """Of each run, where there are so many for this device."""
 
     def count(self, device: str, threads: int) -> int | None:
-        """How many runs of so many threads go on at a time; None where others decide."""
+        """How many runs go on at a time at most, in processes of so many threads; None where
+        others decide."""
+
+    def width(self, device: str, threads: int) -> int | None:
+        """How many of them a search keeps going; None where others decide."""
 
     def pool(self, sweep: Sweep, names: list[str]) -> Pool:
         """For these jobs of a sweep.

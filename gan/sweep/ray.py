@@ -40,6 +40,9 @@ class RayPlaces:
         n_jobs: int | None = self._settings["n_jobs"]
         return n_jobs
 
+    def width(self, device: str, threads: int) -> int | None:
+        return self.count(device, threads)
+
     def pool(self, sweep: Sweep, names: list[str]) -> "RayPool":
         return RayPool(sweep, self._settings)
 

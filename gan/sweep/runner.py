@@ -10,7 +10,7 @@ from gan.results import FINISHED
 from gan.signals import StopRequest
 from gan.sweep.directory import Sweep
 from gan.sweep.plan import Job
-from gan.sweep.pool import Ended, Pool, Progress, Requeued, Started, Task
+from gan.sweep.pool import Ended, Note, Pool, Progress, Requeued, Started, Task
 
 GRACE = 30.0
 """Seconds that a run told to stop has for its checkpoint before it is killed."""
@@ -49,6 +49,9 @@ class Retry:
 
     job: Job
     reason: str
+
+
+Told = Started | Progress | Requeued | Note | Retry | Outcome
 
 
 @dataclass
@@ -94,9 +97,7 @@ class Runner:
         if name in self._attempts and self._attempts[name].stopping is None:
             self._pool.prune(name)
 
-    def events(
-        self, stop: StopRequest
-    ) -> Iterator[Started | Progress | Requeued | Retry | Outcome]:
+    def events(self, stop: StopRequest) -> Iterator[Told]:
         """What happens until nothing is left to do.
 
         Raises:
@@ -112,8 +113,11 @@ class Runner:
         if stop.came is not None:
             raise Interrupted(stop.came.name, 128 + stop.came)
 
-    def _next(self) -> Iterator[Started | Progress | Requeued | Retry | Outcome]:
+    def _next(self) -> Iterator[Told]:
         event = self._pool.wait(TICK)
+        if isinstance(event, Note):
+            yield event
+            return
         attempt = self._attempts.get(event.name) if event else None
         if event is None or attempt is None:
             return

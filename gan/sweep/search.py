@@ -164,14 +164,14 @@ class _Search:
             return
         config = self._sweep.jobs[first[0]].config
         where = places(settings)
-        width = where.count(config["device"], self._sweep.threads or 1) or self._n_trials
+        width = where.width(config["device"], self._sweep.threads or 1) or self._n_trials
         while len(first) < width and (more := self._next()):
             first += more
         done = self._ended()
         display = Display(self._n_trials * len(self._running[0].jobs), [], self._objectives[0])
         console().print(
             f"{self._sweep.path}: {self._n_trials - done} of {self._n_trials} trials to run; "
-            f"{min(width, len(first))} runs at a time with {self._sweep.threads} threads each",
+            f"{min(width, len(first))} runs at a time, {self._sweep.threads} threads to a process",
             soft_wrap=True,
         )
         pool = where.pool(self._sweep, first)

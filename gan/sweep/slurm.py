@@ -84,6 +84,9 @@ class SlurmPlaces:
         n_jobs: int | None = self._settings["n_jobs"]
         return n_jobs
 
+    def width(self, device: str, threads: int) -> int | None:
+        return self.count(device, threads)
+
     def pool(self, sweep: Sweep, names: list[str]) -> "SlurmPool":
         return SlurmPool(sweep, self._settings)
 

@@ -1,0 +1,77 @@
+"""Training several runs one after the other."""
+
+import time
+from collections.abc import Sequence
+
+from gan.group.costs import Costs
+from gan.group.member import Member, sizes
+from gan.group.team import Failed
+from gan.program.alone import leave_gradients, on_device
+from gan.program.errors import Unfit
+from gan.program.program import Program, blueprint
+from gan.program.tensors import Tensors, as_tensors, numbers, tensors, varied
+from gan.step import advance, due, next_batch, passed
+
+
+class InTurn:
+    """One after the other to its end, each as if it were alone or by a program that all share."""
+
+    def __init__(self, members: Sequence[Member], *, compile: bool = False):
+        self.members = list(members)
+        self.costs = Costs(members[0].running.parts.device)
+        self._program: Program | None = None
+        if compile:
+            names = varied([numbers(member.running.cfg) for member in members])
+            first = members[0].running
+            self._program = Program(blueprint(first.cfg, first.parts, varied=names), compile=True)
+        self._sizes = sizes(members[0])
+        self._tensors = {member: self._own(member) for member in members}
+
+    def train(self, seconds: float) -> None:
+        if not self.members:
+            return
+        member, until = self.members[0], time.monotonic() + seconds
+        while not member.due:
+            begun, turns = self.costs.begin(), due(member.running.parts, member.step)
+            try:
+                self._step(member)
+            except Unfit:
+                raise
+            except Exception as error:
+                raise Failed(member, error) from error
+            self.costs.end(begun, turns, 1)
+            if time.monotonic() > until:
+                return
+
+    def join(self, member: Member) -> bool:
+        if self._program:
+            first = self._program.blueprint
+            differ = varied([first.numbers, numbers(member.running.cfg)])
+            if not set(differ) <= set(first.varied) or sizes(member) != self._sizes:
+                return False
+        self.members.append(member)
+        self._tensors[member] = self._own(member)
+        return True
+
+    def leave(self, member: Member) -> None:
+        self.members.remove(member)
+        del self._tensors[member]
+
+    def _own(self, member: Member) -> Tensors:
+        if not self._program:
+            return {}
+        running = member.running
+        settings = as_tensors(
+            [numbers(running.cfg)], self._program.blueprint.varied, running.parts.device
+        )
+        own = {f"settings/{name}": value[0] for name, value in settings.items()}
+        return tensors(running.parts, running.state) | own
+
+    def _step(self, member: Member) -> None:
+        parts, state, batches = member.running.parts, member.running.state, member.running.batches
+        if not self._program:
+            advance(parts, state, batches)
+            return
+        batch, turns = on_device(next_batch(parts, state, batches)), due(parts, state.step)
+        leave_gradients(parts, self._program(self._tensors[member], batch, **turns))
+        passed(state, **turns)
