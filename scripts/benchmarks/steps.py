@@ -1,6 +1,6 @@
 """Steps per second, beside a plain loop and bare arithmetic."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -11,8 +11,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.limits import needs, products
+from benchmarks.members import Steps
 from benchmarks.rounds import medians
-from gan.build import build
+from gan.build import build, find_device
 from gan.compose import compose
 from gan.data import Data
 from gan.data.vision import torchvision
@@ -20,19 +22,18 @@ from gan.models import mlp_pair
 from gan.state import initial
 from gan.step import STATISTICS, advance
 
-Steps = Callable[[int], None]
-"""Runs that many steps."""
-
 
 def compare_steps(*, rounds: int, steps: int, hidden_dim: int, device: str) -> None:
     recipe = ["experiment=lab", "data=mnist5k", f"model.hidden_dim={hidden_dim}"]
     cfg = compose(*recipe, f"device={device}")
     bf16 = compose(*recipe, f"device={device}", "trainer.precision=bf16")
+    ours = _our_loop(cfg)
+    ours(1)
     loops = {
         "plain loop": _plain_loop(cfg),
-        "ours": _our_loop(cfg),
+        "ours": ours,
         "ours, bf16": _our_loop(bf16),
-        "matrix products alone": _products(cfg),
+        "matrix products alone": products(needs(partial(ours, 1)), find_device(device)),
     }
     seconds = medians({name: partial(loop, steps) for name, loop in loops.items()}, rounds)
     rates = {name: steps / taken for name, taken in seconds.items()}
@@ -122,31 +123,5 @@ def _plain_loop(cfg: DictConfig) -> Steps:
             generator_loss.backward()
             generator_optimizer.step()
             loss.item(), generator_loss.item()
-
-    return steps
-
-
-def _products(cfg: DictConfig) -> Steps:
-    """The matrix products that a step cannot do without, on memory that is there already."""
-    batch, hidden, latent, pixels = 128, cfg.model.hidden_dim, cfg.model.latent_dim, 784
-    generator = [(latent, hidden), (hidden, hidden), (hidden, pixels)]
-    discriminator = [(pixels, hidden), (hidden, hidden), (hidden, 1)]
-    forward = [(batch, i, o) for i, o in generator] + [(2 * batch, i, o) for i, o in discriminator]
-    forward += [(batch, i, o) for i, o in discriminator]
-    weights = [(i, 2 * batch, o) for i, o in discriminator] + [(i, batch, o) for i, o in generator]
-    # Of the first layers' inputs, the fake images alone need a gradient.
-    inputs = [(2 * batch, o, i) for i, o in discriminator[1:]]
-    inputs += [(batch, o, i) for i, o in discriminator + generator[1:]]
-    device = torch.device(cfg.device)
-    operands = [
-        tuple(torch.randn(shape, device=device) for shape in ((m, k), (k, n), (m, n)))
-        for m, k, n in forward + weights + inputs
-    ]
-
-    def steps(count: int) -> None:
-        for _ in range(count):
-            for a, b, out in operands:
-                torch.mm(a, b, out=out)
-        out.sum().item()
 
     return steps
