@@ -57,6 +57,8 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
             the model or the augmentation does not fit them.
     """
     device = find_device(cfg.device)
+    if cfg.trainer.cuda_graphs and device.type != "cuda":
+        raise UserError(f"trainer.cuda_graphs=true: needs a CUDA device, not {device}")
     data = data or load_data(cfg)
     if cfg.trainer.batch_size > data.size:
         raise UserError(
@@ -67,7 +69,7 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         raise UserError(f"trainer.augment={list(cfg.trainer.augment)}: must be [] but for images")
     pair = networks(cfg, data.shape, data.classes, cfg.trainer.pac)
     generator, discriminator = (_placed(network, device) for network in pair)
-    penalty = _settings(cfg.penalty)
+    penalty = plain_settings(cfg.penalty)
     penalty_interval = penalty.pop("interval")
     return Parts(
         device=device,
@@ -77,7 +79,7 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         average=ema.averaged(generator) if cfg.trainer.ema_half_life else None,
         generator_optimizer=_optimizer(optimizer_settings(cfg, "generator"), generator),
         discriminator_optimizer=_optimizer(optimizer_settings(cfg, "discriminator"), discriminator),
-        loss=instantiate(_settings(cfg.loss)),
+        loss=instantiate(plain_settings(cfg.loss)),
         penalty=instantiate(penalty) if penalty["_target_"] else None,
         penalty_interval=penalty_interval,
         joint=not any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()),
@@ -99,7 +101,7 @@ def load_data(cfg: DictConfig) -> Data:
         UserError: the data cannot be had, or the device is not there.
     """
     # Called by us: what Hydra calls raises Hydra's errors.
-    data: Data = instantiate(_settings(cfg.data), _partial_=True)().to(find_device(cfg.device))
+    data: Data = instantiate(plain_settings(cfg.data), _partial_=True)().to(find_device(cfg.device))
     return data
 
 
@@ -116,7 +118,7 @@ def networks(
     Raises:
         UserError: the model cannot make samples of that shape.
     """
-    settings = _settings(cfg.model)
+    settings = plain_settings(cfg.model)
     conditional = settings.pop("conditional")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(cfg.seed, "weights"))
@@ -150,9 +152,11 @@ def _placed(network: nn.Module, device: torch.device) -> nn.Module:
 def optimizer_settings(cfg: DictConfig, role: str) -> dict[str, Any]:
     """The target and the settings of the "generator"'s or "discriminator"'s optimizer."""
     if role == "generator":
-        return _settings(cfg.optimizer)
-    settings = _settings(cfg.discriminator_optimizer)
-    return settings if settings["_target_"] else _settings(cfg.optimizer) | {"lr": settings["lr"]}
+        return plain_settings(cfg.optimizer)
+    settings = plain_settings(cfg.discriminator_optimizer)
+    return (
+        settings if settings["_target_"] else plain_settings(cfg.optimizer) | {"lr": settings["lr"]}
+    )
 
 
 def _optimizer(settings: dict[str, Any], network: nn.Module) -> torch.optim.Optimizer:
@@ -162,7 +166,7 @@ def _optimizer(settings: dict[str, Any], network: nn.Module) -> torch.optim.Opti
     return eager(make.func)(network.parameters(), **make.keywords)
 
 
-def _settings(group: DictConfig) -> dict[str, Any]:
+def plain_settings(group: DictConfig) -> dict[str, Any]:
     """Plain values: an optimizer keeps them in its state, which is saved."""
     settings = OmegaConf.to_container(group, resolve=True)
     assert isinstance(settings, dict)

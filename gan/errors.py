@@ -38,6 +38,18 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = exit_code
 
 
+class Unfit(Exception):
+    """A run cannot be trained this way, for the reason that the message gives."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in a line."""
+    # Hydra wraps what a target raised in a longer story, which is in the log.
+    while error.__cause__:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint such as `; did you mean 'lr'?`, or nothing when no allowed name is near."""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)

@@ -100,7 +100,10 @@ def _alone(life: Life, run_dir: Path) -> Result:
     """See one run through."""
     try:
         running = next(life)
-        train = stepper(running.cfg, running.parts, running.state, running.batches)
+        try:
+            train = stepper(running.cfg, running.parts, running.state, running.batches)
+        except Exception as error:
+            life.throw(error)
         with deferred_stop() as stop, _watched(running, run_dir) as tick:
             while True:
                 try:
@@ -256,7 +259,6 @@ def _loop(
     recorded = state.seconds
     intervals = [cfg.logging.every, cfg.logging.samples_every, cfg.trainer.checkpoint_every]
     intervals += [cfg.metrics.every] if cfg.metrics.names else []
-    before = state.step
 
     def due(every: int) -> bool:
         return state.step > before and (state.step % every == 0 or state.step == total)

@@ -14,9 +14,8 @@ from torch.utils import _pytree as pytree
 from gan.build import Parts, build
 from gan.compose import compose
 from gan.data import Batches
-from gan.errors import UserError
+from gan.errors import Unfit, UserError
 from gan.group.stack import stack
-from gan.program.errors import Unfit
 from gan.program.optimizers import KINDS, kind, prepare
 from gan.program.program import Program, blueprint, check
 from gan.program.tensors import Tensors, as_tensors, numbers, tensors, varied
@@ -337,3 +336,4 @@ def test_a_compiled_run_is_as_an_eager_one_and_goes_on_from_its_checkpoint(tmp_p
 def test_cuda_graphs_need_a_cuda_device(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^trainer\.cuda_graphs=true: needs a CUDA device"):
         run(short("trainer.cuda_graphs=true", "device=cpu"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

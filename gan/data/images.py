@@ -11,6 +11,7 @@ from gan.data.interface import check_split
 from gan.data.mapped import Rows
 from gan.data.sampler import Sampler
 from gan.errors import UserError
+from gan.memory import free
 from gan.seeds import stream
 
 AHEAD = 4
@@ -48,7 +49,7 @@ class ImageData:
         """The same data set there; its tensors stay on the host if they would take more than half
         of a GPU's free memory, or are in a mapped file and the device is no GPU."""
         if device.type == "cuda":
-            stays = self.images.nbytes + self.test_images.nbytes > _free(device) / 2
+            stays = self.images.nbytes + self.test_images.nbytes > free(device) / 2
         else:
             stays = self.sent_to is not None
         if stays:
@@ -157,12 +158,6 @@ def _taken(
         # A mode other than "raise" writes into `out` without a copy between.
         np.take(source.numpy(), indices.numpy(), axis=0, out=taken.numpy(), mode="clip")
     return taken
-
-
-def _free(device: torch.device) -> int:
-    """Bytes that tensors may take on a GPU, those counted that this process holds unused."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def held_out(

@@ -2,10 +2,10 @@
 
 import math
 
+from gan.errors import Unfit
 from gan.group.group import Group
 from gan.group.team import period
 from gan.group.teams import BY_SIZE, COMPILED, IN_TURN, TOGETHER, by_size
-from gan.program.errors import Unfit
 
 WORTH = 0.95
 """Another way must take less than this part of the time."""

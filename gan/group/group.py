@@ -1,24 +1,25 @@
 """The runs that one process trains: who is in, and what becomes of each."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gan.build import load_data
 from gan.data import Data
+from gan.errors import Unfit, first_line
 from gan.group.inbox import Assigned, Inbox, Tell
 from gan.group.member import Member, begin, settle
 from gan.group.memory import room
 from gan.group.team import Failed, Team, in_phase
 from gan.group.teams import IN_TURN, Settings, teams
-from gan.program.errors import Unfit
 from gan.step import advance
-from gan.sweep.attempt import first_line
 from gan.sweep.signature import signature
 from gan.train import LOOK
 
-ALL = 1_000_000
+ALL = sys.maxsize
 TRIED = 6
 """Members with whom the best way is looked for on a CPU; a GPU may take all."""
 
@@ -168,12 +169,10 @@ class Group:
             self.dissolve()
 
     def _measure_room(self, member: Member) -> None:
-        try:
+        def measure() -> None:
             self._room = room(member)
-        except Exception as error:
-            self._settle(member, error)
-        else:
-            self._settle(member)
+
+        self._stepped(member, measure)
 
     def _load(self, cfg: DictConfig) -> Data:
         key = OmegaConf.to_yaml(cfg.data) + cfg.device
@@ -187,12 +186,17 @@ class Group:
         for member in list(members):
             while member in self.members and not in_phase(member, members[0]):
                 running = member.running
-                try:
-                    advance(running.parts, running.state, running.batches)
-                except Exception as error:
-                    self._settle(member, error)
-                else:
-                    self._settle(member)
+                step = partial(advance, running.parts, running.state, running.batches)
+                self._stepped(member, step)
+
+    def _stepped(self, member: Member, step: Callable[[], None]) -> None:
+        """Make a step of one member, and let it do what is due."""
+        try:
+            step()
+        except Exception as error:
+            self._settle(member, error)
+        else:
+            self._settle(member)
 
     def _settle(self, member: Member, failed: Exception | None = None) -> None:
         if not settle(member, self.tell, failed):

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Sequence
 
+from gan.errors import Unfit
 from gan.group.costs import Costs
 from gan.group.member import Member, sizes
 from gan.group.team import Failed
-from gan.program.alone import leave_gradients, on_device
-from gan.program.errors import Unfit
+from gan.program.alone import advance_by
 from gan.program.program import Program, blueprint
 from gan.program.tensors import Tensors, as_tensors, numbers, tensors, varied
-from gan.step import advance, due, next_batch, passed
+from gan.step import advance, due
 
 
 class InTurn:
@@ -45,9 +45,8 @@ class InTurn:
 
     def join(self, member: Member) -> bool:
         if self._program:
-            first = self._program.blueprint
-            differ = varied([first.numbers, numbers(member.running.cfg)])
-            if not set(differ) <= set(first.varied) or sizes(member) != self._sizes:
+            covered = self._program.blueprint.covers(numbers(member.running.cfg))
+            if not covered or sizes(member) != self._sizes:
                 return False
         self.members.append(member)
         self._tensors[member] = self._own(member)
@@ -71,7 +70,5 @@ class InTurn:
         parts, state, batches = member.running.parts, member.running.state, member.running.batches
         if not self._program:
             advance(parts, state, batches)
-            return
-        batch, turns = on_device(next_batch(parts, state, batches)), due(parts, state.step)
-        leave_gradients(parts, self._program(self._tensors[member], batch, **turns))
-        passed(state, **turns)
+        else:
+            advance_by(self._program, self._tensors[member], parts, state, batches)

@@ -1,10 +1,10 @@
 """How many runs there is memory for."""
 
-import psutil
 import torch
 from torch import Tensor
 
 from gan.group.member import Member
+from gan.memory import free
 from gan.step import advance
 
 USED = 0.7
@@ -13,15 +13,7 @@ USED = 0.7
 
 def room(member: Member) -> int:
     """How many such runs can be trained in one step, at least 1; it makes a step to find out."""
-    running = member.running
-    device = running.parts.device
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        # What torch holds and does not use is free too.
-        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    else:
-        free = psutil.virtual_memory().available
-    return max(1, int(USED * free / _bytes_of(member)))
+    return max(1, int(USED * free(member.running.parts.device) / _bytes_of(member)))
 
 
 def _bytes_of(member: Member) -> int:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from gan.group.costs import Costs
 from gan.group.member import Member
 from gan.group.stack import put, release, stack
 from gan.group.team import in_phase
-from gan.program.alone import on_device
+from gan.program.alone import leave_gradients, on_device
 from gan.program.program import Program, blueprint, check
 from gan.program.tensors import as_tensors, numbers, tensors, varied
 from gan.step import Batch, due, next_batch, passed
@@ -38,22 +37,17 @@ class Stacked:
         widest = max(members, key=lambda m: sum(t.numel() for t in self._own[m].values()))
         made = blueprint(widest.running.cfg, widest.running.parts, varied=names, stacked=True)
         settings = as_tensors(every, names, widest.running.parts.device)
-        self._settings = {f"settings/{name}": value for name, value in settings.items()}
+        own_settings = {f"settings/{name}": value for name, value in settings.items()}
         example = {name: torch.stack([t, t]) for name, t in self._own[widest].items()}
-        some = {name: value[:2] for name, value in self._settings.items()}
+        some = {name: value[:2] for name, value in own_settings.items()}
         if len(members) > 1:
             check(made, example | some, _example(widest))
         self._program = Program(made, compile=compile, capture=capture)
-        self._stack = stack([self._own[member] for member in members]) | self._settings
+        self._stack = stack([self._own[member] for member in members]) | own_settings
 
     @property
     def members(self) -> list[Member]:
         return [member for member in self._places if member]
-
-    @property
-    def empty(self) -> int:
-        """Places without a member."""
-        return self._places.count(None)
 
     def train(self, seconds: float) -> None:
         until, members = time.monotonic() + seconds, self.members
@@ -71,15 +65,16 @@ class Stacked:
             self.costs.end(begun, turns, len(members))
             for index, place in enumerate(self._places):
                 if place and place.due:
-                    _leave_gradients(place, played, index)
+                    leave_gradients(place.running.parts, played, index)
             if time.monotonic() > until:
                 return
 
     def join(self, member: Member) -> bool:
         made, first = self._program.blueprint, self.members
         own = numbers(member.running.cfg)
-        differ = set(varied([made.numbers, own])) - set(made.varied)
-        if not self.empty or differ or (first and not in_phase(member, first[0])):
+        if None not in self._places or not made.covers(own):
+            return False
+        if first and not in_phase(member, first[0]):
             return False
         held = tensors(member.running.parts, member.running.state)
         index = self._places.index(None)
@@ -114,13 +109,3 @@ def _together(batches: Sequence[Batch]) -> Batch:
     first, *others = batches
     together: Batch = pytree.tree_map(stacked, first, *others)
     return on_device(together)
-
-
-def _leave_gradients(member: Member, played: Any, index: int) -> None:
-    parts = member.running.parts
-    for network, gradients in (
-        (parts.generator, played.generator),
-        (parts.discriminator, played.discriminator),
-    ):
-        for weight, gradient in zip(network.parameters(), gradients, strict=False):
-            weight.grad = gradient[index][tuple(map(slice, weight.shape))]

@@ -2,11 +2,11 @@
 
 import torch
 
+from gan.errors import Unfit
 from gan.group.choose import Chooser
 from gan.group.group import Group
 from gan.group.inbox import Inbox, Tell
 from gan.group.teams import Settings
-from gan.program.errors import Unfit
 from gan.train import isolated
 
 

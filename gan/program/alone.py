@@ -1,17 +1,20 @@
 """How a run that is trained by itself makes its steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
-from torch import Tensor, nn
 
 from gan.build import Parts
 from gan.data import Batches
-from gan.errors import UserError
-from gan.program.errors import Unfit
+from gan.errors import Unfit, UserError
 from gan.state import State
 from gan.step import Batch, Played, advance, due, next_batch, passed
+
+if TYPE_CHECKING:
+    from gan.program.program import Program
+    from gan.program.tensors import Tensors
 
 
 def stepper(cfg: DictConfig, parts: Parts, state: State, batches: Batches) -> Callable[[], None]:
@@ -23,8 +26,6 @@ def stepper(cfg: DictConfig, parts: Parts, state: State, batches: Batches) -> Ca
     wanted = [f"trainer.{name}" for name in ("compile", "cuda_graphs") if cfg.trainer[name]]
     if not wanted:
         return partial(advance, parts, state, batches)
-    if cfg.trainer.cuda_graphs and parts.device.type != "cuda":
-        raise UserError(f"trainer.cuda_graphs=true: needs a CUDA device, not {parts.device}")
     # Seconds that a run as it is has no use for.
     from gan.program.program import Program, blueprint
     from gan.program.tensors import tensors
@@ -38,15 +39,25 @@ def stepper(cfg: DictConfig, parts: Parts, state: State, batches: Batches) -> Ca
     )
 
     def train() -> None:
-        batch, turns = next_batch(parts, state, batches), due(parts, state.step)
         try:
-            played = program(own, on_device(batch), **turns)
+            advance_by(program, own, parts, state, batches)
         except Unfit as error:
             raise UserError(f"{wanted[0]}=true: {error}") from error
-        leave_gradients(parts, played)
-        passed(state, **turns)
 
     return train
+
+
+def advance_by(
+    program: "Program", own: "Tensors", parts: Parts, state: State, batches: Batches
+) -> None:
+    """Train one run on the next batch as `gan.step.advance` does, by a program.
+
+    Args:
+        own: its tensors, and settings that the program takes as such.
+    """
+    batch, turns = next_batch(parts, state, batches), due(parts, state.step)
+    leave_gradients(parts, program(own, on_device(batch), **turns))
+    passed(state, **turns)
 
 
 def on_device(batch: Batch) -> Batch:
@@ -54,16 +65,18 @@ def on_device(batch: Batch) -> Batch:
     return batch._replace(kept=batch.kept.to(batch.real.device, non_blocking=True))
 
 
-def leave_gradients(parts: Parts, played: Played) -> None:
-    """Where a record looks for them."""
+def leave_gradients(parts: Parts, played: Played, index: int | None = None) -> None:
+    """Where a record looks for them.
+
+    Args:
+        index: of the run among the members of what was played, if there are such.
+    """
     for network, gradients in (
         (parts.generator, played.generator),
         (parts.discriminator, played.discriminator),
     ):
-        _leave(network, gradients)
-
-
-def _leave(network: nn.Module, gradients: Sequence[Tensor | None]) -> None:
-    if gradients:
-        for weight, gradient in zip(network.parameters(), gradients, strict=True):
+        # There are none where it had no turn.
+        for weight, gradient in zip(network.parameters(), gradients, strict=bool(gradients)):
+            if gradient is not None and index is not None:
+                gradient = gradient[index][tuple(map(slice, weight.shape))]
             weight.grad = gradient

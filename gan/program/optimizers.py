@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gan.errors import Unfit
 from gan.optimizers import eager
-from gan.program.errors import Unfit
 
 Setting = float | Tensor
 Settings = Mapping[str, Setting]

@@ -10,8 +10,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from gan.build import Parts
+from gan.errors import Unfit, first_line
 from gan.program.capture import Capture
-from gan.program.errors import Unfit
 from gan.program.step import Blueprint, step
 from gan.program.tensors import Tensors, numbers
 from gan.step import Batch, Played
@@ -97,7 +97,7 @@ class _Compiled:
         except Exception as error:
             if self._begun:
                 raise
-            raise Unfit(f"torch.compile fails: {_line(error)}") from error
+            raise Unfit(f"torch.compile fails: {first_line(error)}") from error
         self._begun = True
         played: Played = pytree.tree_unflatten(outputs, self._structure)
         return played
@@ -126,11 +126,6 @@ def _traced(
     except Unfit:
         raise
     except Exception as error:
-        raise Unfit(_line(error)) from error
+        raise Unfit(first_line(error)) from error
     assert structure is not None
     return graph, structure
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"

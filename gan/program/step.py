@@ -13,7 +13,7 @@ from gan.build import Parts
 from gan.losses import Loss
 from gan.penalties import Penalty
 from gan.program.optimizers import beside, kind
-from gan.program.tensors import Numbers, Tensors, below
+from gan.program.tensors import Numbers, Tensors, below, varied
 from gan.step import Batch, Game, Played, Player, count, forward, rules, train_step
 
 Function = Callable[..., Any]
@@ -33,6 +33,10 @@ class Blueprint(NamedTuple):
     """The settings that do."""
     stacked: bool
     """Whether all tensors have members before their own dimensions."""
+
+    def covers(self, numbers: Numbers) -> bool:
+        """Whether a run with these settings can share the program."""
+        return set(varied([self.numbers, numbers])) <= set(self.varied)
 
     def each(self, function: Function) -> Function:
         """Of a function of one run's tensors, the one of all."""
@@ -120,9 +124,9 @@ def _penalty(blueprint: Blueprint, tensors: Tensors) -> Penalty:
 def _made(blueprint: Blueprint, tensors: Tensors, group: str, name: str) -> Function:
     """One of the functions that a factory makes, with each run's own settings."""
     factory = get_method(getattr(blueprint, group))
-    fixed, varied = below(blueprint.numbers, group), below(tensors, f"settings/{group}")
+    fixed, own = below(blueprint.numbers, group), below(tensors, f"settings/{group}")
 
-    def call(varied: Tensors, *given: Tensor) -> Any:
-        return getattr(factory(**(fixed | varied)), name)(*given)
+    def call(own: Tensors, *given: Tensor) -> Any:
+        return getattr(factory(**(fixed | own)), name)(*given)
 
-    return partial(blueprint.each(call), varied)
+    return partial(blueprint.each(call), own)

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from gan.build import Parts, optimizer_settings
+from gan.build import Parts, optimizer_settings, plain_settings
 from gan.program.optimizers import prepare
 from gan.state import State
 
@@ -53,8 +53,8 @@ def numbers(cfg: DictConfig) -> Numbers:
     """The settings in which runs that share a program may differ, as loss/label_smoothing,
     generator_optimizer/beta1 and so on."""
     groups = {
-        "loss": _plain(cfg.loss),
-        "penalty": _plain(cfg.penalty),
+        "loss": plain_settings(cfg.loss),
+        "penalty": plain_settings(cfg.penalty),
         "generator_optimizer": optimizer_settings(cfg, "generator"),
         "discriminator_optimizer": optimizer_settings(cfg, "discriminator"),
     }
@@ -88,9 +88,3 @@ def as_tensors(
 def _tensors_of(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from network.named_parameters()
     yield from network.named_buffers()
-
-
-def _plain(group: DictConfig) -> dict[str, Any]:
-    found = OmegaConf.to_container(group, resolve=True)
-    assert isinstance(found, dict)
-    return {str(name): value for name, value in found.items()}

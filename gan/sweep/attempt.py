@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from gan.errors import Busy, Interrupted, UserError
+from gan.errors import Busy, Interrupted, UserError, first_line
 from gan.progress import Watch, watched
 
 LOCK_PATIENCE = 60.0
@@ -78,14 +78,6 @@ def placed(config: dict[str, Any], threads: int, *, one_gpu: bool) -> dict[str, 
     if one_gpu and config["device"].startswith("cuda"):
         config = config | {"device": "cuda"}
     return config | {"threads": config["threads"] or threads}
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, in a line."""
-    # Hydra wraps what a target raised in a longer story, which is in the log.
-    while error.__cause__:
-        error = error.__cause__
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 @contextmanager

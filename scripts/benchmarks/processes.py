@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarks.members import in_turn
 from benchmarks.ways import Ready, ready
 from gan.build import find_device, load_data
-from gan.sweep.attempt import first_line
+from gan.errors import first_line
 
 
 class Order(NamedTuple):

@@ -16,9 +16,8 @@ from benchmarks.rounds import medians
 from benchmarks.ways import IN_TURN, TOGETHER, Ready, alone, ready, ways
 from gan.build import find_device, load_data
 from gan.data import Data
+from gan.errors import Unfit, first_line
 from gan.group.team import Failed
-from gan.program.errors import Unfit
-from gan.sweep.attempt import first_line
 
 COLUMNS = ("", "ms/step", "steps/s", "ratio", "MB", "set-up s")
 PROCESSES = (2, 4, 8)
