@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from gan import ema
 from gan.augment import augment, draw
 from gan.build import Parts
-from gan.config import TRAINING_VALUES
+from gan.config.schema import TRAINING_VALUES
 from gan.data import Batches
 from gan.losses import Loss
 from gan.packing import pack
 from gan.penalties import Penalty, term
-from gan.state import State
+from gan.run.state import State
 
 STATISTICS = TRAINING_VALUES[:6]
 

@@ -19,16 +19,17 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from gan import checkpoint
 from gan.build import Parts, build, find_device, load_data
-from gan.config import check, doubts
+from gan.config.schema import check, doubts
 from gan.data import Batches, Data
 from gan.errors import Interrupted, NotFinite, UserError
-from gan.evaluate import Evaluation
-from gan.logs import RunLog, describe, log_file, rewind
-from gan.program.alone import stepper
-from gan.progress import progress
-from gan.results import (
+from gan.functional.alone import stepper
+from gan.run import checkpoint
+from gan.run.directory import CONFIG_FILE, claimed, refuse_other_config, settle_config
+from gan.run.evaluation import Evaluation
+from gan.run.progress import progress
+from gan.run.records import RunLog, describe, log_file, rewind
+from gan.run.result import (
     FINISHED,
     Record,
     Result,
@@ -39,10 +40,9 @@ from gan.results import (
     read_result,
     write_result,
 )
-from gan.run_dir import CONFIG_FILE, claimed, refuse_other_config, settle_config
+from gan.run.signals import PRUNE, StopRequest, deferred_stop
+from gan.run.state import State, initial, restore, snapshot
 from gan.seeds import stream
-from gan.signals import PRUNE, StopRequest, deferred_stop
-from gan.state import State, initial, restore, snapshot
 from gan.step import STATISTICS
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def _watched(running: Running, run_dir: Path) -> AbstractContextManager[Callable
     if not running.cfg.trainer.profile:
         return nullcontext(lambda: None)
     # A second that few runs have a use for.
-    from gan.profile import profiled
+    from gan.run.profile import profiled
 
     return profiled(run_dir / "profile")
 

@@ -18,7 +18,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan.cli import script
+from gan.commands.command_line import script
 from gan.errors import UserError, nearest
 
 KINDS = ("steps", "sweeps", "metrics", "compare", "vectorized")

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan.cli import script
+from gan.commands.command_line import script
 from gan.errors import UserError
 
 DAY = 86400

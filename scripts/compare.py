@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan.cli import script
+from gan.commands.command_line import script
 from gan.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ prints a table, with what real training images would get as the floor.
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan.cli import script
+from gan.commands.command_line import script
 from gan.errors import UserError
-from gan.startup import lasting
+from gan.launchers.startup import lasting
 
 
 @dataclass
@@ -30,8 +30,8 @@ def evaluate(paths: list[Path], options: Options) -> None:
     from rich.progress import track
 
     with lasting():
-        from gan.measure import FLOOR, find_runs, measure_runs, settings_of
-    from gan.sweep.display import console, print_measured
+        from gan.commands.evaluate import FLOOR, find_runs, measure_runs, settings_of
+    from gan.sweep.report import console, print_measured
 
     run_dirs = find_runs(paths)
     settings = settings_of(options.metrics, options.samples, options.split)

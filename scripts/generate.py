@@ -8,9 +8,9 @@ rows that lead from each latent to the next.
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan.cli import script
+from gan.commands.command_line import script
 from gan.errors import UserError
-from gan.startup import lasting
+from gan.launchers.startup import lasting
 
 
 @dataclass
@@ -29,7 +29,7 @@ def generate(paths: list[Path], options: Options) -> None:
     if len(paths) != 1:
         raise UserError("usage: python scripts/generate.py RUN_DIR n=64 seed=1 out=digits.png")
     with lasting():
-        from gan.generate import write
+        from gan.commands.generate import write
 
     write(
         paths[0],

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from gan.cli import script
+from gan.commands.command_line import script
 from gan.errors import UserError
-from gan.run_dir import read_config
-from gan.startup import lasting
+from gan.launchers.startup import lasting
+from gan.run.directory import read_config
 from gan.sweep import SWEEP_FILE
 
 

@@ -3,8 +3,8 @@
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from gan.cli import hydra_app
-from gan.startup import lasting
+from gan.commands.command_line import hydra_app
+from gan.launchers.startup import lasting
 
 
 def train(cfg: DictConfig) -> float:

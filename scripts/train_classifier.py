@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan.cli import script
+from gan.commands.command_line import script
 from gan.errors import UserError, nearest
 
 NAMES = ("mnist", "fashion_mnist")
@@ -42,8 +42,8 @@ def train_classifier(paths: list[Path], options: Options) -> None:
         raise UserError(f"out={out}: cannot be written")
     from hydra.utils import instantiate
 
-    from gan.compose import compose
-    from gan.metrics.train_lenet import save, train
+    from gan.commands.train_classifier import save, train
+    from gan.config.compose import compose
 
     data = instantiate(compose(f"data={options.data}").data, _partial_=True)()
     network, accuracy = train(

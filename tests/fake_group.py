@@ -9,9 +9,9 @@ import types
 from functools import partial
 from typing import Any
 
-from gan.group.inbox import Assigned, Inbox, Tell
-from gan.signals import PRUNE
-from gan.sweep import group_worker
+from gan.launchers import group_worker
+from gan.run.signals import PRUNE
+from gan.vectorized.inbox import Assigned, Inbox, Tell
 
 
 def train_group(inbox: Inbox, tell: Tell, settings: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ def train_group(inbox: Inbox, tell: Tell, settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    module = types.ModuleType("gan.group.train")
+    module = types.ModuleType("gan.vectorized.train")
     module.GroupTrainer = partial(partial, train_group)  # type: ignore[attr-defined]
-    sys.modules["gan.group.train"] = module
+    sys.modules["gan.vectorized.train"] = module
     group_worker.main()

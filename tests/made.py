@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from gan.compose import compose
-from gan.results import best, environment
+from gan.config.compose import compose
+from gan.run.result import best, environment
 
 POINTS = 6
 

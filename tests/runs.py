@@ -7,8 +7,8 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from gan.checkpoint import paths
-from gan.compose import compose
+from gan.config.compose import compose
+from gan.run.checkpoint import paths
 from gan.step import Played, train_step
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"

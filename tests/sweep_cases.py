@@ -17,8 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from runs import content
 
-from gan.compose import CONF_DIR
-from gan.run_dir import read_config
+from gan.config.compose import CONF_DIR
+from gan.run.directory import read_config
 from gan.train import run
 
 Begin = Callable[[list[str]], subprocess.Popen[str]]

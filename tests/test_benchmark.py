@@ -10,7 +10,7 @@ import pytest
 import torch
 from runs import SCRIPTS
 
-from gan.cli import script
+from gan.commands.command_line import script
 
 Benchmark = Callable[..., None]
 """Calls scripts/benchmark.py with options, in this process."""

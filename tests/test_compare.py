@@ -20,7 +20,7 @@ from gan.compare.rank import interval, rank, ranks, summary
 from gan.compare.read import read_run
 from gan.compare.table import print_ranking, print_runs
 from gan.errors import UserError
-from gan.results import history, load
+from gan.run.result import history, load
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from made import make_run
 
 from gan.compare.clean import Removal, removals, remove
 from gan.compare.frame import read_table
-from gan.run_dir import claimed, in_use
+from gan.run.directory import claimed, in_use
 
 METRIC = "sliced_wasserstein"
 

@@ -8,13 +8,13 @@ from made import make_run
 from omegaconf import OmegaConf
 
 import gan.compare.repeat
-import gan.compose
+import gan.config.compose
 from gan.compare import query
 from gan.compare.frame import read_table
 from gan.compare.read import Run, read_run
 from gan.compare.repeat import best_run, changed, command, diff, export
-from gan.compose import compose
-from gan.config import flatten
+from gan.config.compose import compose
+from gan.config.schema import flatten
 from gan.errors import UserError
 from gan.sweep.naming import identity
 
@@ -39,8 +39,8 @@ FAR = (
 def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of conf/ that may be written to."""
     folder = tmp_path / "conf"
-    shutil.copytree(gan.compose.CONF_DIR, folder)
-    monkeypatch.setattr(gan.compose, "CONF_DIR", folder)
+    shutil.copytree(gan.config.compose.CONF_DIR, folder)
+    monkeypatch.setattr(gan.config.compose, "CONF_DIR", folder)
     monkeypatch.setattr(gan.compare.repeat, "CONF_DIR", folder)
     return folder
 

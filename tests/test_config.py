@@ -20,8 +20,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from gan.compose import CONF_DIR, compose
-from gan.config import SCHEMAS, Config, all_keys, check, defines_result, doubts, flatten
+from gan.config.compose import CONF_DIR, compose
+from gan.config.schema import SCHEMAS, Config, all_keys, check, defines_result, doubts, flatten
 from gan.errors import UserError
 
 TRAIN = CONF_DIR.parent / "scripts/train.py"
@@ -420,7 +420,7 @@ def loaded(cwd: Path, *arguments: str) -> tuple[str, set[str]]:
         check=True,
     )
     modules = set(done.stderr.split())
-    assert {"hydra", "omegaconf", "gan.config"} <= modules
+    assert {"hydra", "omegaconf", "gan.config.schema"} <= modules
     return done.stdout, modules
 
 
@@ -442,7 +442,7 @@ def test_help_names_every_group_and_imports_no_torch(tmp_path: Path) -> None:
 
 def test_composing_as_a_library_imports_no_torch(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text("from gan.compose import compose\nprint(compose('seed=5').seed)\n")
+    script.write_text("from gan.config.compose import compose\nprint(compose('seed=5').seed)\n")
     text, modules = loaded(tmp_path, str(script))
     assert text == "5\n"
     assert not modules & HEAVY

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from runs import content, interrupt_at, short
 
-from gan.compose import compose
+from gan.config.compose import compose
 from gan.data import ImageData, Sampler, image_folder, to_float
 from gan.data.cache import Arrays, cached
 from gan.errors import Interrupted, UserError
-from gan.results import read_result
+from gan.run.result import read_result
 from gan.train import run
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)

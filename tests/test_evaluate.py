@@ -8,12 +8,12 @@ import torch
 from runs import content, interrupt_at, short
 from torch import Tensor, nn
 
-from gan.compose import compose
+from gan.commands.generate import load_generator, write
+from gan.config.compose import compose
 from gan.errors import Interrupted, NotFinite, UserError
-from gan.evaluate import arranged, generate, latents
-from gan.generate import load_generator, write
 from gan.metrics import lenet
-from gan.results import read_records, read_result
+from gan.run.evaluation import arranged, generate, latents
+from gan.run.result import read_records, read_result
 from gan.train import run
 
 
@@ -150,7 +150,7 @@ def test_a_generator_that_breaks_ends_its_run_as_diverged(
     def broken(*args: object) -> Tensor:
         raise NotFinite("no numbers")
 
-    monkeypatch.setattr("gan.evaluate.generate", broken)
+    monkeypatch.setattr("gan.run.evaluation.generate", broken)
     run(short("logging.samples_every=40"), tmp_path / "run")
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert (result["status"], result["steps"]) == ("diverged", 15)

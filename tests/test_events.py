@@ -13,10 +13,10 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from gan.config import all_keys, defines_result
+from gan.config.schema import all_keys, defines_result
 from gan.errors import Interrupted
-from gan.events import event_files
-from gan.results import read_records
+from gan.run.result import read_records
+from gan.run.tensorboard import event_files
 from gan.train import run
 
 EVERYTHING = {"images": 0, "scalars": 0, "tensors": 0, "graph": 0}

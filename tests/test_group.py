@@ -13,21 +13,21 @@ from omegaconf import OmegaConf
 from runs import SHORT
 from torch import nn
 
-from gan import group
-from gan.checkpoint import load_latest, paths
-from gan.compose import compose
-from gan.events import event_files
-from gan.group import choose
-from gan.group.costs import Costs
-from gan.group.inbox import Assigned
-from gan.group.teams import COMPILED, IN_TURN, TOGETHER, Settings
-from gan.group.train import GroupTrainer
+from gan.vectorized import cohort
+from gan.config.compose import compose
+from gan.functional.compiled import Program
 from gan.models import Generator, mlp_pair
-from gan.program.program import Program
-from gan.results import read_records, read_result
-from gan.signals import PRUNE
+from gan.run.checkpoint import load_latest, paths
+from gan.run.result import read_records, read_result
+from gan.run.signals import PRUNE
+from gan.run.tensorboard import event_files
 from gan.sweep.composer import plain
 from gan.train import run
+from gan.vectorized import autotune as choose
+from gan.vectorized.costs import Costs
+from gan.vectorized.inbox import Assigned
+from gan.vectorized.strategy import COMPILED, IN_TURN, TOGETHER, Settings
+from gan.vectorized.train import GroupTrainer
 
 
 def train_group(inbox: "Post", tell: "Post", settings: Settings) -> None:
@@ -282,7 +282,7 @@ def test_what_cannot_be_trained_together_is_trained_in_turn_and_why_is_told(
 def test_more_than_there_is_memory_for_are_given_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group.group, "room", lambda member: 2)
+    monkeypatch.setattr(cohort, "room", lambda member: 2)
     members = [assigned(tmp_path, f"r{i}", f"seed={i}") for i in range(3)]
     post = Post(*members)
     train_group(post, post, ALWAYS)
@@ -292,8 +292,8 @@ def test_more_than_there_is_memory_for_are_given_back(
 
 def test_room_is_what_the_memory_allows(tmp_path: Path) -> None:
     from gan.build import load_data
-    from gan.group.member import begin
-    from gan.group.memory import room
+    from gan.vectorized.member import begin
+    from gan.vectorized.memory import room
 
     counts = []
     for index, width in enumerate((16, 512)):
@@ -336,7 +336,7 @@ def test_the_fastest_way_is_chosen(
     best: str,
     order: Sequence[str],
 ) -> None:
-    from gan.group.group import Group
+    from gan.vectorized.cohort import Group
 
     tried: list[str] = []
     monkeypatch.setattr(choose, "COMPILING", 180.0)

@@ -16,14 +16,14 @@ import pytest
 import torch
 from runs import SCRIPTS, short
 
-from gan.checkpoint import paths
-from gan.cli import script
+from gan.commands.command_line import script
+from gan.commands.evaluate import FLOOR, find_runs, measure_runs, settings_of
+from gan.commands.generate import load_generator
 from gan.data import mnist5k
 from gan.errors import UserError
-from gan.evaluate import generate, latents, measures
-from gan.generate import load_generator
-from gan.measure import FLOOR, find_runs, measure_runs, settings_of
-from gan.results import read_records, read_result
+from gan.run.checkpoint import paths
+from gan.run.evaluation import generate, latents, measures
+from gan.run.result import read_records, read_result
 from gan.train import run
 
 METRICS = ("metrics=fast", "metrics.samples=150", "metrics.every=20")

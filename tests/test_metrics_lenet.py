@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from gan.commands.train_classifier import accuracy, save, train
 from gan.data import ImageData, mnist5k
 from gan.metrics import lenet
-from gan.metrics.train_lenet import accuracy, save, train
 
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 

@@ -14,7 +14,7 @@ from torch.jit._trace import TracerWarning
 from torch.nn import functional as F
 
 from gan.build import networks
-from gan.compose import compose
+from gan.config.compose import compose
 from gan.errors import UserError
 from gan.models import Discriminator, Generator, dcgan_pair, mlp_pair, sngan_pair
 

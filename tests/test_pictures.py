@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from gan.data import ring8
-from gan.pictures import SIDE, grid, png, scatter
+from gan.data.pictures import SIDE, grid, png, scatter
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gan.build import Parts, build
-from gan.compose import compose
+from gan.config.compose import compose
 from gan.data import Batches
 from gan.errors import Unfit, UserError
-from gan.group.stack import stack
-from gan.program.optimizers import KINDS, kind, prepare
-from gan.program.program import Program, blueprint, check
-from gan.program.tensors import Tensors, as_tensors, numbers, tensors, varied
-from gan.results import read_records
-from gan.state import State, initial
+from gan.functional.compiled import Program, blueprint, check
+from gan.functional.optimizers import KINDS, kind, prepare
+from gan.functional.tensors import Tensors, as_tensors, numbers, tensors, varied
+from gan.run.result import read_records
+from gan.run.state import State, initial
 from gan.step import STATISTICS, Batch, count, due, game, next_batch, passed, train_step
 from gan.train import run
+from gan.vectorized.stack import stack
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.compose import compose
+from gan.commands.generate import load_generator
+from gan.config.compose import compose
 from gan.data import ImageData, mnist5k, to_float
-from gan.evaluate import generate, latents
-from gan.generate import load_generator
+from gan.run.evaluation import generate, latents
 from gan.train import run
 
 COUNT = 500

@@ -17,9 +17,9 @@ from PIL import Image
 from runs import SCRIPTS, SHORT
 from sweep_cases import Begin
 
+from gan.commands.generate import write
 from gan.errors import UserError
-from gan.generate import write
-from gan.results import read_result
+from gan.run.result import read_result
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
 

@@ -17,9 +17,9 @@ from sweep_cases import (
     wait_until,
 )
 
-from gan.compose import explain
+from gan.config.compose import explain
 from gan.errors import UserError
-from gan.results import read_records
+from gan.run.result import read_records
 
 optuna = pytest.importorskip("optuna", reason="optuna is not installed")
 

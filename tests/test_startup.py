@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gan.startup import lasting
+from gan.launchers.startup import lasting
 
 
 @pytest.fixture(autouse=True)

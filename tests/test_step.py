@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from gan import ema
 from gan.augment import augment
 from gan.build import Parts, build
-from gan.compose import compose
+from gan.config.compose import compose
 from gan.packing import pack
-from gan.state import initial
+from gan.run.state import initial
 from gan.step import STATISTICS, Batch, advance, game, next_batch, train_step
 
 

@@ -8,13 +8,13 @@ import pytest
 from omegaconf import OmegaConf
 from sweep_cases import composed
 
-from gan.config import check_ranges
+from gan.config.schema import check_ranges
 from gan.errors import UserError
-from gan.sweep import slurm
-from gan.sweep.attempt import attempt, placed
+from gan.launchers import slurm
+from gan.launchers.attempt import attempt, placed
+from gan.launchers.pool import Task
+from gan.launchers.tail import Tail, newest_checkpoint
 from gan.sweep.launch import PLACES, in_pool, places
-from gan.sweep.pool import Task
-from gan.sweep.tail import Tail, newest_checkpoint
 
 
 def settings(launcher: str, *overrides: str) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def test_the_newest_checkpoint(tmp_path: Path) -> None:
 def test_a_lock_that_stays_is_a_lost_attempt(tmp_path: Path) -> None:
     from sweep_cases import TINY
 
-    from gan.compose import compose
-    from gan.run_dir import claimed
+    from gan.config.compose import compose
+    from gan.run.directory import claimed
     from gan.sweep.composer import plain
 
     def watch(*_: object) -> None:

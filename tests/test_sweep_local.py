@@ -20,7 +20,7 @@ from sweep_cases import (
     workers,
 )
 
-from gan.run_dir import read_config
+from gan.run.directory import read_config
 from gan.train import run
 
 SLOW = ("loss._target_=faulty.slow", "seed=1,2,3", "trainer.max_steps=90")

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from gan.compose import compose
-from gan.config import flatten
-from gan.sweep.display import spread
+from gan.config.compose import compose
+from gan.config.schema import flatten
 from gan.sweep.naming import LONGEST, identity, job_name, name_of_point
+from gan.sweep.report import spread
 
 
 @pytest.mark.parametrize(

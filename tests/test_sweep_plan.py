@@ -11,9 +11,9 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from sweep_cases import composed
 
-from gan.compose import CONF_DIR, explain
+from gan.config.compose import CONF_DIR, explain
 from gan.errors import JobsFailed, UserError
-from gan.results import write_result
+from gan.run.result import write_result
 from gan.sweep.composer import Composer, plain
 from gan.sweep.directory import Sweep, owned, read_sweep
 from gan.sweep.grid import grid

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from gan.compose import compose
-from gan.results import read_result
-from gan.signals import StopRequest
-from gan.sweep import runner
+from gan.config.compose import compose
+from gan.launchers.pool import Ended, Event, Progress, Started, Task
+from gan.run.result import read_result
+from gan.run.signals import StopRequest
+from gan.sweep import schedule as runner
 from gan.sweep.composer import plain
 from gan.sweep.directory import Sweep
 from gan.sweep.plan import Job
-from gan.sweep.pool import Ended, Event, Progress, Started, Task
-from gan.sweep.runner import Limits, Outcome, Retry, Runner
+from gan.sweep.schedule import Limits, Outcome, Retry, Runner
 
 
 class ScriptedPool:

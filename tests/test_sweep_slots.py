@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gan.sweep import slots as module
-from gan.sweep.slots import Slot, share, slots
+from gan.launchers import slots as module
+from gan.launchers.slots import Slot, share, slots
 
 
 @pytest.fixture(autouse=True)

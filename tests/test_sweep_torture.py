@@ -19,8 +19,8 @@ from sweep_cases import (
     workers,
 )
 
-from gan.results import read_result
-from gan.run_dir import read_config
+from gan.run.directory import read_config
+from gan.run.result import read_result
 from gan.train import run
 
 WORKER_KILLS = 30

@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 from sweep_cases import TESTS, command, composed, ended, resume_command
 
-from gan.compose import CONF_DIR, compose
-from gan.config import flatten
+from gan.config.compose import CONF_DIR, compose
+from gan.config.schema import flatten
 from gan.files import write_text
-from gan.signals import StopRequest
+from gan.launchers.local import LocalPool
+from gan.launchers.pool import Ended, Event, Note, Requeued, Started, Task
+from gan.launchers.queue import Queue
+from gan.launchers.slots import Slot
+from gan.run.signals import StopRequest
 from gan.sweep.composer import plain
 from gan.sweep.directory import Sweep
-from gan.sweep.display import Display
 from gan.sweep.launch import places
-from gan.sweep.local import LocalPool
 from gan.sweep.plan import Job
-from gan.sweep.pool import Ended, Event, Note, Requeued, Started, Task
-from gan.sweep.runner import Limits, Outcome, Runner
-from gan.sweep.signature import signature
-from gan.sweep.slots import Slot
-from gan.sweep.waiting import Queue
+from gan.sweep.report import Display
+from gan.sweep.schedule import Limits, Outcome, Runner
+from gan.vectorized.compatible import signature
 
 FREE = re.compile(
     r"seed|name|tags|notes|logging\..*|metrics\..*"

@@ -13,10 +13,10 @@ import pytest
 import torch
 from runs import SCRIPTS, SHORT, content, interrupt_at, short
 
-from gan.checkpoint import paths
-from gan.compose import compose
+from gan.config.compose import compose
 from gan.errors import Interrupted, UserError
-from gan.results import read_records, read_result
+from gan.run.checkpoint import paths
+from gan.run.result import read_records, read_result
 from gan.step import Played, train_step
 from gan.train import run
 

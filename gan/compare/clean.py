@@ -10,8 +10,8 @@ from gan.compare.frame import Table
 from gan.compare.query import ordered
 from gan.compare.read import FILES, Run
 from gan.errors import Busy
-from gan.results import FINISHED
-from gan.run_dir import LOG_FILE, claimed, in_use
+from gan.run.directory import LOG_FILE, claimed, in_use
+from gan.run.result import FINISHED
 from gan.sweep import SWEEP_FILE
 
 CHECKPOINTS = "checkpoints"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from gan.compare.frame import TOLD, Table
 from gan.compare.rank import Ranking, rank
 from gan.compare.read import read_history
-from gan.config import sign
+from gan.config.schema import sign
 from gan.errors import UserError
 from gan.files import write_bytes
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gan.errors import UserError
-from gan.results import RESULT_FILE
-from gan.run_dir import CONFIG_FILE, OVERRIDES_FILE
+from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE
+from gan.run.result import RESULT_FILE
 from gan.sweep import SWEEP_FILE
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 from gan.compare.cache import read_runs
 from gan.compare.find import find_runs
 from gan.compare.read import Run, read_history
-from gan.config import METRICS, defines_result
+from gan.config.schema import METRICS, defines_result
 from gan.errors import UserError, nearest
-from gan.run_dir import CONFIG_FILE
+from gan.run.directory import CONFIG_FILE
 from gan.sweep.naming import labels
 
 TOLD = ("name", "tags", "notes")
@@ -70,7 +70,7 @@ class Table:
 
 
 def read_table(paths: Sequence[str | Path], keys: Sequence[str] = ()) -> Table:
-    """What gan.results.load returns, and what its columns are.
+    """What gan.run.result.load returns, and what its columns are.
 
     Raises:
         UserError: there is no run, or no such key.

@@ -17,14 +17,14 @@ from gan.compare.frame import TOLD, Table
 from gan.compare.importance import importance
 from gan.compare.rank import rank
 from gan.compare.read import Run, read_history
-from gan.compose import compose_unchecked
-from gan.config import TRAINING_VALUES, flatten, sign
+from gan.config.compose import compose_unchecked
+from gan.config.schema import TRAINING_VALUES, flatten, sign
 from gan.errors import UserError
 from gan.files import write_text
-from gan.run_dir import REAL_FILE
+from gan.run.directory import REAL_FILE
 
 MARGIN = 2
-"""Pixels around each image of a grid, as gan.pictures draws it."""
+"""Pixels around each image of a grid, as gan.data.pictures draws it."""
 
 VALUES = 150_000
 """Points of all curves together: about 2 MB of text."""

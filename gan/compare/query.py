@@ -8,7 +8,7 @@ import warnings
 import pandas as pd
 
 from gan.compare.frame import Table
-from gan.config import METRICS, sign
+from gan.config.schema import METRICS, sign
 from gan.errors import UserError
 
 _TOKEN = re.compile(

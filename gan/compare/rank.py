@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from gan.compare.frame import TOLD, Table
-from gan.config import sign
+from gan.config.schema import sign
 from gan.errors import UserError, nearest
-from gan.results import FINISHED
+from gan.run.result import FINISHED
 
 FEW = 3
 """Repetitions below which nothing is said about a median."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from gan.config import flatten
-from gan.results import FINISHED, METRICS_FILE, RESULT_FILE, Record, best, read_result
-from gan.run_dir import CONFIG_FILE, OVERRIDES_FILE, in_use
+from gan.config.schema import flatten
+from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE, in_use
+from gan.run.result import FINISHED, METRICS_FILE, RESULT_FILE, Record, best, read_result
 
 FILES = (CONFIG_FILE, OVERRIDES_FILE, METRICS_FILE, RESULT_FILE)
 """What a run's facts come from, beside metrics-NAME.json."""

@@ -9,11 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan.compare.frame import Table
 from gan.compare.read import Run
-from gan.compose import CONF_DIR, compose, compose_unchecked
-from gan.config import SCHEMAS, defines_result, flatten
+from gan.config.compose import CONF_DIR, compose, compose_unchecked
+from gan.config.schema import SCHEMAS, defines_result, flatten
 from gan.errors import UserError
 from gan.files import replacing
-from gan.results import environment
+from gan.run.result import environment
 
 NOTHING = object()
 

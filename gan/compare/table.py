@@ -12,7 +12,7 @@ from rich.text import Text
 from gan.compare.frame import Table
 from gan.compare.rank import FEW, Ranking
 from gan.errors import UserError, nearest
-from gan.sweep.display import STYLES, console
+from gan.sweep.report import STYLES, console
 
 WIDEST = 48
 """Characters of a column on a terminal."""

@@ -1,9 +1,9 @@
 """Data sets: images in memory, and points drawn on the fly."""
 
+from gan.data.base import Batches, Data
 from gan.data.embedded import digits, mnist5k
 from gan.data.folder import image_folder
 from gan.data.images import ImageData, finish, to_float, to_uint8
-from gan.data.interface import Batches, Data
 from gan.data.mixtures import Mixture, grid25, ring8, spiral
 from gan.data.sampler import Sampler
 from gan.data.stacked import stacked_mnist

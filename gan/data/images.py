@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from gan.data.ahead import Ahead
-from gan.data.interface import check_split
+from gan.data.base import check_split
 from gan.data.mapped import Rows
+from gan.data.memory import free
 from gan.data.sampler import Sampler
 from gan.errors import UserError
-from gan.memory import free
 from gan.seeds import stream
 
 AHEAD = 4

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan.data.interface import check_split
+from gan.data.base import check_split
 from gan.seeds import stream
 
 EPOCH = 100_000

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gan.config import METRICS
+from gan.config.schema import METRICS
 from gan.data import Data, Mixture, to_float
 from gan.errors import UserError
 from gan.files import replacing
@@ -35,7 +35,7 @@ class Measures:
     def __init__(self, names: Sequence[str], data: Data, *, split: str, samples: int, cache: str):
         """
         Args:
-            names: of METRICS in gan.config.
+            names: of METRICS in gan.config.schema.
             split: of the real samples, "train" or "test".
             samples: how many generated ones there will be; the real ones are as many, or all
                 that the split has.

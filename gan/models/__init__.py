@@ -1,8 +1,8 @@
 """Generator and discriminator networks."""
 
+from gan.models.base import Discriminator, Generator
 from gan.models.dcgan import dcgan_pair
 from gan.models.mlp import mlp_pair
-from gan.models.pair import Discriminator, Generator
-from gan.models.resnet import sngan_pair
+from gan.models.sngan import sngan_pair
 
 __all__ = ["Discriminator", "Generator", "dcgan_pair", "mlp_pair", "sngan_pair"]

@@ -4,8 +4,8 @@ import itertools
 
 from torch import nn
 
+from gan.models.base import Discriminator, Generator, Shape
 from gan.models.norms import norm_2d
-from gan.models.pair import Discriminator, Generator, Shape
 from gan.models.sizes import doublings
 from gan.models.spectral import add_spectral_norm
 

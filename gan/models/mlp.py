@@ -5,8 +5,8 @@ import math
 
 from torch import nn
 
+from gan.models.base import Discriminator, Generator, Shape
 from gan.models.norms import norm_1d
-from gan.models.pair import Discriminator, Generator, Shape
 from gan.models.spectral import add_spectral_norm
 
 

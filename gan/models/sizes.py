@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gan.errors import UserError
-from gan.models.pair import Shape
+from gan.models.base import Shape
 
 
 def doublings(model: str, image_shape: Shape, allowed: Sequence[int]) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """hydra/launcher=slurm"""
 
-from gan.sweep.launcher import SweepLauncher
+from gan.launchers.hydra_launcher import SweepLauncher
 
 
 class SlurmLauncher(SweepLauncher):

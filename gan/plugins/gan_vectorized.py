@@ -1,6 +1,6 @@
 """hydra/launcher=vectorized"""
 
-from gan.sweep.launcher import SweepLauncher
+from gan.launchers.hydra_launcher import SweepLauncher
 
 
 class VectorizedLauncher(SweepLauncher):

@@ -15,10 +15,11 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from gan import __version__
-from gan.config import defines_result
+from gan.config.schema import defines_result
 from gan.errors import UserError
 from gan.files import write_text
-from gan.results import (
+from gan.run.directory import LOG_FILE
+from gan.run.result import (
     FINISHED,
     RESULT_FILE,
     Result,
@@ -27,7 +28,6 @@ from gan.results import (
     read_result,
     write_result,
 )
-from gan.run_dir import LOG_FILE
 from gan.sweep import SWEEP_FILE
 from gan.sweep.plan import Job
 

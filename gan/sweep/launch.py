@@ -17,13 +17,20 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config import check_ranges
+from gan.config.schema import check_ranges
 from gan.errors import Interrupted, JobsFailed, UserError
-from gan.results import FINISHED, objective
-from gan.signals import deferred_stop
+from gan.launchers.local import LocalPlaces
+from gan.launchers.pool import Places
+from gan.launchers.ray import RayPlaces
+from gan.launchers.slurm import SlurmPlaces
+from gan.launchers.vectorized import VectorizedPlaces
+from gan.run.result import FINISHED, objective
+from gan.run.signals import deferred_stop
 from gan.sweep.composer import Composer, save_sources, saved_loader
 from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
-from gan.sweep.display import (
+from gan.sweep.naming import name_of_point
+from gan.sweep.plan import Plan, Point, make_plan, refuse_conflict
+from gan.sweep.report import (
     Display,
     console,
     print_failures,
@@ -31,14 +38,7 @@ from gan.sweep.display import (
     print_points,
     print_runs,
 )
-from gan.sweep.local import LocalPlaces
-from gan.sweep.naming import name_of_point
-from gan.sweep.plan import Plan, Point, make_plan, refuse_conflict
-from gan.sweep.pool import Places
-from gan.sweep.ray import RayPlaces
-from gan.sweep.runner import Limits, Outcome, Runner
-from gan.sweep.slurm import SlurmPlaces
-from gan.sweep.vectorized import VectorizedPlaces
+from gan.sweep.schedule import Limits, Outcome, Runner
 
 Execute = Callable[[Sweep, list[str]], None]
 """Runs jobs of a sweep that have something left to do, given their names."""

@@ -9,16 +9,16 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config import METRICS, check_ranges
+from gan.config.schema import METRICS, check_ranges
 from gan.errors import UserError
-from gan.signals import deferred_stop
+from gan.launchers.pool import Progress
+from gan.run.signals import deferred_stop
 from gan.sweep.composer import Composer, save_sources, saved_loader
 from gan.sweep.directory import Sweep, owned, read_sweep
-from gan.sweep.display import Display, console, spread
 from gan.sweep.launch import add_command, extend, failures, places, report, stopped
 from gan.sweep.plan import Plan, make_plan
-from gan.sweep.pool import Progress
-from gan.sweep.runner import Limits, Outcome, Runner
+from gan.sweep.report import Display, console, spread
+from gan.sweep.schedule import Limits, Outcome, Runner
 
 try:
     import optuna

@@ -16,12 +16,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from benchmarks.rounds import Cost, print_costs
 from gan.compare.frame import read_table
 from gan.compare.page import page
-from gan.compose import compose
-from gan.config import TRAINING_VALUES
-from gan.events import EventFile
-from gan.pictures import png
-from gan.results import METRICS_FILE, RESULT_FILE, Record, history, outcome
-from gan.run_dir import CONFIG_FILE, OVERRIDES_FILE
+from gan.config.compose import compose
+from gan.config.schema import TRAINING_VALUES
+from gan.data.pictures import png
+from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE
+from gan.run.result import METRICS_FILE, RESULT_FILE, Record, history, outcome
+from gan.run.tensorboard import EventFile
 
 
 def compare_reading(*, rounds: int) -> None:

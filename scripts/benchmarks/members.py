@@ -10,13 +10,13 @@ import torch
 from omegaconf import DictConfig
 
 from gan.build import build
-from gan.compose import compose
+from gan.config.compose import compose
 from gan.data import Data
-from gan.group.member import Member
-from gan.group.team import Team
-from gan.state import initial
+from gan.run.state import initial
 from gan.step import STATISTICS, advance
 from gan.train import Life, Running
+from gan.vectorized.member import Member
+from gan.vectorized.team import Team
 
 Steps = Callable[[int], None]
 """Makes that many steps, and waits for the device."""

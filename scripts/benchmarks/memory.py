@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.members import Steps
-from gan.group.member import Member
-from gan.program.tensors import tensors
+from gan.functional.tensors import tensors
+from gan.vectorized.member import Member
 
 
 def held(members: Sequence[Member]) -> int:

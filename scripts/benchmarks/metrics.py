@@ -12,11 +12,11 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.rounds import medians
-from gan.compose import compose
+from gan.config.compose import compose
 from gan.data import ImageData
 from gan.data.vision import torchvision
-from gan.evaluate import measures
 from gan.metrics import frechet_distance, kernel_distance, lenet, prdc
+from gan.run.evaluation import measures
 
 OTHERS = "torchmetrics"
 SUBSETS, SUBSET_SIZE = 50, 1000

@@ -15,11 +15,11 @@ from benchmarks.limits import needs, products
 from benchmarks.members import Steps
 from benchmarks.rounds import medians
 from gan.build import build, find_device
-from gan.compose import compose
+from gan.config.compose import compose
 from gan.data import Data
 from gan.data.vision import torchvision
 from gan.models import mlp_pair
-from gan.state import initial
+from gan.run.state import initial
 from gan.step import STATISTICS, advance
 
 

@@ -17,7 +17,7 @@ from benchmarks.ways import IN_TURN, TOGETHER, Ready, alone, ready, ways
 from gan.build import find_device, load_data
 from gan.data import Data
 from gan.errors import Unfit, first_line
-from gan.group.team import Failed
+from gan.vectorized.team import Failed
 
 COLUMNS = ("", "ms/step", "steps/s", "ratio", "MB", "set-up s")
 PROCESSES = (2, 4, 8)

@@ -12,12 +12,12 @@ from benchmarks.members import Steps, as_team, begin, in_turn, wait
 from benchmarks.memory import held, passing
 from gan.build import find_device
 from gan.data import Data
-from gan.group.in_turn import InTurn
-from gan.group.member import Member
-from gan.group.memory import room
-from gan.group.stacked import Stacked
-from gan.program.alone import stepper
-from gan.program.capture import WARM_UP
+from gan.functional.alone import stepper
+from gan.functional.capture import WARM_UP
+from gan.vectorized.member import Member
+from gan.vectorized.memory import room
+from gan.vectorized.sequential import InTurn
+from gan.vectorized.stacked import Stacked
 
 IN_TURN, TOGETHER = "one after another", "together"
 

@@ -1,0 +1,1 @@
+"""The directory of one run, and everything that is written to it."""
