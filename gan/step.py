@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from gan import ema
 from gan.augment import augment, draw
 from gan.build import Parts
-from gan.config.schema import TRAINING_VALUES
 from gan.data import Batches
 from gan.losses import Loss
+from gan.metrics.catalogue import STEP_STATISTICS
 from gan.packing import pack
 from gan.penalties import Penalty, term
 from gan.run.state import State
 
-STATISTICS = TRAINING_VALUES[:6]
+STATISTICS = STEP_STATISTICS
 
 
 class Player(NamedTuple):

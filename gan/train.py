@@ -20,7 +20,7 @@ import torch
 from omegaconf import DictConfig
 
 from gan.build import Parts, build, find_device, load_data
-from gan.config.schema import check, doubts
+from gan.config.checks import check, doubts
 from gan.data import Batches, Data
 from gan.errors import Interrupted, NotFinite, UserError
 from gan.functional.alone import stepper

@@ -13,8 +13,8 @@ from gan.compare import query
 from gan.compare.frame import read_table
 from gan.compare.read import Run, read_run
 from gan.compare.repeat import best_run, changed, command, diff, export
+from gan.config.checks import flatten
 from gan.config.compose import compose
-from gan.config.schema import flatten
 from gan.errors import UserError
 from gan.sweep.naming import identity
 

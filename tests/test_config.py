@@ -20,8 +20,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from gan.config.checks import all_keys, check, defines_result, doubts, flatten
 from gan.config.compose import CONF_DIR, compose
-from gan.config.schema import SCHEMAS, Config, all_keys, check, defines_result, doubts, flatten
+from gan.config.schema import SCHEMAS, Config
 from gan.errors import UserError
 
 TRAIN = CONF_DIR.parent / "scripts/train.py"

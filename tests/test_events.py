@@ -13,7 +13,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from gan.config.schema import all_keys, defines_result
+from gan.config.checks import all_keys, defines_result
 from gan.errors import Interrupted
 from gan.run.result import read_records
 from gan.run.tensorboard import event_files

@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 from runs import SHORT
 from torch import nn
 
-from gan.vectorized import cohort
 from gan.config.compose import compose
 from gan.functional.compiled import Program
 from gan.models import Generator, mlp_pair
@@ -24,6 +23,7 @@ from gan.run.tensorboard import event_files
 from gan.sweep.composer import plain
 from gan.train import run
 from gan.vectorized import autotune as choose
+from gan.vectorized import cohort
 from gan.vectorized.costs import Costs
 from gan.vectorized.inbox import Assigned
 from gan.vectorized.strategy import COMPILED, IN_TURN, TOGETHER, Settings

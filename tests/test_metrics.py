@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gan.metrics import sliced_wasserstein
+from gan.metrics.sliced_wasserstein import sliced_wasserstein
 
 
 def points(seed: int, count: int = 200, dimensions: int = 20) -> torch.Tensor:

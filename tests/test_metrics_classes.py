@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gan.data import grid25, ring8
-from gan.metrics import assign, classifier_score, mode_count, reverse_kl
+from gan.metrics.classes import classifier_score, mode_count, reverse_kl
+from gan.metrics.mixture import assign
 
 
 def test_the_classifier_score_lies_between_its_bounds() -> None:

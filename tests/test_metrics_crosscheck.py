@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from gan.data.vision import torchvision
-from gan.metrics import frechet_distance, kernel_distance, prdc
+from gan.metrics.frechet import frechet_distance
+from gan.metrics.kernel import kernel_distance
+from gan.metrics.neighbours import prdc
 
 pytestmark = pytest.mark.crosscheck
 

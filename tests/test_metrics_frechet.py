@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.metrics import frechet_distance, gaussian_distance, moments
+from gan.metrics.frechet import frechet_distance, gaussian_distance, moments
 
 
 def whitened(seed: int, count: int = 60, width: int = 6) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.metrics import kernel_distance
+from gan.metrics.kernel import kernel_distance
 
 
 def normal(seed: int, count: int = 200, width: int = 4) -> Tensor:

@@ -11,15 +11,13 @@ from torch import Tensor
 
 from gan.data import Data, ImageData, mnist5k, ring8
 from gan.errors import UserError
-from gan.metrics import (
-    classifier_score,
-    frechet_distance,
-    kernel_distance,
-    lenet,
-    prdc,
-    sliced_wasserstein,
-)
+from gan.metrics import lenet
+from gan.metrics.classes import classifier_score
+from gan.metrics.frechet import frechet_distance
+from gan.metrics.kernel import kernel_distance
 from gan.metrics.measures import Measures
+from gan.metrics.neighbours import prdc
+from gan.metrics.sliced_wasserstein import sliced_wasserstein
 
 LENET = ["lenet_fid", "lenet_kid", "precision", "recall", "density", "coverage"]
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.metrics import PRDC, neighbours, prdc
+from gan.metrics import neighbours
+from gan.metrics.neighbours import PRDC, prdc
 
 
 def normal(seed: int, count: int = 100, width: int = 3) -> Tensor:

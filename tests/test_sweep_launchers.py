@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from sweep_cases import composed
 
-from gan.config.schema import check_ranges
+from gan.config.checks import check_ranges
 from gan.errors import UserError
 from gan.launchers import slurm
 from gan.launchers.attempt import attempt, placed

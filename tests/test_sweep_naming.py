@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from gan.config.checks import flatten
 from gan.config.compose import compose
-from gan.config.schema import flatten
 from gan.sweep.naming import LONGEST, identity, job_name, name_of_point
 from gan.sweep.report import spread
 

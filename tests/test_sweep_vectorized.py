@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sweep_cases import TESTS, command, composed, ended, resume_command
 
+from gan.config.checks import flatten
 from gan.config.compose import CONF_DIR, compose
-from gan.config.schema import flatten
 from gan.files import write_text
 from gan.launchers.local import LocalPool
 from gan.launchers.pool import Ended, Event, Note, Requeued, Started, Task

@@ -15,8 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gan.config.checks import check
 from gan.config.compose import CONF_DIR, can_explain, explain
-from gan.config.schema import check
 from gan.errors import Interrupted, UserError, nearest
 from gan.run.directory import remove_empty
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from gan.compare.frame import TOLD, Table
 from gan.compare.rank import Ranking, rank
 from gan.compare.read import read_history
-from gan.config.schema import sign
 from gan.errors import UserError
 from gan.files import write_bytes
+from gan.metrics.catalogue import sign
 
 MOST = 8
 """Lines of a figure, and three times as many rows."""

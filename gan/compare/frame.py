@@ -12,8 +12,9 @@ import pandas as pd
 from gan.compare.cache import read_runs
 from gan.compare.find import find_runs
 from gan.compare.read import Run, read_history
-from gan.config.schema import METRICS, defines_result
+from gan.config.checks import defines_result
 from gan.errors import UserError, nearest
+from gan.metrics.catalogue import METRICS
 from gan.run.directory import CONFIG_FILE
 from gan.sweep.naming import labels
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gan.compare.frame import TOLD, Table
-from gan.config.schema import sign
+from gan.metrics.catalogue import sign
 
 ENOUGH = 20
 """Runs, below which nothing is said."""

@@ -17,10 +17,11 @@ from gan.compare.frame import TOLD, Table
 from gan.compare.importance import importance
 from gan.compare.rank import rank
 from gan.compare.read import Run, read_history
+from gan.config.checks import flatten
 from gan.config.compose import compose_unchecked
-from gan.config.schema import TRAINING_VALUES, flatten, sign
 from gan.errors import UserError
 from gan.files import write_text
+from gan.metrics.catalogue import LOSSES_AND_PROBABILITIES, sign
 from gan.run.directory import REAL_FILE
 
 MARGIN = 2
@@ -92,7 +93,7 @@ def page_data(table: Table, title: str) -> Json:
         "directions": {name: sign(name) for name in metrics},
         "ranking": _ranking(table),
         "importance": _importance(table),
-        "curves": _curves(runs, [*measured, *TRAINING_VALUES[:4]]),
+        "curves": _curves(runs, [*measured, *LOSSES_AND_PROBABILITIES]),
         "samples": _samples(runs),
         "default": {key: _text(value) for key, value in default.items()},
         "configs": [

@@ -8,8 +8,8 @@ import warnings
 import pandas as pd
 
 from gan.compare.frame import Table
-from gan.config.schema import METRICS, sign
 from gan.errors import UserError
+from gan.metrics.catalogue import METRICS, sign
 
 _TOKEN = re.compile(
     r"""'[^']*' | "[^"]*" | \d[\w.]*(?:(?<=e)[+-]\d+)?

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from gan.compare.frame import TOLD, Table
-from gan.config.schema import sign
 from gan.errors import UserError, nearest
+from gan.metrics.catalogue import sign
 from gan.run.result import FINISHED
 
 FEW = 3

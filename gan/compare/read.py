@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from gan.config.schema import flatten
+from gan.config.checks import flatten
 from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE, in_use
 from gan.run.result import FINISHED, METRICS_FILE, RESULT_FILE, Record, best, read_result
 

@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan.compare.frame import Table
 from gan.compare.read import Run
+from gan.config.checks import defines_result, flatten
 from gan.config.compose import CONF_DIR, compose, compose_unchecked
-from gan.config.schema import SCHEMAS, defines_result, flatten
+from gan.config.schema import SCHEMAS
 from gan.errors import UserError
 from gan.files import replacing
 from gan.run.result import environment

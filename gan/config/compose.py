@@ -10,7 +10,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.config.schema import SCHEMAS, check, flatten
+from gan.config.checks import check, flatten
+from gan.config.schema import SCHEMAS
 from gan.errors import UserError, nearest
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"

@@ -1,75 +1,25 @@
-"""The types and ranges of every configuration key, and checks across keys.
+"""The type and the range of every configuration key.
 
-Defaults are not here: they live in the YAML files under conf/. This module imports no torch,
-so that composing a configuration stays fast.
+Defaults are not here: they live in the YAML files under conf/. This module imports no torch, so
+that composing a configuration stays fast.
 """
 
-import math
-import re
 import secrets
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, OmegaConf
 
-from gan.errors import UserError, nearest
-
-RESULT_FREE = (
-    "device",
-    "threads",
-    "name",
-    "tags",
-    "notes",
-    "logging",
-    "data.root",
-    "trainer.compile",
-    "trainer.cuda_graphs",
-    "trainer.profile",
-    "metrics.cache",
-    "sweep",
-)
-"""Keys that leave a run's result alone, but for rounding: they may differ when it is resumed."""
-
-METRICS = {
-    "sliced_wasserstein": "minimize",
-    "lenet_fid": "minimize",
-    "lenet_kid": "minimize",
-    "inception_fid": "minimize",
-    "inception_kid": "minimize",
-    "precision": "maximize",
-    "recall": "maximize",
-    "density": "maximize",
-    "coverage": "maximize",
-    "classifier_score": "maximize",
-    "modes": "maximize",
-    "reverse_kl": "minimize",
-    "high_quality": "maximize",
-}
-"""What can be measured of generated samples, and which way is better: see gan.metrics."""
-
-TRAINING_VALUES = (
-    "loss/discriminator",
-    "loss/generator",
-    "prob/real",
-    "prob/fake",
-    "logit/real",
-    "logit/fake",
-    "grad_norm/discriminator",
-    "grad_norm/generator",
-    "lr/discriminator",
-    "lr/generator",
-)
-"""What every run logs as it trains; prob/real is D(x), prob/fake is D(G(z))."""
-
-OBJECTIVES = (*METRICS, *TRAINING_VALUES)
+from gan.metrics.catalogue import METRICS, OBJECTIVES
 
 
 def key(**limits: Any) -> Any:
-    """A field without a default. Limits: min (inclusive), above, below (exclusive),
-    choices, pattern (a regular expression the whole text must match), length (of a list)."""
+    """Declare a key without a default, and its limits.
+
+    Limits: `min` (inclusive), `above` and `below` (exclusive), `choices`, `pattern` (a regular
+    expression that the whole text must match) and `length` (of a list).
+    """
     return field(default=MISSING, metadata=limits)
 
 
@@ -78,6 +28,8 @@ NORMS = ("none", "batch", "layer")
 
 @dataclass
 class Model:
+    """Keys of every pair of networks."""
+
     _target_: str = key()
     latent_dim: int = key(min=1)
     conditional: bool = key()
@@ -89,6 +41,8 @@ class Model:
 
 @dataclass
 class MLP(Model):
+    """Keys of the multilayer perceptrons."""
+
     hidden_dim: int = key(min=1)
     hidden_layers: int = key(min=1)
     negative_slope: float = key(min=0)
@@ -96,17 +50,23 @@ class MLP(Model):
 
 @dataclass
 class DCGAN(Model):
+    """Keys of the DCGAN networks."""
+
     channels: int = key(min=1)
     negative_slope: float = key(min=0)
 
 
 @dataclass
 class SNGAN(Model):
+    """Keys of the SNGAN networks."""
+
     channels: int = key(min=1)
 
 
 @dataclass
 class Optimizer:
+    """Keys of every optimizer."""
+
     _target_: str = key()
     lr: float = key(above=0)
     weight_decay: float = key(min=0)
@@ -114,12 +74,16 @@ class Optimizer:
 
 @dataclass
 class Adam(Optimizer):
+    """Keys of Adam and AdamW."""
+
     betas: list[float] = key(min=0, below=1, length=2)
     eps: float = key(above=0)
 
 
 @dataclass
 class RMSprop(Optimizer):
+    """Keys of RMSprop."""
+
     alpha: float = key(min=0, below=1)
     eps: float = key(above=0)
     momentum: float = key(min=0, below=1)
@@ -127,59 +91,81 @@ class RMSprop(Optimizer):
 
 @dataclass
 class SGD(Optimizer):
+    """Keys of stochastic gradient descent."""
+
     momentum: float = key(min=0, below=1)
     nesterov: bool = key()
 
 
 @dataclass
 class SameOptimizer:
+    """Keys of a discriminator that is trained by the same kind of optimizer as the generator."""
+
     _target_: str | None = key()
     lr: float = key(above=0)
 
 
 @dataclass
 class Loss:
+    """Keys of every loss."""
+
     _target_: str = key()
 
 
 @dataclass
 class SmoothedLoss(Loss):
+    """Keys of a loss with one-sided label smoothing."""
+
     label_smoothing: float = key(min=0, below=1)
 
 
 @dataclass
 class Penalty:
+    """Keys of every penalty."""
+
     _target_: str | None = key()
     interval: int = key(min=1)
 
 
 @dataclass
 class ZeroCentred(Penalty):
+    """Keys of a gradient penalty with its centre at zero."""
+
     gamma: float = key(min=0)
 
 
 @dataclass
 class OneCentred(Penalty):
+    """Keys of a gradient penalty with its centre at one."""
+
     weight: float = key(min=0)
 
 
 @dataclass
 class WeightClip(Penalty):
+    """Keys of weight clipping."""
+
     limit: float = key(above=0)
 
 
 @dataclass
 class Data:
+    """Keys of every data set."""
+
     _target_: str = key()
 
 
 @dataclass
 class DataOnDisk(Data):
+    """Keys of a data set that keeps files on the disk."""
+
     root: str = key()
 
 
 @dataclass
 class ImageFolder(DataOnDisk):
+    """Keys of a folder of images."""
+
     folder: str = key()
     image_size: int | None = key(min=1)
     channels: int = key(choices=(1, 3))
@@ -187,6 +173,8 @@ class ImageFolder(DataOnDisk):
 
 @dataclass
 class Metrics:
+    """Keys of the group `metrics`."""
+
     names: list[str] = key(choices=tuple(METRICS))
     every: int = key(min=1)
     samples: int = key(min=2)
@@ -197,6 +185,8 @@ class Metrics:
 
 @dataclass
 class Logging:
+    """Keys of the group `logging`."""
+
     tensorboard: bool = key()
     progress: bool = key()
     every: int = key(min=1)
@@ -206,6 +196,8 @@ class Logging:
 
 @dataclass
 class Trainer:
+    """Keys of the group `trainer`."""
+
     max_steps: int | None = key(min=1)
     max_epochs: int | None = key(min=1)
     batch_size: int = key(min=1)
@@ -223,6 +215,8 @@ class Trainer:
 
 @dataclass
 class Sweep:
+    """Keys of the group `sweep`."""
+
     seeds: int = key(min=1)
     dry_run: bool = key()
     retry_failed: bool = key()
@@ -230,6 +224,8 @@ class Sweep:
 
 @dataclass
 class Launcher:
+    """Keys of every launcher."""
+
     _target_: str = key()
     n_jobs: int | None = key(min=1)
     timeout: float | None = key(above=0)
@@ -239,11 +235,15 @@ class Launcher:
 
 @dataclass
 class LocalLauncher(Launcher):
+    """Keys of the local launcher."""
+
     workers_per_gpu: int = key(min=1)
 
 
 @dataclass
 class VectorizedLauncher(LocalLauncher):
+    """Keys of the vectorized launcher."""
+
     max_group: int | None = key(min=1)
     compile: bool = key()
     cuda_graphs: bool = key()
@@ -252,6 +252,8 @@ class VectorizedLauncher(LocalLauncher):
 
 @dataclass
 class SlurmLauncher(Launcher):
+    """Keys of the Slurm launcher."""
+
     partition: str | None = key()
     time: int = key(min=1)
     signal_delay_s: int = key(min=0)
@@ -265,6 +267,8 @@ class SlurmLauncher(Launcher):
 
 @dataclass
 class RayLauncher(Launcher):
+    """Keys of the Ray launcher."""
+
     address: str = key()
     num_cpus: int = key(min=1)
     num_gpus: float = key(min=0)
@@ -274,6 +278,8 @@ class RayLauncher(Launcher):
 
 @dataclass
 class OptunaSweeper:
+    """Keys of the Optuna sweeper."""
+
     _target_: str = key()
     params: dict[str, str] = key()
     n_trials: int = key(min=1)
@@ -289,6 +295,8 @@ class OptunaSweeper:
 
 @dataclass
 class Config:
+    """The top level of a configuration."""
+
     model: Any = key()
     optimizer: Any = key()
     discriminator_optimizer: Any = key()
@@ -329,7 +337,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "trainer": {"trainer": Trainer},
     "sweep": {"sweep": Sweep},
 }
-"""For each config group, the schemas its YAML files may name."""
+"""The schemas that the YAML files of each config group may name."""
 
 LAUNCHERS: dict[str, type] = {
     "local_launcher": LocalLauncher,
@@ -341,8 +349,8 @@ LAUNCHERS: dict[str, type] = {
 
 def _register() -> None:
     store = ConfigStore.instance()
-    # Hydra copies all of it to look into a group, a hundred times for --help. There is one store,
-    # and what it hands out is a copy.
+    # Hydra copies the whole store whenever it looks into a group, a hundred times for --help.
+    # The copy is not needed: there is one store, and it hands out copies of its entries.
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(group="schema", name="config", node=Config, package="_global_")
     for schemas in SCHEMAS.values():
@@ -351,170 +359,10 @@ def _register() -> None:
     store.store(group="schema", name="optuna_sweeper", node=OptunaSweeper)
     for name, launcher in LAUNCHERS.items():
         store.store(group="schema", name=name, node=launcher)
-    # Runs that start in the same second, on one machine or on many, need different names.
+    # Runs that start in the same second, on one machine or on several, need different names.
     OmegaConf.register_new_resolver(
         "token", lambda: secrets.token_hex(4), use_cache=True, replace=True
     )
 
 
 _register()
-
-
-def check(cfg: DictConfig) -> None:
-    """Check ranges, and what depends on more than one key.
-
-    Raises:
-        UserError: names the first key that is wrong, its value and what is allowed.
-    """
-    check_ranges(cfg)
-    steps, epochs = cfg.trainer.max_steps, cfg.trainer.max_epochs
-    if (steps is None) == (epochs is None):
-        both = "neither is" if steps is None else "both are"
-        raise UserError(
-            f"trainer.max_steps={_show(steps)} trainer.max_epochs={_show(epochs)}: {both} set; "
-            "give one of them a number and the other null"
-        )
-    for group in ("optimizer", "discriminator_optimizer"):
-        if cfg[group].get("nesterov") and cfg[group].momentum == 0:
-            raise UserError(f"{group}.nesterov=true: needs {group}.momentum above 0")
-    if cfg.trainer.batch_size % cfg.trainer.pac:
-        raise UserError(
-            f"trainer.pac={cfg.trainer.pac}: must divide trainer.batch_size="
-            f"{cfg.trainer.batch_size}"
-        )
-    if cfg.trainer.pac > 1 and cfg.model.conditional:
-        raise UserError(
-            f"trainer.pac={cfg.trainer.pac}: not with model.conditional=true, as the samples of a "
-            "pack would need one label"
-        )
-    objective, names = cfg.metrics.objective, cfg.metrics.names
-    if objective in METRICS and objective not in names:
-        raise UserError(f"metrics.objective={objective}: must be in metrics.names={_show(names)}")
-
-
-def doubts(cfg: DictConfig) -> list[str]:
-    """What is allowed but seldom meant, a line each."""
-    penalty = (cfg.penalty._target_ or "none").rpartition(".")[2]
-    found = []
-    if cfg.loss._target_.endswith(".wasserstein") and not (
-        penalty != "none" or cfg.model.discriminator_spectral_norm
-    ):
-        found.append(
-            "loss=wasserstein bounds a distance only for a Lipschitz discriminator: set "
-            "penalty=wgan_gp, penalty=weight_clip or model.discriminator_spectral_norm=true"
-        )
-    if cfg.model.discriminator_norm == "batch" and penalty not in ("none", "weight_clip"):
-        found.append(
-            f"model.discriminator_norm=batch with penalty={penalty}: the penalty is of the "
-            "gradient at one sample, which batch norm mixes with the others; layer or none fit"
-        )
-    return found
-
-
-def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
-    """Check every key below a typed node; `prefix` is put before its name in errors.
-
-    Raises:
-        UserError: names the first key that is wrong, its value and what is allowed.
-    """
-    for path, value, limits in _limited(cfg, prefix):
-        for item in value if isinstance(value, ListConfig) else [value]:
-            if problem := _outside(item, limits):
-                raise UserError(f"{path}={_show(value)}: must {problem}")
-        if "length" in limits and len(value) != limits["length"]:
-            raise UserError(f"{path}={_show(value)}: must hold {limits['length']} values")
-
-
-def sign(objective: str) -> int:
-    """1 where a lower value of this objective is better, -1 where a higher one is: times this,
-    values sort best first. A table's columns, such as best/recall, go by their last part."""
-    return -1 if METRICS.get(objective.rpartition("/")[2]) == "maximize" else 1
-
-
-def flatten(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
-    """The resolved configuration with dotted keys, such as `{"optimizer.lr": 2e-4}`; lists
-    are leaves. Plain data must be resolved already."""
-
-    def walk(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for name, value in node.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{name}.")
-            else:
-                yield f"{prefix}{name}", value
-
-    container = cfg if isinstance(cfg, dict) else OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(container, dict)
-    return dict(walk({str(name): node for name, node in container.items() if name != "hydra"}, ""))
-
-
-def defines_result(key: str) -> bool:
-    """Whether a run with another value of this (dotted) key may end in other weights."""
-    return not is_under(key, RESULT_FREE)
-
-
-def is_under(key: str, names: Iterable[str]) -> bool:
-    """Whether a dotted key is one of these, or below one."""
-    return any(key == name or key.startswith(name + ".") for name in names)
-
-
-def all_keys() -> list[str]:
-    """Every dotted key that some choice of config groups has."""
-    names: dict[str, None] = {}
-    for entry in fields(Config):
-        schemas = SCHEMAS.get(entry.name)
-        for schema in schemas.values() if schemas else ():
-            names |= dict.fromkeys(f"{entry.name}.{part.name}" for part in fields(schema))
-        if schemas is None:
-            names[entry.name] = None
-    return list(names)
-
-
-def _limited(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Every leaf that is not null, as (dotted key, value, limits)."""
-    schema = OmegaConf.get_type(cfg)
-    # A configuration read back from a run's directory has lost its types; it was checked then.
-    limits = {f.name: f.metadata for f in fields(schema)} if is_dataclass(schema) else None
-    for name in limits or ():
-        if OmegaConf.is_missing(cfg, name):
-            raise UserError(f"{prefix}{name}: must be set, as in {prefix}{name}=VALUE")
-        if name not in cfg:
-            raise UserError(f"{prefix}{name}: must not be removed")
-    for name in map(str, cfg):
-        path = f"{prefix}{name}"
-        if path == "hydra":
-            continue
-        if limits is not None and name not in limits:
-            raise UserError(f"{path}: unknown key{nearest(name, limits)}")
-        try:
-            value = cfg[name]
-        except OmegaConfBaseException as error:
-            raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
-        if isinstance(value, DictConfig):
-            yield from _limited(value, f"{path}.")
-        elif value is not None:
-            yield path, value, dict(limits[name]) if limits else {}
-
-
-def _outside(value: Any, limits: dict[str, Any]) -> str | None:
-    """How a value breaks its limits, to be read after the word "must"; None if it does not."""
-    if "choices" in limits and value not in limits["choices"]:
-        choices = [str(choice) for choice in limits["choices"]]
-        return f"be one of {', '.join(choices)}" + nearest(str(value), choices)
-    if "pattern" in limits and not re.fullmatch(limits["pattern"], value):
-        return f"match {limits['pattern'].replace('|', ' | ')}"
-    if isinstance(value, float) and math.isinf(value):
-        return "be finite"
-    # Written so that NaN, which compares false to everything, is outside too.
-    if "min" in limits and not value >= limits["min"]:
-        return f"be at least {limits['min']}"
-    if "above" in limits and not value > limits["above"]:
-        return f"be above {limits['above']}"
-    if "below" in limits and not value < limits["below"]:
-        return f"be below {limits['below']}"
-    return None
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, ListConfig):
-        return "[" + ",".join(_show(item) for item in value) + "]"
-    return "null" if value is None else str(value)

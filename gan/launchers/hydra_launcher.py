@@ -30,7 +30,7 @@ class SweepLauncher(Launcher):
 
     def execute(self) -> Any:
         """A gan.sweep.launch.Execute."""
-        from gan.config.schema import check_ranges
+        from gan.config.checks import check_ranges
         from gan.sweep.launch import in_pool
 
         check_ranges(self.config.hydra.launcher, "hydra.launcher.")

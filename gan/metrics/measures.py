@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gan.config.schema import METRICS
 from gan.data import Data, Mixture, to_float
 from gan.errors import UserError
 from gan.files import replacing
 from gan.metrics import inception, kernel, lenet, neighbours
+from gan.metrics.catalogue import METRICS
 from gan.metrics.classes import classifier_score, mode_count, reverse_kl
 from gan.metrics.frechet import Moments, gaussian_distance, moments
 from gan.metrics.kernel import kernel_distance

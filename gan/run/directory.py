@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config.schema import defines_result, flatten
+from gan.config.checks import defines_result, flatten
 from gan.errors import Busy, UserError
 from gan.files import write_text
 

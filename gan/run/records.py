@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from gan.build import Parts
-from gan.config.schema import TRAINING_VALUES, all_keys, defines_result, flatten
+from gan.config.checks import all_keys, defines_result, flatten
 from gan.data.pictures import png
 from gan.files import sync, write_bytes
+from gan.metrics.catalogue import LOSSES_AND_PROBABILITIES
 from gan.run.directory import LOG_FILE, REAL_FILE, read_overrides
 from gan.run.result import METRICS_FILE, Record
 from gan.run.tensorboard import EventFile, event_files
@@ -98,7 +99,7 @@ def describe(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path) ->
         f"{run_dir.name} {hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:6]}",
         columns,
         [name for name in columns if any(f"{name}.".startswith(f"{o}.") for o in overridden)],
-        [*(f"best/{name}" for name in measured), *measured, *TRAINING_VALUES[:4]],
+        [*(f"best/{name}" for name in measured), *measured, *LOSSES_AND_PROBABILITIES],
         {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in values.items()

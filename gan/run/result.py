@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from gan.config.schema import METRICS, sign
 from gan.files import write_text
+from gan.metrics.catalogue import METRICS, sign
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from gan import __version__
-from gan.config.schema import defines_result
+from gan.config.checks import defines_result
 from gan.errors import UserError
 from gan.files import write_text
 from gan.run.directory import LOG_FILE

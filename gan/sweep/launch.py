@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config.schema import check_ranges
+from gan.config.checks import check_ranges
 from gan.errors import Interrupted, JobsFailed, UserError
 from gan.launchers.local import LocalPlaces
 from gan.launchers.pool import Places

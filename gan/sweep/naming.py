@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gan.config.schema import defines_result
+from gan.config.checks import defines_result
 
 LONGEST = 120
 """Characters of a directory name: file systems allow 255 bytes, tables less."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gan.config.schema import check, defines_result, flatten
+from gan.config.checks import check, defines_result, flatten
 from gan.errors import UserError
 from gan.sweep.composer import Composer, plain
 from gan.sweep.naming import identity, job_name

@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gan.config.schema import sign
 from gan.launchers.pool import Note, Progress, Requeued, Started
+from gan.metrics.catalogue import sign
 from gan.sweep.schedule import Outcome, Retry, Told
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config.schema import METRICS, check_ranges
+from gan.config.checks import check_ranges
 from gan.errors import UserError
 from gan.launchers.pool import Progress
+from gan.metrics.catalogue import METRICS, direction
 from gan.run.signals import deferred_stop
 from gan.sweep.composer import Composer, save_sources, saved_loader
 from gan.sweep.directory import Sweep, owned, read_sweep
@@ -270,7 +271,7 @@ class _Search:
 
 def _objectives(settings: DictConfig, probe: dict[str, Any]) -> tuple[list[str], list[str]]:
     names = list(settings.objectives) or [probe["metrics"]["objective"]]
-    directions = list(settings.directions) or [METRICS.get(name, "minimize") for name in names]
+    directions = list(settings.directions) or [str(direction(name).value) for name in names]
     for name in names:
         if name in METRICS and name not in probe["metrics"]["names"]:
             raise UserError(

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from gan.config.schema import defines_result, flatten, is_under
+from gan.config.checks import defines_result, flatten, is_under
 
 ALIKE = ("device", "threads", "data", "trainer.compile", "trainer.cuda_graphs")
 """Keys that must be equal even where a run's result does not depend on them."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from gan.config.schema import check
+from gan.config.checks import check
 from gan.errors import Interrupted, UserError
 from gan.launchers.attempt import fault
 from gan.run.directory import LOG_FILE

@@ -17,8 +17,8 @@ from benchmarks.rounds import Cost, print_costs
 from gan.compare.frame import read_table
 from gan.compare.page import page
 from gan.config.compose import compose
-from gan.config.schema import TRAINING_VALUES
 from gan.data.pictures import png
+from gan.metrics.catalogue import TRAINING_VALUES
 from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE
 from gan.run.result import METRICS_FILE, RESULT_FILE, Record, history, outcome
 from gan.run.tensorboard import EventFile

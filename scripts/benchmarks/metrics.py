@@ -15,7 +15,10 @@ from benchmarks.rounds import medians
 from gan.config.compose import compose
 from gan.data import ImageData
 from gan.data.vision import torchvision
-from gan.metrics import frechet_distance, kernel_distance, lenet, prdc
+from gan.metrics import lenet
+from gan.metrics.frechet import frechet_distance
+from gan.metrics.kernel import kernel_distance
+from gan.metrics.neighbours import prdc
 from gan.run.evaluation import measures
 
 OTHERS = "torchmetrics"
