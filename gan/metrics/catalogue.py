@@ -70,7 +70,7 @@ STEP_STATISTICS = (
     "logit/real",
     "logit/fake",
 )
-"""Statistics of one training step, means over the batch. prob/real is D(x), prob/fake is D(G(z))."""
+"""Statistics of one training step: means over the batch. prob/real is D(x), prob/fake D(G(z))."""
 
 LOSSES_AND_PROBABILITIES = ("loss/discriminator", "loss/generator", "prob/real", "prob/fake")
 """The statistics that people look at first."""
