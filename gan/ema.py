@@ -1,5 +1,7 @@
-"""An average of a generator's weights over training, which makes better samples than any one
-moment's (arXiv:1806.04498)."""
+"""Exponential moving average of a generator's weights over training.
+
+It makes better samples than the weights of any single step (arXiv:1806.04498).
+"""
 
 import copy
 
@@ -7,31 +9,31 @@ import torch
 from torch import Tensor, nn
 
 
-def averaged(network: nn.Module) -> nn.Module:
-    """A copy to hold the average; no gradients."""
+def start_average(network: nn.Module) -> nn.Module:
+    """Return a copy of a network, without gradients, that will hold its average."""
     return copy.deepcopy(network).requires_grad_(False)
 
 
-def decay(half_life: float, ramp_up: float | None, seen: int, images: int) -> float:
-    """How much of the average stays.
+def decay(half_life: float, ramp_up: float | None, images_seen: int, new_images: int) -> float:
+    """Return the share of the average that stays in an update.
 
     Args:
-        half_life: images after which half of it is of older weights.
-        ramp_up: the half-life is at most this part of the images seen, so that the first
-            weights are soon forgotten (arXiv:1912.04958's code); None for no such limit.
-        seen: images of training before this update.
-        images: of this update.
+        half_life: number of images after which half of the average comes from older weights.
+        ramp_up: upper limit for the half-life, as a share of all images seen, so that the first
+            weights are soon forgotten (arXiv:1912.04958's code); None for no limit.
+        images_seen: number of training images before this update.
+        new_images: number of images in this update.
     """
     if ramp_up is not None:
-        half_life = min(half_life, ramp_up * (seen + images))
-    return float(0.5 ** (images / half_life))
+        half_life = min(half_life, ramp_up * (images_seen + new_images))
+    return float(0.5 ** (new_images / half_life))
 
 
 @torch.no_grad()
 def update(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the average towards the weights; buffers, such as batch statistics, are taken over."""
-    held: list[Tensor] = list(average.parameters())
-    now: list[Tensor] = list(network.parameters())
-    torch._foreach_lerp_(held, now, 1 - decay)
+    """Move the average towards the weights, and copy buffers such as batch statistics."""
+    old: list[Tensor] = list(average.parameters())
+    new: list[Tensor] = list(network.parameters())
+    torch._foreach_lerp_(old, new, 1 - decay)
     for buffer, latest in zip(average.buffers(), network.buffers(), strict=True):
         buffer.copy_(latest)

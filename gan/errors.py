@@ -1,11 +1,11 @@
-"""What may go wrong through no fault of this program, and how it is said: in one line."""
+"""Errors that are not bugs of this program, and their descriptions in one line."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake of the user's: its text is one line that says what to change."""
+    """A mistake of the user. The message is one line and says what to change."""
 
     exit_code = 2
 
@@ -14,23 +14,23 @@ class UserError(Exception):
 
 
 class Busy(UserError):
-    """Another process is at work in the same directory."""
+    """Another process works in the same directory."""
 
 
 class NotFinite(UserError):
-    """A network gives NaN or infinity."""
+    """A network returned NaN or infinity."""
 
 
 class JobsFailed(UserError):
-    """A sweep came to its end, but not all of its runs did."""
+    """A sweep is over, but some of its runs failed."""
 
     exit_code = 1
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was told to stop and has saved a checkpoint.
+    """A run was asked to stop and has saved a checkpoint.
 
-    A KeyboardInterrupt, so that a sweep stops too instead of starting its next job.
+    It is a KeyboardInterrupt, so that a sweep stops too instead of starting its next job.
     """
 
     def __init__(self, message: str, exit_code: int):
@@ -38,19 +38,19 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = exit_code
 
 
-class Unfit(Exception):
-    """A run cannot be trained this way, for the reason that the message gives."""
+class NotSupported(Exception):
+    """A run cannot be trained in this way; the message says why."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in a line."""
-    # Hydra wraps what a target raised in a longer story, which is in the log.
+    """Return the type of an exception and the first line of its message."""
+    # If a target raised the error, Hydra wraps it in a longer message. The log has that one.
     while error.__cause__:
         error = error.__cause__
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A hint such as `; did you mean 'lr'?`, or nothing when no allowed name is near."""
+    """Return a hint such as `; did you mean 'lr'?`, or "" if no allowed name is similar."""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved onto it once the block ends without an error.
+    """Yield a temporary path beside `path`, and move it there if the block ends without an error.
 
-    The content reaches the disk before the name does, so that a power cut leaves the old file
-    or the new one.
+    The content is written to the disk before the name changes. After a power cut there is either
+    the old file or the new one.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
@@ -28,16 +28,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, or leave the old one if writing fails."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
+    """Write a file in UTF-8, or leave the old one if writing fails."""
     write_bytes(path, content.encode())
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a directory's list of names, is on the disk."""
+    """Wait until a file, or the list of names in a directory, is on the disk."""
     if path.is_dir() and os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -1,7 +1,8 @@
-"""One training step: an update of the discriminator, then one of the generator.
+"""One training step: update the discriminator, then the generator.
 
-A step is made of tensors alone, and what it draws at random is drawn before it. So the same lines
-train one run, many at once (where tensors have members before their batch), and are traced.
+A step computes on tensors only, and its random numbers are drawn before it. So the same lines train
+one run eagerly, are traced to be compiled, and train many runs at once: then every tensor has a
+dimension for the runs before its batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,244 +13,258 @@ import torch
 from torch import Tensor, nn
 
 from gan import ema
-from gan.augment import augment, draw
+from gan.augment import augment, draw, pack
 from gan.build import Parts
 from gan.data import Batches
 from gan.losses import Loss
 from gan.metrics.catalogue import STEP_STATISTICS
-from gan.packing import pack
-from gan.penalties import Penalty, term
+from gan.penalties import Penalty, gradient_penalty
 from gan.run.state import State
 
-STATISTICS = STEP_STATISTICS
 
-
-class Player(NamedTuple):
-    """A network in training."""
+class TrainableNetwork(NamedTuple):
+    """A network, its weights, and the way to update them."""
 
     forward: Callable[[Tensor, Tensor], Tensor]
-    """Of its inputs and labels (batch,), which count where networks are conditional."""
+    """Maps inputs and labels (batch,) to outputs. Unconditional networks ignore the labels."""
     weights: Sequence[Tensor]
     update: Callable[[Sequence[Tensor | None]], None]
-    """Changes the weights in place, given their gradients; None for one without."""
+    """Changes the weights in place, given one gradient for each; None leaves a weight alone."""
 
 
-class Game(NamedTuple):
-    """Two players and the rules."""
+class TrainableGAN(NamedTuple):
+    """Both networks, and how they are trained against each other."""
 
-    generator: Player
-    discriminator: Player
-    average: Callable[[Tensor], None] | None
-    """Moves the averaged weights towards the generator's, so much of them being kept."""
+    generator: TrainableNetwork
+    discriminator: TrainableNetwork
+    update_ema: Callable[[Tensor], None] | None
+    """Moves the averaged weights towards the generator's. Its argument is the decay."""
     loss: Loss
     penalty: Penalty | None
     penalty_interval: int
-    joint: bool
+    one_pass: bool
     augment: tuple[str, ...]
     pac: int
-    each: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
-    """Makes of a function of one member's tensors one of all members'."""
-    dim: int = 0
-    """Of the batch: one where members come before it."""
+    vectorize: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
+    """Turns a function of one run's tensors into one of all runs' tensors."""
+    batch_dim: int = 0
+    """The dimension of the batch: 0 for one run, 1 for stacked runs."""
 
 
 class Batch(NamedTuple):
-    """What a step is made of."""
+    """The data of one step, and all random numbers that it needs."""
 
     real: Tensor
     """Samples (batch, ...), images in [-1, 1]."""
     labels: Tensor
-    """Classes (batch,) of the real samples, and to be of the fake ones."""
+    """Classes (batch,) of the real samples; the fake samples get the same."""
     z: Tensor
     """Latents (batch, latent_dim), used in both updates."""
     augmentations: tuple[tuple[Tensor, ...], ...]
-    """What is drawn for real samples, for fake ones, and for the generator's update."""
+    """Random numbers to augment real samples, fake ones, and those of the generator's update."""
     penalty: tuple[Tensor, ...]
-    """What is drawn for the penalty."""
-    kept: Tensor
-    """How much of the averaged weights stays, a scalar."""
+    """Random numbers of the penalty."""
+    ema_decay: Tensor
+    """The share of the averaged weights that stays, a scalar."""
 
 
-class Played(NamedTuple):
-    """What came of a step."""
+class StepKind(NamedTuple):
+    """The parts of a step that only some steps have."""
+
+    penalize: bool
+    """Add the penalty, times its interval, to the discriminator's loss."""
+    update_generator: bool
+
+
+class StepResult(NamedTuple):
+    """Statistics and gradients of one step."""
 
     statistics: Tensor
-    """The values of STATISTICS (6,); the generator's loss is 0 where it had no turn."""
-    generator: Sequence[Tensor | None]
-    """Gradients; empty where it had no turn."""
-    discriminator: Sequence[Tensor | None]
+    """The values of STEP_STATISTICS (6,). The generator's loss is 0 where it was not updated."""
+    generator_gradients: Sequence[Tensor | None]
+    """Empty where the generator was not updated."""
+    discriminator_gradients: Sequence[Tensor | None]
 
 
-def train_step(game: Game, batch: Batch, *, penalize: bool, update_generator: bool) -> Played:
-    """Update the discriminator, then the generator, on one batch.
+def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
+    """Update the discriminator, then the generator, on one batch."""
+    generator, discriminator, dim = gan.generator, gan.discriminator, gan.batch_dim
+    labels, penalty = batch.labels, gan.penalty
 
-    Args:
-        penalize: add the penalty to the discriminator's loss, times its interval.
-        update_generator: whether it has its turn.
-    """
-    generator, discriminator, dim = game.generator, game.discriminator, game.dim
-    labels = batch.labels
-
-    def seen(samples: Tensor, drawn: tuple[Tensor, ...]) -> Tensor:
-        if not game.augment and game.pac == 1:
+    def view(samples: Tensor, random_numbers: tuple[Tensor, ...]) -> Tensor:
+        """Return samples as the discriminator sees them: augmented and packed."""
+        if not gan.augment and gan.pac == 1:
             return samples
-        view = partial(_view, names=game.augment, pac=game.pac)
-        viewed: Tensor = game.each(view)(samples, *drawn)
+        one_run = partial(_augment_and_pack, names=gan.augment, pac=gan.pac)
+        viewed: Tensor = gan.vectorize(one_run)(samples, *random_numbers)
         return viewed
 
-    with torch.set_grad_enabled(update_generator):
+    # Update the discriminator.
+    with torch.set_grad_enabled(kind.update_generator):
         fake = generator.forward(batch.z, labels)
-    seen_real = seen(batch.real, batch.augmentations[0])
-    seen_fake = seen(fake.detach(), batch.augmentations[1])
-    if game.joint:
-        both = torch.cat([seen_real, seen_fake], dim)
+    real_view = view(batch.real, batch.augmentations[0])
+    fake_view = view(fake.detach(), batch.augmentations[1])
+    if gan.one_pass:
+        both = torch.cat([real_view, fake_view], dim)
         logits = discriminator.forward(both, torch.cat([labels, labels], dim))
         real_logits, fake_logits = logits.chunk(2, dim)
     else:
-        real_logits, fake_logits = (
-            discriminator.forward(samples, labels) for samples in (seen_real, seen_fake)
-        )
-    discriminator_loss = game.loss.discriminator(real_logits, fake_logits)
+        real_logits = discriminator.forward(real_view, labels)
+        fake_logits = discriminator.forward(fake_view, labels)
+    discriminator_loss = gan.loss.discriminator(real_logits, fake_logits)
     objective = discriminator_loss
-    if penalize and game.penalty and game.penalty.points:
-        penalty = term(
-            game.penalty,
+    if kind.penalize and penalty and penalty.points:
+        term = gradient_penalty(
+            penalty,
             lambda points: discriminator.forward(points, labels),
-            seen_real,
-            seen_fake,
+            real_view,
+            fake_view,
             batch.penalty,
-            dim=dim,
+            batch_dim=dim,
         )
-        objective = discriminator_loss + game.penalty_interval * penalty
+        objective = discriminator_loss + gan.penalty_interval * term
     discriminator_gradients = _gradients(objective, discriminator)
     discriminator.update(discriminator_gradients)
-    if penalize and game.penalty and game.penalty.project:
+    if kind.penalize and penalty and penalty.clip:
         with torch.no_grad():
             for weight in discriminator.weights:
-                weight.copy_(game.penalty.project(weight))
+                weight.copy_(penalty.clip(weight))
 
+    # Update the generator.
     generator_loss = torch.zeros_like(discriminator_loss)
     generator_gradients: Sequence[Tensor | None] = ()
-    if update_generator:
-        beside = real_logits.detach()
-        if game.loss.pairs:
+    if kind.update_generator:
+        real_logits_now = real_logits.detach()
+        if gan.loss.uses_real_logits:
             with torch.no_grad():
-                beside = discriminator.forward(seen_real, labels)
-        judged = discriminator.forward(seen(fake, batch.augmentations[2]), labels)
-        generator_loss = game.loss.generator(beside, judged)
+                real_logits_now = discriminator.forward(real_view, labels)
+        fake_logits_now = discriminator.forward(view(fake, batch.augmentations[2]), labels)
+        generator_loss = gan.loss.generator(real_logits_now, fake_logits_now)
         generator_gradients = _gradients(generator_loss, generator)
         generator.update(generator_gradients)
-        if game.average:
-            game.average(batch.kept)
+        if gan.update_ema:
+            gan.update_ema(batch.ema_decay)
 
     logits = torch.stack([real_logits, fake_logits], dim).detach().flatten(dim + 1)
-    losses = torch.stack([discriminator_loss.detach(), generator_loss.detach()], dim)
-    statistics = torch.cat([losses, logits.sigmoid().mean(-1), logits.mean(-1)], dim)
-    return Played(statistics, generator_gradients, discriminator_gradients)
-
-
-def count(sums: Tensor, healthy: Tensor, statistics: Tensor) -> None:
-    """Add statistics (6,) to their sums, and a step to the healthy ones unless one of these is
-    not finite, without waiting for the device."""
-    sums.add_(statistics)
-    healthy.add_(sums.isfinite().all(-1))
-
-
-def advance(parts: Parts, state: State, batches: Batches) -> None:
-    """Train one run on the next batch."""
-    batch = next_batch(parts, state, batches)
-    turns = due(parts, state.step)
-    played = train_step(game(parts), batch, **turns)
-    count(state.sums, state.healthy, played.statistics)
-    passed(state, **turns)
-
-
-def due(parts: Parts, step: int) -> dict[str, bool]:
-    """What happens in the step after so many."""
-    return {
-        "penalize": step % parts.penalty_interval == 0,
-        "update_generator": (step + 1) % parts.n_critic == 0,
+    prob_real, prob_fake = logits.sigmoid().mean(-1).unbind(dim)
+    logit_real, logit_fake = logits.mean(-1).unbind(dim)
+    statistics = {
+        "loss/discriminator": discriminator_loss.detach(),
+        "loss/generator": generator_loss.detach(),
+        "prob/real": prob_real,
+        "prob/fake": prob_fake,
+        "logit/real": logit_real,
+        "logit/fake": logit_fake,
     }
-
-
-def passed(state: State, *, penalize: bool, update_generator: bool) -> None:
-    """Note that one more step was made."""
-    state.step += 1
-    state.summed += 1
-    state.generator_updates += update_generator
-
-
-def next_batch(parts: Parts, state: State, batches: Batches) -> Batch:
-    """The data of the next step, and the run's random numbers for it."""
-    real, labels = batches.batch(state.step)
-    turns = due(parts, state.step)
-    size, noise = len(real), state.noise
-    z = torch.randn(size, parts.latent_dim, generator=noise, device=parts.device)
-    views = 2 + turns["update_generator"]
-    augmentations = tuple(draw(real.shape, parts.augment, noise) for _ in range(views))
-    penalty: tuple[Tensor, ...] = ()
-    if turns["penalize"] and parts.penalty and parts.penalty.draw:
-        penalty = (parts.penalty.draw(pack(real, parts.pac), noise),)
-    kept = 1.0
-    if parts.average and turns["update_generator"]:
-        new, images = parts.n_critic * size, (state.step + 1) * size
-        kept = ema.decay(parts.ema_half_life, parts.ema_ramp_up, images, new)
-    return Batch(real, labels, z, augmentations, penalty, torch.tensor(kept))
-
-
-def game(parts: Parts) -> Game:
-    """One run's, trained by its own optimizers. Gradients are left with the weights."""
-
-    def player(network: nn.Module, optimizer: torch.optim.Optimizer) -> Player:
-        weights = list(network.parameters())
-        return Player(partial(forward, network, parts), weights, partial(_update, optimizer))
-
-    def average(kept: Tensor) -> None:
-        assert parts.average is not None
-        ema.update(parts.average, parts.generator, kept.item())
-
-    return Game(
-        player(parts.generator, parts.generator_optimizer),
-        player(parts.discriminator, parts.discriminator_optimizer),
-        average if parts.average else None,
-        **rules(parts),
+    return StepResult(
+        torch.stack([statistics[name] for name in STEP_STATISTICS], dim),
+        generator_gradients,
+        discriminator_gradients,
     )
 
 
-def rules(parts: Parts) -> dict[str, Any]:
-    """The fields of a Game that are no players."""
-    return {
-        "loss": parts.loss,
-        "penalty": parts.penalty,
-        "penalty_interval": parts.penalty_interval,
-        "joint": parts.joint,
-        "augment": parts.augment,
-        "pac": parts.pac,
-    }
+def eager_step(parts: Parts, state: State, batch: Batch, kind: StepKind) -> None:
+    """Update one run's networks by its own optimizers, operation by operation."""
+    result = train_step(trainable_gan(parts), batch, kind)
+    add_statistics(state.sums, state.finite_steps, result.statistics)
+
+
+def next_step_kind(parts: Parts, state: State) -> StepKind:
+    """Return the kind of a run's next step."""
+    return StepKind(
+        penalize=state.step % parts.penalty_interval == 0,
+        update_generator=(state.step + 1) % parts.n_critic == 0,
+    )
+
+
+def draw_batch(parts: Parts, state: State, batches: Batches) -> Batch:
+    """Return the data of a run's next step, and draw its random numbers."""
+    real, labels = batches.batch(state.step)
+    kind = next_step_kind(parts, state)
+    size, noise = len(real), state.noise
+    z = torch.randn(size, parts.latent_dim, generator=noise, device=parts.device)
+    views = 2 + kind.update_generator
+    augmentations = tuple(draw(real.shape, parts.augment, noise) for _ in range(views))
+    penalty: tuple[Tensor, ...] = ()
+    if kind.penalize and parts.penalty and parts.penalty.draw:
+        penalty = (parts.penalty.draw(pack(real, parts.pac), noise),)
+    decay = 1.0
+    if parts.averaged_generator and kind.update_generator:
+        new, seen = parts.n_critic * size, (state.step + 1) * size
+        decay = ema.decay(parts.ema_half_life, parts.ema_ramp_up, seen, new)
+    return Batch(real, labels, z, augmentations, penalty, torch.tensor(decay))
+
+
+def add_statistics(sums: Tensor, finite_steps: Tensor, statistics: Tensor) -> None:
+    """Add the statistics of a step to their sums, and count the step if all sums are finite.
+
+    Nothing waits for the device.
+
+    Args:
+        sums: (6,). finite_steps: a scalar. statistics: (6,).
+    """
+    sums.add_(statistics)
+    finite_steps.add_(sums.isfinite().all(-1))
+
+
+def count_step(state: State, kind: StepKind) -> None:
+    """Count a step that was made."""
+    state.step += 1
+    state.summed_steps += 1
+    state.generator_updates += kind.update_generator
+
+
+def trainable_gan(parts: Parts) -> TrainableGAN:
+    """Return one run's networks, updated by its own optimizers. Gradients stay with the weights."""
+
+    def trainable(network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainableNetwork:
+        weights = list(network.parameters())
+        return TrainableNetwork(
+            partial(forward, network, parts), weights, partial(_update, optimizer)
+        )
+
+    def update_ema(decay: Tensor) -> None:
+        assert parts.averaged_generator is not None
+        ema.update(parts.averaged_generator, parts.generator, decay.item())
+
+    return TrainableGAN(
+        trainable(parts.generator, parts.generator_optimizer),
+        trainable(parts.discriminator, parts.discriminator_optimizer),
+        update_ema if parts.averaged_generator else None,
+        loss=parts.loss,
+        penalty=parts.penalty,
+        penalty_interval=parts.penalty_interval,
+        one_pass=parts.one_pass,
+        augment=parts.augment,
+        pac=parts.pac,
+    )
 
 
 def forward(network: Callable[..., Tensor], parts: Parts, inputs: Tensor, labels: Tensor) -> Tensor:
-    """A network's outputs in the precision that the run asks for."""
-    # One context for each use: autocast keeps the cast weights until it ends.
+    """Return a network's outputs, computed in the precision that the run asks for."""
+    # A context for each use, because autocast keeps the cast weights until it ends.
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=parts.bf16):
         outputs = network(inputs, labels) if parts.conditional else network(inputs)
     return outputs.float() if parts.bf16 else outputs
 
 
-def _view(samples: Tensor, *drawn: Tensor, names: tuple[str, ...], pac: int) -> Tensor:
-    return pack(augment(samples, names, drawn), pac)
+def _augment_and_pack(
+    samples: Tensor, *random_numbers: Tensor, names: tuple[str, ...], pac: int
+) -> Tensor:
+    return pack(augment(samples, names, random_numbers), pac)
 
 
-def _gradients(objective: Tensor, player: Player) -> Sequence[Tensor | None]:
-    # A member's objective depends on its own weights alone, so the sum has the gradients of all.
-    return torch.autograd.grad(objective.sum(), list(player.weights), allow_unused=True)
+def _gradients(objective: Tensor, network: TrainableNetwork) -> Sequence[Tensor | None]:
+    # Each run's objective depends on its own weights only, so the sum over runs has the gradients
+    # of all of them.
+    return torch.autograd.grad(objective.sum(), list(network.weights), allow_unused=True)
 
 
 def _update(optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor | None]) -> None:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for weight, gradient in zip(weights, gradients, strict=True):
         if gradient is not None and gradient.stride() != weight.stride():
-            # Fused optimizers go through the memory of both in the same order.
+            # Fused optimizers walk through the memory of both in the same order.
             gradient = torch.empty_like(weight).copy_(gradient)
         weight.grad = gradient
     optimizer.step()

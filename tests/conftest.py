@@ -1,4 +1,4 @@
-"""What all tests share: one folder for data sets, and nothing left behind."""
+"""Fixtures of all tests: one folder for data sets, equal random numbers, and no process left."""
 
 import logging
 import subprocess
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from sweep_cases import Begin, finish, kill, start
+from sweep_commands import Begin, finish, kill, start
 
-# Thousands of records of every graph that is traced, for no reader but pytest.
+# torch logs thousands of records for every graph that it traces, and only pytest would keep them.
 logging.getLogger("torch.__trace").propagate = False
 
 
 @pytest.fixture(scope="session", autouse=True)
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The default `data.root` of this session and of the processes it starts."""
+    """Return the default `data.root` of this session and of the processes that it starts."""
     root = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAN_DATA", str(root))
@@ -24,13 +24,13 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """What a test draws from torch does not depend on the tests before it."""
+    """Make what a test draws from torch independent of the tests before it."""
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def begin() -> Iterator[Begin]:
-    """Starts a command that is killed if the test ends before it."""
+    """Return a function that starts a command, which is killed if the test ends before it."""
     begun: list[subprocess.Popen[str]] = []
 
     def begin(command: list[str]) -> subprocess.Popen[str]:

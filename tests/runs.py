@@ -1,4 +1,4 @@
-"""Cheap runs, and ways to disturb them."""
+"""Short runs, and ways to disturb them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +8,8 @@ import torch
 from omegaconf import DictConfig
 
 from gan.config.compose import compose
-from gan.run.checkpoint import paths
-from gan.step import Played, train_step
+from gan.run.checkpoint import checkpoint_paths
+from gan.step import Batch, StepKind, StepResult, TrainableGAN, train_step
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 SHORT = (
@@ -27,25 +27,30 @@ SHORT = (
 
 
 def short(*overrides: str) -> DictConfig:
+    """Return the configuration of a short run."""
     return compose(*SHORT, *overrides)
 
 
 def content(run_dir: Path) -> dict[str, bytes]:
-    """What a resumed run must reproduce to the byte; checkpoints hold times as well."""
+    """Return everything that a resumed run must reproduce to the byte, by file name.
+
+    The checkpoint comes without the seconds of training, and without the sizes of files, one of
+    which has a time in its name.
+    """
     files = [run_dir / "metrics.jsonl", *sorted((run_dir / "samples").iterdir())]
-    found = {path.name: path.read_bytes() for path in files}
-    saved = torch.load(paths(run_dir)[0], weights_only=True)
+    by_name = {path.name: path.read_bytes() for path in files}
+    checkpoint = torch.load(checkpoint_paths(run_dir)[0], weights_only=True)
     for name in ("seconds", "marks"):
-        del saved[name]
-    found["checkpoint"] = _plain(saved).encode()
-    return found
+        del checkpoint[name]
+    by_name["checkpoint"] = _as_text(checkpoint).encode()
+    return by_name
 
 
-def _plain(value: object) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, torch.Tensor):
         return f"{value.dtype}{value.tolist()}"
     if isinstance(value, dict):
-        return str({key: _plain(item) for key, item in value.items()})
+        return str({key: _as_text(item) for key, item in value.items()})
     return str(value)
 
 
@@ -55,11 +60,11 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[]
 
     calls = 0
 
-    def counted(*args: object, **settings: object) -> Played:
+    def counted(trained: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
         nonlocal calls
         calls += 1
         if calls == step:
             action()
-        return train_step(*args, **settings)  # type: ignore[arg-type]
+        return train_step(trained, batch, kind)
 
     monkeypatch.setattr(gan.step, "train_step", counted)

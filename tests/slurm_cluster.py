@@ -1,7 +1,7 @@
 """A Slurm of one node on this machine, with accounting: python tests/slurm_cluster.py
 
-All of it lives in a temporary folder and belongs to the user who starts it. As a command it
-prints what to set in another shell, and stops everything on Ctrl-C.
+Its files lie in a temporary folder, and its processes belong to the user who starts it. The command
+prints the variables to set in another shell, and stops everything on Ctrl-C.
 """
 
 import getpass
@@ -75,21 +75,22 @@ StorageLoc=slurm_acct
 """
 
 
-def missing() -> list[str]:
-    """The programs that are not installed."""
-    return [name for name in PROGRAMS if _program(name) is None]
+def missing_programs() -> list[str]:
+    """Return the programs that are not installed."""
+    return [name for name in PROGRAMS if _find_program(name) is None]
 
 
 @contextmanager
 def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """A Slurm with a node of 4 CPUs and the partitions `low` and `high`; a job in the second
-    preempts those in the first.
+    """Start a Slurm with a node of 4 CPUs, and stop it at the end of the block.
+
+    It has two partitions. A job in `high` preempts those in `low`.
 
     Yields:
         The environment variables by which Slurm's commands find it.
 
     Raises:
-        RuntimeError: a part of it does not start.
+        RuntimeError: one of its daemons does not start.
     """
     ctld, dbd, node = _free_ports(3)
     names = {
@@ -114,8 +115,10 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
             yield variables
         finally:
             # Jobs outlive the daemons.
-            daemons.says("scancel", f"--user={names['user']}")
-            daemons.until(lambda: daemons.says("squeue", "-h") and not daemons.said, "slurmctld")
+            daemons.succeeds("scancel", f"--user={names['user']}")
+            daemons.wait_until(
+                lambda: daemons.succeeds("squeue", "-h") and not daemons.output, "slurmctld"
+            )
     finally:
         daemons.stop()
 
@@ -132,8 +135,8 @@ def _start(daemons: "_Daemons", folder: Path, names: dict[str, object]) -> None:
         f"--seed-file={munge / 'seed'}",
         "--force",
     )
-    # A database whose root needs no password, and that only this user can reach.
-    daemons.call(
+    # The root of this database needs no password, as no other user can reach it.
+    daemons.run(
         "mariadb-install-db",
         "--no-defaults",
         "--auth-root-authentication-method=normal",
@@ -152,28 +155,33 @@ def _start(daemons: "_Daemons", folder: Path, names: dict[str, object]) -> None:
     )
     # Slurm's client library looks for the database's socket where this says.
     daemons.environment["MYSQL_UNIX_PORT"] = str(database)
-    daemons.until(database.exists, "mariadbd")
+    daemons.wait_until(database.exists, "mariadbd")
     daemons.start("slurmdbd", "-D")
-    daemons.until(lambda: daemons.says("sacctmgr", "--noheader", "list", "cluster"), "slurmdbd")
+    list_clusters = ("sacctmgr", "--noheader", "list", "cluster")
+    daemons.wait_until(lambda: daemons.succeeds(*list_clusters), "slurmdbd")
     daemons.start("slurmctld", "-D")
-    daemons.until(lambda: daemons.says("scontrol", "ping") and "UP" in daemons.said, "slurmctld")
+    daemons.wait_until(
+        lambda: daemons.succeeds("scontrol", "ping") and "UP" in daemons.output, "slurmctld"
+    )
     daemons.start("slurmd", "-D", "-N", str(names["host"]))
-    daemons.until(
-        lambda: daemons.says("sinfo", "-h", "-o", "%T") and "idle" in daemons.said, "slurmd"
+    list_states = ("sinfo", "-h", "-o", "%T")
+    daemons.wait_until(
+        lambda: daemons.succeeds(*list_states) and "idle" in daemons.output, "slurmd"
     )
 
 
 class _Daemons:
-    """Processes in the foreground of this one, so that their ids are known."""
+    """The processes of Slurm. None of them goes into the background, so their ids are known."""
 
     def __init__(self, folder: Path, environment: dict[str, str]):
         self._folder = folder
         self.environment = environment
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self.said = ""
+        self.output = ""
 
     def start(self, name: str, *arguments: str) -> None:
-        program = _program(name)
+        """Start a daemon."""
+        program = _find_program(name)
         assert program
         with (self._folder / f"{name}.out").open("ab") as out:
             self._running[name] = subprocess.Popen(
@@ -181,23 +189,29 @@ class _Daemons:
                 stdout=out,
                 stderr=out,
                 env=self.environment,
-                # Ctrl-C on a terminal goes to the whole group, and these end in their order.
+                # Ctrl-C on a terminal goes to the whole group. These must end one after the other.
                 start_new_session=True,
             )
 
-    def call(self, name: str, *arguments: str) -> None:
-        program = _program(name)
+    def run(self, name: str, *arguments: str) -> None:
+        """Run a program to its end."""
+        program = _find_program(name)
         assert program
         with (self._folder / f"{name}.out").open("ab") as out:
             subprocess.run([program, *arguments], stdout=out, stderr=out, check=True)
 
-    def says(self, *command: str) -> bool:
-        """Whether a command succeeds; what it said is in `said`."""
+    def succeeds(self, *command: str) -> bool:
+        """Run a command, keep its output, and return whether it succeeds."""
         done = subprocess.run(command, capture_output=True, text=True, env=self.environment)
-        self.said = done.stdout
+        self.output = done.stdout
         return done.returncode == 0
 
-    def until(self, ready: Callable[[], object], name: str, seconds: float = 60) -> None:
+    def wait_until(self, ready: Callable[[], object], name: str, seconds: float = 60) -> None:
+        """Wait until a daemon is ready.
+
+        Raises:
+            RuntimeError: the daemon has ended, or is not ready in time.
+        """
         deadline = time.monotonic() + seconds
         while not ready():
             if self._running[name].poll() is not None or time.monotonic() > deadline:
@@ -207,7 +221,7 @@ class _Daemons:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """In the reverse order: each lives on those before it."""
+        """Stop the daemons in the reverse order, because each needs those before it."""
         for process in reversed(self._running.values()):
             process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
@@ -216,8 +230,8 @@ class _Daemons:
             process.wait()
 
 
-def _program(name: str) -> str | None:
-    # Daemons are not on every user's path.
+def _find_program(name: str) -> str | None:
+    # The folders of daemons are not on every user's path.
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
@@ -235,7 +249,8 @@ def _free_ports(count: int) -> list[int]:
 
 
 def main() -> None:
-    if names := missing():
+    """Run the cluster until Ctrl-C."""
+    if names := missing_programs():
         raise SystemExit(f"not installed: {', '.join(names)}; {INSTALL}")
     with TemporaryDirectory() as folder, slurm_cluster(Path(folder)) as variables:
         print(*(f"export {name}={value}" for name, value in variables.items()), sep="\n")

@@ -1,10 +1,10 @@
-"""Augmentations against the same done image by image, and their gradients."""
+"""Augmentations against the same operations image by image, their gradients, and packing."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from gan.augment import AUGMENTATIONS, augment, draw
+from gan.augment import AUGMENTATIONS, augment, draw, pack
 
 
 def noise(seed: int = 0) -> torch.Generator:
@@ -16,7 +16,7 @@ def augmented(before: Tensor, names: list[str], seed: int = 0) -> Tensor:
 
 
 def images(batch: int = 40, height: int = 16, width: int = 24) -> Tensor:
-    """No pixel is 0, so that what was filled in can be told."""
+    """Return images without a 0, the value that fills gaps."""
     return torch.rand(batch, 2, height, width, generator=noise(9)) + 1
 
 
@@ -24,12 +24,12 @@ def test_a_translation_shifts_each_image_and_fills_with_grey() -> None:
     before = images()
     after = augmented(before, ["translation"])
     shifts = set()
-    for was, now in zip(before, after, strict=True):
+    for old, new in zip(before, after, strict=True):
         candidates = [
             (down, right)
             for down in range(-2, 3)
             for right in range(-3, 4)
-            if torch.equal(now, _shifted(was, down, right))
+            if torch.equal(new, _shifted(old, down, right))
         ]
         assert len(candidates) == 1
         shifts.add(candidates[0])
@@ -56,7 +56,7 @@ def test_a_cutout_is_a_square_that_may_reach_over_the_edge(size: int) -> None:
     areas = set()
     for image in after:
         cut = (image == 0).all(0)
-        assert torch.equal(cut, (image == 0).any(0)), "all channels alike"
+        assert torch.equal(cut, (image == 0).any(0)), "channels differ"
         rows, columns = cut.any(1), cut.any(0)
         assert torch.equal(cut, rows[:, None] & columns[None])
         assert (rows.sum(), columns.sum()) <= (8, 8)
@@ -66,7 +66,7 @@ def test_a_cutout_is_a_square_that_may_reach_over_the_edge(size: int) -> None:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_gradients_pass_through_to_what_is_left(name: str) -> None:
+def test_gradients_reach_exactly_the_pixels_that_are_left(name: str) -> None:
     before = images(4).requires_grad_()
     after = augmented(before, [name])
     after.sum().backward()
@@ -75,17 +75,27 @@ def test_gradients_pass_through_to_what_is_left(name: str) -> None:
     assert before.grad.sum() == (after != 0).sum()
 
 
-def test_they_are_applied_in_order_from_the_given_generator() -> None:
+def test_augmentations_are_applied_in_order_with_numbers_from_the_given_generator() -> None:
     before = images()
     state = torch.get_rng_state()
     names = ["translation", "cutout"]
     both = augmented(before, names, 3)
     source = noise(3)
     for name in names:
-        drawn = draw(before.shape, [name], source)
-        before = augment(before, [name], drawn)
+        numbers = draw(before.shape, [name], source)
+        before = augment(before, [name], numbers)
     assert torch.equal(both, before)
     assert torch.equal(both, augmented(images(), names, 3))
     assert not torch.equal(both, augmented(images(), names, 4))
     assert torch.equal(torch.get_rng_state(), state)
     assert augmented(before, []) is before
+
+
+def test_a_pack_holds_neighbours_side_by_side() -> None:
+    images = torch.arange(6 * 2 * 3 * 3).view(6, 2, 3, 3)
+    packs = pack(images, 3)
+    assert packs.shape == (2, 6, 3, 3)
+    assert torch.equal(packs[1], torch.cat([images[3], images[4], images[5]]))
+    points = torch.arange(8.0).view(4, 2)
+    assert pack(points, 2).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert torch.equal(pack(images, 1), images)

@@ -1,4 +1,4 @@
-"""Files are replaced whole or not at all."""
+"""Files are replaced completely or not at all."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from gan.files import replacing, write_text
 
 
-def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_a_file_is_replaced_and_no_other_file_is_left(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for content in ("old", "new"):
         write_text(path, content)
@@ -15,7 +15,7 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_old_file_stays_where_writing_fails(tmp_path: Path) -> None:
+def test_the_old_file_stays_if_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
 
@@ -30,7 +30,7 @@ def test_the_old_file_stays_where_writing_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_it_is_readable_as_other_new_files_are(tmp_path: Path) -> None:
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     write_text(tmp_path / "ours", "")
     (tmp_path / "plain").write_text("")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode

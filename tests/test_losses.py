@@ -1,4 +1,4 @@
-"""Losses against their textbook formulas, and their gradients where a sigmoid has none."""
+"""Losses against their textbook formulas, and gradients at logits where a sigmoid has none."""
 
 import math
 
@@ -46,7 +46,7 @@ def test_the_generators_logistic_losses_are_those_of_the_paper(
 
 
 @pytest.mark.parametrize("make", [non_saturating, minimax])
-def test_smoothing_is_cross_entropy_with_another_target_for_real_samples(
+def test_label_smoothing_is_cross_entropy_with_another_target_for_real_samples(
     make: type[Loss], logits: tuple[Tensor, Tensor]
 ) -> None:
     real, fake = logits
@@ -59,7 +59,7 @@ def test_smoothing_is_cross_entropy_with_another_target_for_real_samples(
     torch.testing.assert_close(smoothed.generator(*logits), make().generator(*logits))  # type: ignore[call-arg]
 
 
-def test_least_squares(logits: tuple[Tensor, Tensor]) -> None:
+def test_least_squares_is_its_formula(logits: tuple[Tensor, Tensor]) -> None:
     real, fake = logits
     half = 0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake**2).mean()
     torch.testing.assert_close(least_squares().discriminator(real, fake), half)
@@ -72,13 +72,15 @@ def test_least_squares(logits: tuple[Tensor, Tensor]) -> None:
     torch.testing.assert_close(ours.generator(real, fake), least_squares().generator(real, fake))
 
 
-def test_wasserstein(logits: tuple[Tensor, Tensor]) -> None:
+def test_wasserstein_is_its_formula(logits: tuple[Tensor, Tensor]) -> None:
     real, fake = logits
     torch.testing.assert_close(wasserstein().discriminator(real, fake), (fake - real).mean())
     torch.testing.assert_close(wasserstein().generator(real, fake), -fake.mean())
 
 
-def test_hinge(logits: tuple[Tensor, Tensor]) -> None:
+def test_hinge_is_its_formula_and_has_no_gradient_beyond_the_margin(
+    logits: tuple[Tensor, Tensor],
+) -> None:
     real, fake = logits
     expected = sum(max(0.0, 1 - float(x)) for x in real) / 32
     expected += sum(max(0.0, 1 + float(x)) for x in fake) / 32
@@ -87,10 +89,10 @@ def test_hinge(logits: tuple[Tensor, Tensor]) -> None:
     far = torch.full((4, 1), 7.0, requires_grad=True)
     hinge().discriminator(far, -far.detach()).backward()
     assert far.grad is not None
-    assert not far.grad.any(), "beyond the margin nothing is learnt"
+    assert not far.grad.any(), "there is a gradient beyond the margin"
 
 
-def test_relativistic_looks_at_pairs(logits: tuple[Tensor, Tensor]) -> None:
+def test_relativistic_compares_pairs_and_uses_real_logits(logits: tuple[Tensor, Tensor]) -> None:
     real, fake = logits
     expected = sum(math.log1p(math.exp(-float(r - f))) for r, f in zip(real, fake, strict=True))
     assert relativistic().discriminator(real, fake).item() == pytest.approx(expected / 32)
@@ -99,7 +101,7 @@ def test_relativistic_looks_at_pairs(logits: tuple[Tensor, Tensor]) -> None:
     )
     shifted = relativistic().discriminator(real + 5, fake + 5)
     torch.testing.assert_close(shifted, relativistic().discriminator(real, fake))
-    assert [loss.pairs for loss in ALL] == [False] * 5 + [True]
+    assert [loss.uses_real_logits for loss in ALL] == [False] * 5 + [True]
 
 
 @pytest.mark.parametrize("loss", ALL)
@@ -113,21 +115,21 @@ def test_a_generators_loss_falls_as_its_samples_seem_more_real(
 
 
 @pytest.mark.parametrize("loss", ALL)
-def test_gradients_against_finite_differences(loss: Loss, logits: tuple[Tensor, Tensor]) -> None:
+def test_gradients_agree_with_finite_differences(loss: Loss, logits: tuple[Tensor, Tensor]) -> None:
     real, fake = (logit[:6].clone().requires_grad_() for logit in logits)
     assert torch.autograd.gradcheck(loss.discriminator, (real, fake))
     assert torch.autograd.gradcheck(lambda f: loss.generator(real.detach(), f), (fake,))
 
 
 @pytest.mark.parametrize("loss", LOGISTIC)
-def test_where_nothing_can_be_told_apart(loss: Loss) -> None:
+def test_undecided_logits_give_the_losses_of_a_coin_toss(loss: Loss) -> None:
     undecided = torch.zeros(8, 1, dtype=torch.float64)
     assert loss.discriminator(undecided, undecided).item() == pytest.approx(2 * math.log(2))
     assert abs(loss.generator(undecided, undecided).item()) == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("logit", [20.0, 50.0, 200.0, 1e4])
-def test_gradients_at_extreme_logits(logit: float) -> None:
+def test_gradients_survive_extreme_logits(logit: float) -> None:
     """A float32 sigmoid is exactly 1 beyond a logit of 17, and its logarithm's gradient 0."""
 
     def slope(value: float, loss_of: str, loss: Loss) -> float:
@@ -149,7 +151,7 @@ def test_gradients_at_extreme_logits(logit: float) -> None:
         assert slope(logit, "real", loss) == pytest.approx(0, abs=1e-6)
         assert slope(logit, "fake", loss) == pytest.approx(1, abs=1e-6)
         assert slope(-logit, "fake", loss) == pytest.approx(0, abs=1e-6)
-    # Where the discriminator is sure of a fake, the minimax loss alone no longer teaches.
+    # If the discriminator is sure of a fake, the minimax loss alone has no gradient.
     assert slope(-logit, "generator", non_saturating()) == pytest.approx(-1, abs=1e-6)
     assert slope(-logit, "generator", relativistic()) == pytest.approx(-1, abs=1e-6)
     assert slope(-logit, "generator", minimax()) == pytest.approx(0, abs=1e-6)

@@ -1,4 +1,4 @@
-"""A short training on real digits, judged by a check that noise and collapse do not pass."""
+"""A short training on real digits passes a check that noise and collapsed samples fail."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from gan.commands.generate import load_generator
 from gan.config.compose import compose
 from gan.data import ImageData, mnist5k, to_float
-from gan.run.evaluation import generate, latents
+from gan.run.evaluation import draw_latents, generate
 from gan.train import run
 
 COUNT = 500
@@ -20,27 +20,27 @@ def real(data_root: Path) -> ImageData:
     return mnist5k(root=str(data_root))
 
 
-def faults(images: Tensor, real: ImageData) -> set[str]:
-    """What is wrong with some images as samples of the data set.
+def find_faults(images: Tensor, real: ImageData) -> set[str]:
+    """Return the faults of images as samples of the data set.
 
-    Each is compared with the real image nearest to it: it should be about as near as another
-    real image would be; all should be near to different ones, of most of the ten classes.
+    Each image is compared with the real image that is nearest to it. It should be about as near as
+    another real image is. The nearest images should be different ones, of most of the ten classes.
     """
     points, references = (to_float(x).flatten(1) for x in (images, real.images[::2]))
     distance, nearest = torch.cdist(points, references).min(1)
     usual = torch.cdist(to_float(real.images[1::20]).flatten(1), references).min(1)[0].median()
     classes = torch.bincount(real.labels[::2][nearest], minlength=10) / len(images)
-    found = set()
+    faults = set()
     if distance.median() > 1.3 * usual:
-        found.add("far from digits")
+        faults.add("far from digits")
     if len(nearest.unique()) < 0.25 * len(images):
-        found.add("alike")
+        faults.add("alike")
     if (classes > 0.02).sum() < 8:
-        found.add("few classes")
-    return found
+        faults.add("few classes")
+    return faults
 
 
-def test_the_check_passes_real_images_and_fails_noise_and_collapse(real: ImageData) -> None:
+def test_real_images_pass_the_check_and_noise_and_collapsed_samples_fail(real: ImageData) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = (COUNT, 1, 28, 28)
     noise = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
@@ -48,14 +48,14 @@ def test_the_check_passes_real_images_and_fails_noise_and_collapse(real: ImageDa
     one = (real.images[:1] + jitter).clamp(0, 255).to(torch.uint8)
     ones_and_nines = real.images[(real.labels == 1) | (real.labels == 9)][1::2]
     untrained = torch.full(shape, 127, dtype=torch.uint8)
-    assert faults(real.images[1::10], real) == set()
-    assert "far from digits" in faults(noise, real)
-    assert faults(one, real) >= {"alike", "few classes"}
-    assert faults(ones_and_nines, real) == {"few classes"}
-    assert faults(untrained, real) >= {"far from digits", "alike", "few classes"}
+    assert find_faults(real.images[1::10], real) == set()
+    assert "far from digits" in find_faults(noise, real)
+    assert find_faults(one, real) >= {"alike", "few classes"}
+    assert find_faults(ones_and_nines, real) == {"few classes"}
+    assert find_faults(untrained, real) >= {"far from digits", "alike", "few classes"}
 
 
-def test_a_short_training_makes_digits_of_most_classes(real: ImageData, tmp_path: Path) -> None:
+def test_short_training_makes_digits_of_most_classes(real: ImageData, tmp_path: Path) -> None:
     cfg = compose(
         "model=small",
         "optimizer.lr=1e-3",
@@ -67,6 +67,6 @@ def test_a_short_training_makes_digits_of_most_classes(real: ImageData, tmp_path
     )
     distance = run(cfg, tmp_path / "run")
     trained = load_generator(tmp_path / "run")
-    images = generate(trained.network, latents(COUNT, trained.latent_dim, seed=1))
-    assert faults(images, real) == set()
+    images = generate(trained.network, draw_latents(COUNT, trained.latent_dim, seed=1))
+    assert find_faults(images, real) == set()
     assert distance < 0.25

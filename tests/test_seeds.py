@@ -3,13 +3,13 @@
 from gan.seeds import stream
 
 
-def test_a_stream_is_the_same_in_every_process_and_version() -> None:
-    """Another value would change the result of every run made before."""
+def test_a_stream_stays_the_same_in_every_process_and_version() -> None:
+    """Compare with fixed values: others would change the results of all earlier runs."""
     assert stream(0, "weights") == 133441691874178746
     assert stream(7, "order", 3) == 929583480629082613
 
 
-def test_streams_differ_in_every_argument_and_fit_a_generator() -> None:
+def test_streams_differ_for_all_arguments_and_are_valid_seeds() -> None:
     streams = [
         stream(seed, *names)
         for seed in (0, 1, 11, 2**63 - 1)

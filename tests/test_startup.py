@@ -1,38 +1,38 @@
-"""What lasts is no work for the garbage collector."""
+"""The garbage collector while a program starts."""
 
 import gc
 from collections.abc import Iterator
 
 import pytest
 
-from gan.launchers.startup import lasting
+from gan.startup import fast_imports
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _restore_collector() -> Iterator[None]:
     yield
     gc.unfreeze()
     gc.enable()
 
 
-def test_what_a_block_makes_is_passed_over() -> None:
+def test_the_collector_ignores_what_an_import_creates() -> None:
     before = gc.get_freeze_count()
-    with lasting():
+    with fast_imports():
         assert not gc.isenabled()
-        made: list[list[int]] = [[] for _ in range(1000)]
+        created: list[list[int]] = [[] for _ in range(1000)]
     assert gc.isenabled()
-    assert gc.get_freeze_count() - before > len(made)
-    assert not any(thing is made for thing in gc.get_objects())
+    assert gc.get_freeze_count() - before > len(created)
+    assert not any(thing is created for thing in gc.get_objects())
 
 
-def test_an_error_leaves_the_collector_on() -> None:
-    with pytest.raises(ImportError), lasting():
+def test_a_failed_import_leaves_the_collector_on() -> None:
+    with pytest.raises(ImportError), fast_imports():
         raise ImportError
     assert gc.isenabled()
 
 
 def test_a_collector_that_was_off_stays_off() -> None:
     gc.disable()
-    with lasting():
+    with fast_imports():
         pass
     assert not gc.isenabled()

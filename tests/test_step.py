@@ -1,4 +1,4 @@
-"""One training step: who moves, and that it is what the textbook says."""
+"""One training step: which weights it changes, and that it computes what the papers say."""
 
 from collections.abc import Callable
 
@@ -8,25 +8,34 @@ from runs import SHORT, short
 from torch import Tensor, nn
 
 from gan import ema
-from gan.augment import augment
+from gan.augment import augment, pack
 from gan.build import Parts, build
 from gan.config.compose import compose
-from gan.packing import pack
-from gan.run.state import initial
-from gan.step import STATISTICS, Batch, advance, game, next_batch, train_step
+from gan.metrics.catalogue import STEP_STATISTICS
+from gan.run.state import initial_state
+from gan.step import (
+    Batch,
+    StepKind,
+    count_step,
+    draw_batch,
+    eager_step,
+    next_step_kind,
+    train_step,
+    trainable_gan,
+)
 
 
 def step(parts: Parts, *, update_generator: bool = True) -> torch.Tensor:
-    """One with the penalty, on the first batch of 16."""
-    turns = {"penalize": True, "update_generator": update_generator}
-    return train_step(game(parts), drawn(parts), **turns).statistics
+    """Make a step with a penalty on the first batch of 16 and return its statistics."""
+    kind = StepKind(penalize=True, update_generator=update_generator)
+    return train_step(trainable_gan(parts), first_batch(parts), kind).statistics
 
 
-def drawn(parts: Parts) -> Batch:
-    """The first batch of 16, of the type of the weights."""
+def first_batch(parts: Parts) -> Batch:
+    """Return the first batch of 16, in the precision of the weights."""
     batches = parts.data.batches(16, seed=0)
-    state = initial(parts, 0, len(STATISTICS))
-    batch = next_batch(parts._replace(n_critic=1), state, batches)
+    state = initial_state(parts, seed=0)
+    batch = draw_batch(parts._replace(n_critic=1), state, batches)
     dtype = next(parts.generator.parameters()).dtype
     return batch._replace(
         real=batch.real.to(dtype),
@@ -75,7 +84,7 @@ ZOO = [
 
 
 @pytest.mark.parametrize(("model", "loss", "penalty", "optimizer"), ZOO)
-def test_each_network_moves_in_its_own_update_only(
+def test_each_update_changes_its_own_network_only(
     model: str, loss: str, penalty: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choices = [f"loss={loss}", f"penalty={penalty}", f"optimizer={optimizer}"]
@@ -84,38 +93,39 @@ def test_each_network_moves_in_its_own_update_only(
         "generator": list(parts.generator.parameters()),
         "discriminator": list(parts.discriminator.parameters()),
     }
-    moved: list[tuple[str, str]] = []
-    for turn, optimizer_ in (
+    changes: list[tuple[str, str]] = []
+    for role, own_optimizer in (
         ("discriminator", parts.discriminator_optimizer),
         ("generator", parts.generator_optimizer),
     ):
 
-        def watched(turn: str = turn, step: Callable[[], object] = optimizer_.step) -> None:
+        def watched(role: str = role, step: Callable[[], object] = own_optimizer.step) -> None:
             before = {name: [w.clone() for w in ws] for name, ws in weights.items()}
             step()
             for name, ws in weights.items():
                 if any(not torch.equal(a, b) for a, b in zip(before[name], ws, strict=True)):
-                    moved.append((turn, name))
+                    changes.append((role, name))
 
-        monkeypatch.setattr(optimizer_, "step", watched)
+        monkeypatch.setattr(own_optimizer, "step", watched)
     statistics = step(parts)
-    assert moved == [("discriminator", "discriminator"), ("generator", "generator")]
+    assert changes == [("discriminator", "discriminator"), ("generator", "generator")]
     assert statistics.isfinite().all()
     assert all(weight.requires_grad for weight in weights["discriminator"])
 
 
-def test_a_generator_that_is_not_updated_stays_as_it_is() -> None:
+def test_generator_that_is_not_updated_stays_as_it_is() -> None:
     parts = build(short())
     weights = [weight.clone() for weight in parts.generator.parameters()]
     before = [weight.clone() for weight in parts.discriminator.parameters()]
     statistics = step(parts, update_generator=False)
     assert all(map(torch.equal, weights, parts.generator.parameters()))
     assert not any(map(torch.equal, before, parts.discriminator.parameters()))
-    assert statistics[STATISTICS.index("loss/generator")] == 0
+    assert statistics[STEP_STATISTICS.index("loss/generator")] == 0
     assert statistics[0] > 0
 
 
 def sgd(network: nn.Module, loss: Tensor) -> None:
+    """Update a network by plain gradient descent with a learning rate of 0.1."""
     gradients = torch.autograd.grad(loss, list(network.parameters()))
     with torch.no_grad():
         for weight, gradient in zip(network.parameters(), gradients, strict=True):
@@ -128,7 +138,8 @@ def assert_same(ours: Parts, generator: nn.Module, discriminator: nn.Module) -> 
             torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
-def doubles(*overrides: str) -> tuple[Parts, Parts]:
+def two_in_double_precision(*overrides: str) -> tuple[Parts, Parts]:
+    """Return the parts of two equal runs that are updated by plain gradient descent."""
     pair = [build(short("optimizer=sgd", "optimizer.lr=0.1", *overrides)) for _ in range(2)]
     for parts in pair:
         parts.generator.double()
@@ -136,10 +147,10 @@ def doubles(*overrides: str) -> tuple[Parts, Parts]:
     return pair[0], pair[1]
 
 
-def test_a_step_is_what_the_textbook_says() -> None:
-    """The joint, frozen and fused step against two plain updates written out."""
-    ours, plain = doubles("penalty.gamma=1", "penalty.interval=3")
-    real, z = drawn(plain).real, drawn(plain).z
+def test_step_is_what_the_papers_say() -> None:
+    """Two plain updates are written out here, with a forward pass for each use of a network."""
+    ours, plain = two_in_double_precision("penalty.gamma=1", "penalty.interval=3")
+    real, z = first_batch(plain).real, first_batch(plain).z
     ours_statistics = step(ours)
 
     ones = torch.ones(16, 1).double()
@@ -160,9 +171,9 @@ def test_a_step_is_what_the_textbook_says() -> None:
     torch.testing.assert_close(ours_statistics, torch.stack(expected).detach())
 
 
-def test_pairs_are_judged_by_the_updated_discriminator() -> None:
-    ours, plain = doubles("loss=relativistic", "penalty=none")
-    real, z = drawn(plain).real, drawn(plain).z
+def test_relativistic_generator_faces_the_updated_discriminator() -> None:
+    ours, plain = two_in_double_precision("loss=relativistic", "penalty=none")
+    real, z = first_batch(plain).real, first_batch(plain).z
     step(ours)
     generator, discriminator = plain.generator, plain.discriminator
     softplus = torch.nn.functional.softplus
@@ -171,17 +182,17 @@ def test_pairs_are_judged_by_the_updated_discriminator() -> None:
     assert_same(ours, generator, discriminator)
 
 
-def test_the_discriminator_sees_labels_augmented_packs_and_clipped_weights() -> None:
-    """Random numbers are drawn for real samples, for fake ones, and for the generator's turn."""
+def test_discriminator_judges_augmented_packs_and_its_weights_are_clipped() -> None:
+    """Real samples, fake ones and those of the generator's update have their own random numbers."""
     overrides = ["loss=wasserstein", "penalty=weight_clip", "trainer.augment=[translation]"]
-    ours, plain = doubles(*overrides, "trainer.pac=2")
-    real, _, z, augmentations, _, _ = drawn(plain)
+    ours, plain = two_in_double_precision(*overrides, "trainer.pac=2")
+    real, _, z, augmentations, _, _ = first_batch(plain)
     step(ours)
     generator, discriminator = plain.generator, plain.discriminator
     assert not torch.equal(augmentations[0][0], augmentations[1][0])
 
-    def judge(samples: Tensor, turn: int) -> Tensor:
-        shifted = augment(samples, ["translation"], augmentations[turn])
+    def judge(samples: Tensor, index: int) -> Tensor:
+        shifted = augment(samples, ["translation"], augmentations[index])
         return discriminator(pack(shifted, 2)).mean()  # type: ignore[no-any-return]
 
     sgd(discriminator, judge(generator(z).detach(), 1) - judge(real, 0))
@@ -192,9 +203,11 @@ def test_the_discriminator_sees_labels_augmented_packs_and_clipped_weights() -> 
     assert_same(ours, generator, discriminator)
 
 
-def test_a_conditional_step_gives_both_networks_the_labels() -> None:
-    ours, plain = doubles("model.conditional=true", "penalty.gamma=1", "penalty.interval=1")
-    real, labels, z = drawn(plain)[:3]
+def test_both_networks_of_a_conditional_run_get_the_labels() -> None:
+    ours, plain = two_in_double_precision(
+        "model.conditional=true", "penalty.gamma=1", "penalty.interval=1"
+    )
+    real, labels, z = first_batch(plain)[:3]
     step(ours)
     generator, discriminator = plain.generator, plain.discriminator
     softplus = torch.nn.functional.softplus
@@ -207,35 +220,40 @@ def test_a_conditional_step_gives_both_networks_the_labels() -> None:
     assert_same(ours, generator, discriminator)
 
 
-def test_the_generator_has_every_nth_turn_and_its_average_follows() -> None:
+def test_generator_is_updated_every_n_critic_steps_and_its_average_follows() -> None:
     overrides = ("trainer.n_critic=3", "trainer.ema_half_life=100", "trainer.ema_ramp_up=null")
     parts = build(short(*overrides))
-    state = initial(parts, 0, len(STATISTICS))
+    state = initial_state(parts, seed=0)
     batches = parts.data.batches(16, 0)
-    assert parts.average is not None
-    average = [weight.clone() for weight in parts.average.parameters()]
+    assert parts.averaged_generator is not None
+    averages = [weight.clone() for weight in parts.averaged_generator.parameters()]
     for number in range(1, 8):
         before = [weight.clone() for weight in parts.generator.parameters()]
-        advance(parts, state, batches)
-        moved = not all(map(torch.equal, before, parts.generator.parameters()))
-        assert moved == (number in (3, 6))
-        if moved:
-            kept = ema.decay(100, None, 0, 3 * 16)
-            for held, weight in zip(average, parts.generator.parameters(), strict=True):
-                held.lerp_(weight.detach(), 1 - kept)
-        for held, weight in zip(average, parts.average.parameters(), strict=True):
-            torch.testing.assert_close(held, weight)
-    assert (state.summed, state.generator_updates) == (7, 2)
+        kind = next_step_kind(parts, state)
+        eager_step(parts, state, draw_batch(parts, state, batches), kind)
+        count_step(state, kind)
+        changed = not all(map(torch.equal, before, parts.generator.parameters()))
+        assert changed == (number in (3, 6))
+        if changed:
+            decay = ema.decay(100, None, 0, 3 * 16)
+            for average, weight in zip(averages, parts.generator.parameters(), strict=True):
+                average.lerp_(weight.detach(), 1 - decay)
+        for average, weight in zip(averages, parts.averaged_generator.parameters(), strict=True):
+            torch.testing.assert_close(average, weight)
+    assert (state.summed_steps, state.generator_updates) == (7, 2)
 
 
-def test_two_passes_where_batch_statistics_tell_real_from_fake() -> None:
-    seen: list[int] = []
+def test_discriminator_with_batch_norm_judges_real_and_fake_samples_apart() -> None:
+    """Statistics of a batch would mix both."""
+    sizes: list[int] = []
     for norm, expected in (("none", [32, 16]), ("batch", [16, 16, 16])):
         parts = build(short(f"model.discriminator_norm={norm}", "penalty=none"))
-        parts.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+        parts.discriminator.register_forward_pre_hook(
+            lambda _, inputs: sizes.append(len(inputs[0]))
+        )
         step(parts)
-        assert seen == expected
-        seen.clear()
+        assert sizes == expected
+        sizes.clear()
 
 
 def test_bf16_stays_near_fp32() -> None:

@@ -1,4 +1,4 @@
-"""One run: exact resume, being stopped or killed, and divergence."""
+"""One run: its files, exact resumption after anything, and divergence."""
 
 import json
 import math
@@ -15,20 +15,22 @@ from runs import SCRIPTS, SHORT, content, interrupt_at, short
 
 from gan.config.compose import compose
 from gan.errors import Interrupted, UserError
-from gan.run.checkpoint import paths
+from gan.run.checkpoint import checkpoint_paths
+from gan.run.records import Records
 from gan.run.result import read_records, read_result
-from gan.step import Played, train_step
+from gan.step import Batch, StepKind, StepResult, TrainableGAN, train_step
 from gan.train import run
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    """Return the directory of a run that trained from start to end."""
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
     run(short(), run_dir, overrides=["a=1"])
     return run_dir
 
 
-def test_a_finished_run_holds_everything(undisturbed: Path) -> None:
+def test_directory_of_a_finished_run_holds_everything(undisturbed: Path) -> None:
     result = read_result(undisturbed)
     assert result is not None
     records = read_records(undisturbed)
@@ -53,15 +55,18 @@ def test_a_finished_run_holds_everything(undisturbed: Path) -> None:
         "real.png",
         *(f"step-{step:06d}.png" for step in (10, 20, 30, 40)),
     ]
-    assert [p.name for p in paths(undisturbed)] == ["step-00000040.pt", "step-00000030.pt"]
+    assert [p.name for p in checkpoint_paths(undisturbed)] == [
+        "step-00000040.pt",
+        "step-00000030.pt",
+    ]
     assert (undisturbed / "overrides.yaml").read_text() == "- a=1\n"
     assert "completed at step 40" in (undisturbed / "train.log").read_text()
 
 
-def test_running_again_returns_the_stored_result(
+def test_running_a_finished_run_again_returns_its_result(
     undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan.train.build", None)
+    monkeypatch.setattr("gan.run.run.build", None)
     before = content(undisturbed)
     result = read_result(undisturbed)
     assert result is not None
@@ -69,7 +74,7 @@ def test_running_again_returns_the_stored_result(
     assert content(undisturbed) == before
 
 
-def test_the_same_seed_gives_the_same_run_and_another_a_different_one(
+def test_same_seed_gives_the_same_run_and_another_seed_another_run(
     undisturbed: Path, tmp_path: Path
 ) -> None:
     run(short(), tmp_path / "same")
@@ -78,7 +83,7 @@ def test_the_same_seed_gives_the_same_run_and_another_a_different_one(
     assert (tmp_path / "other/metrics.jsonl").read_bytes() != content(undisturbed)["metrics.jsonl"]
 
 
-def test_a_run_leaves_the_callers_random_state_and_threads_alone(tmp_path: Path) -> None:
+def test_random_state_and_threads_of_the_caller_stay_as_they_are(tmp_path: Path) -> None:
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     run(short("trainer.max_steps=2"), tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), before)
@@ -91,7 +96,7 @@ def test_evaluation_and_logging_do_not_change_the_weights(
     run(short("metrics=none", "logging=quiet", "logging.every=40"), tmp_path / "run")
     for name in ("generator", "discriminator"):
         ours, theirs = (
-            torch.load(paths(path)[0], weights_only=True)[name]
+            torch.load(checkpoint_paths(path)[0], weights_only=True)[name]
             for path in (tmp_path / "run", undisturbed)
         )
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -99,7 +104,7 @@ def test_evaluation_and_logging_do_not_change_the_weights(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 13, 37])
-def test_a_stopped_run_resumes_bit_for_bit(
+def test_stopped_run_resumes_bit_for_bit(
     undisturbed: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -123,7 +128,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
 
 
 @pytest.mark.parametrize("step", [5, 24])
-def test_a_run_that_raised_resumes_bit_for_bit(
+def test_run_that_raised_an_error_resumes_bit_for_bit(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     run_dir = tmp_path / "run"
@@ -142,28 +147,28 @@ def test_a_run_that_raised_resumes_bit_for_bit(
     assert content(run_dir) == content(undisturbed)
 
 
-def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, data_root: Path) -> None:
-    """SIGKILL at moments spread over the run, wherever they fall."""
+def test_killed_run_resumes_bit_for_bit(tmp_path: Path, data_root: Path) -> None:
+    """SIGKILL comes at moments spread over the run."""
     overrides = [*SHORT, "trainer.max_steps=400", "logging.samples_every=50"]
     run(compose(*overrides), tmp_path / "undisturbed")
     run_dir = tmp_path / "run"
     command = [sys.executable, str(SCRIPTS / "train.py"), *overrides, f"hydra.run.dir={run_dir}"]
     for least in (1, 100, 250):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while process.poll() is None and (not paths(run_dir) or _step(run_dir) < least):
+        while process.poll() is None and (not checkpoint_paths(run_dir) or _step(run_dir) < least):
             time.sleep(0.01)
         process.kill()
         process.wait()
-    assert read_result(run_dir) is None, "it was never killed before its end"
+    assert read_result(run_dir) is None, "the run ended before it was killed"
     subprocess.run([sys.executable, str(SCRIPTS / "resume.py"), str(run_dir)], check=True)
     assert content(run_dir) == content(tmp_path / "undisturbed")
 
 
 def _step(run_dir: Path) -> int:
-    return int(paths(run_dir)[0].stem.removeprefix("step-"))
+    return int(checkpoint_paths(run_dir)[0].stem.removeprefix("step-"))
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+def test_checkpoint_before_a_damaged_one_is_used(
     undisturbed: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,7 +180,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
             interrupt_at(patch, 33, lambda: os.kill(os.getpid(), signal.SIGTERM))
             with pytest.raises(Interrupted):
                 run(short(), run_dir)
-        newest = paths(run_dir)[0]
+        newest = checkpoint_paths(run_dir)[0]
         data = bytearray(newest.read_bytes())
         if damage == "flipped":
             data[len(data) // 2] ^= 1
@@ -188,7 +193,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
         assert content(run_dir) == content(undisturbed)
 
 
-def test_another_configuration_is_refused_and_a_harmless_change_is_not(undisturbed: Path) -> None:
+def test_other_configuration_is_refused_unless_the_result_is_the_same(undisturbed: Path) -> None:
     before = content(undisturbed)
     with pytest.raises(UserError, match=r"has optimizer\.lr=0\.0002, not 0\.001"):
         run(short("optimizer.lr=1e-3"), undisturbed)
@@ -196,7 +201,9 @@ def test_another_configuration_is_refused_and_a_harmless_change_is_not(undisturb
     assert content(undisturbed) == before
 
 
-def test_a_second_process_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_process_is_kept_out_of_a_run_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_dir = tmp_path / "run"
 
     def second() -> None:
@@ -211,31 +218,58 @@ def test_a_second_process_is_kept_out(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_at_its_step(
+def test_loss_that_is_not_finite_ends_the_run_as_diverged_at_its_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     import gan.step
 
     steps = 0
 
-    def poisoned(*args: object, **settings: object) -> Played:
+    def with_wrong_loss(trained: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
         nonlocal steps
         steps += 1
-        played = train_step(*args, **settings)  # type: ignore[arg-type]
-        wrong = value if steps == 17 else 0.0
-        return played._replace(statistics=played.statistics + wrong)
+        result = train_step(trained, batch, kind)
+        error = value if steps == 17 else 0.0
+        return result._replace(statistics=result.statistics + error)
 
-    monkeypatch.setattr(gan.step, "train_step", poisoned)
+    monkeypatch.setattr(gan.step, "train_step", with_wrong_loss)
     run_dir = tmp_path / "run"
     assert run(short(), run_dir) == math.inf
     result = json.loads((run_dir / "result.json").read_text(), parse_constant=pytest.fail)
     assert (result["status"], result["steps"], result["objective"]) == ("diverged", 17, None)
     assert [record["step"] for record in read_records(run_dir)] == [7, 14, 15]
-    assert steps < 22, "it went on"
+    assert steps < 22, "it trained on"
     assert run(short(), run_dir) == math.inf
 
 
-def test_a_learning_rate_far_too_high_diverges(tmp_path: Path) -> None:
+def test_full_disk_is_a_mistake_of_the_user_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_disk = Path("/dev/full")
+    if not full_disk.exists():
+        pytest.skip("this system has no /dev/full")
+
+    class OnFullDisk(Records):
+        def __init__(self, run_dir: Path, *, tensorboard: bool):
+            super().__init__(run_dir, tensorboard=tensorboard)
+            self._metrics.close()
+            self._metrics = full_disk.open("a")
+
+    run_dir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("gan.run.run.Records", OnFullDisk)
+        with pytest.raises(UserError) as refused:
+            run(short(), run_dir)
+    assert str(refused.value) == (
+        f"{run_dir}: cannot be written (No space left on device); "
+        f"make room, then continue with: python scripts/resume.py {run_dir}"
+    )
+    result = read_result(run_dir)
+    assert result is not None
+    assert (result["status"], result["steps"]) == ("failed", 7)
+
+
+def test_far_too_high_learning_rate_diverges(tmp_path: Path) -> None:
     overrides = ("optimizer=sgd", "optimizer.lr=1e30", "logging=quiet", "trainer.max_steps=100")
     assert run(short(*overrides), tmp_path / "run") == math.inf
     result = read_result(tmp_path / "run")

@@ -1,9 +1,9 @@
-"""What the scripts share: Hydra's command line with user mistakes told in one line."""
+"""Command lines: paths and `key=value` options, or Hydra's, with user errors in one line."""
 
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -20,24 +20,45 @@ from gan.config.compose import CONF_DIR, can_explain, explain
 from gan.errors import Interrupted, UserError, nearest
 from gan.run.directory import remove_empty
 
-Schema = TypeVar("Schema")
+Options = TypeVar("Options")
 
 
-class CheckConfig(Callback):
-    """A Hydra callback that refuses a wrong configuration before a run directory is made."""
+def run_command(command: Callable[[list[Path], Options], None], options: type[Options]) -> None:
+    """Call `command(paths, options)` with the arguments of this process.
 
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        try:
-            check(config)
-        except UserError as error:
-            # Hydra turns a callback's exception into a warning, SystemExit alone passes.
-            fail(error)
+    A user error ends the process with one line on standard error and the error's exit code.
+    `--help` prints the docstring of the command's module and the options with their defaults.
+
+    Args:
+        options: a dataclass whose fields are the options, with their types and defaults.
+    """
+    arguments = sys.argv[1:]
+    try:
+        if "-h" in arguments or "--help" in arguments:
+            print(sys.modules[command.__module__].__doc__)
+            print("Options:")
+            for line in OmegaConf.to_yaml(options).splitlines():
+                print(f"  {line}")
+        else:
+            command(*_parse(arguments, options))
+    except (UserError, Interrupted) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail(Interrupted("stopped", exit_code=130))
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has closed it. Without this line Python would
+        # complain once more when it flushes the output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
 
 
-def hydra_app(task: Callable[[DictConfig], Any]) -> None:
-    """Run `task(cfg)` under Hydra's command line, multirun and help included."""
+def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
+    """Call `task(cfg)` under Hydra's command line, with its multirun and its help.
+
+    A user error ends the process with one line on standard error and the error's exit code.
+    """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Hydra then raises what it would otherwise print and exit for.
+    # Makes Hydra raise exceptions. Otherwise it would print them and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
     @functools.wraps(task)
@@ -46,28 +67,48 @@ def hydra_app(task: Callable[[DictConfig], Any]) -> None:
             return task(cfg)
         except Exception as error:
             hydra_cfg = HydraConfig.get()
-            if hydra_cfg.mode == RunMode.MULTIRUN or not (told := _told(error)):
+            user_error = _as_user_error(error)
+            if hydra_cfg.mode == RunMode.MULTIRUN or user_error is None:
                 raise
-            # Hydra made the directory, and would print a second line for an exception.
+            # Hydra made this directory, and it would print a second line for an exception.
             run_dir = Path(hydra_cfg.runtime.output_dir)
             remove_empty(run_dir, run_dir.parents)
-            fail(told)
+            fail(user_error)
 
     app = hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")(job)
     try:
         app()
-    except Interrupted as stopped:
-        fail(stopped)
+    except Interrupted as error:
+        fail(error)
     except KeyboardInterrupt:
         fail(Interrupted("stopped before the first step", exit_code=130))
     except Exception as error:
-        if wants_traceback or not (told := _told(error)):
+        user_error = _as_user_error(error)
+        if wants_traceback or user_error is None:
             raise
-        fail(told)
+        fail(user_error)
 
 
-def _told(error: Exception) -> UserError | None:
-    """The user's mistake behind an exception, or None if it is none."""
+class CheckConfig(Callback):
+    """A Hydra callback that refuses a wrong configuration before a run directory is made."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check a configuration, and end the process with one line if it is wrong."""
+        try:
+            check(config)
+        except UserError as error:
+            # Hydra turns any exception of a callback into a warning, except SystemExit.
+            fail(error)
+
+
+def fail(error: UserError | Interrupted) -> NoReturn:
+    """Print an error and end the process with its exit code."""
+    print(error, file=sys.stderr)
+    raise SystemExit(error.exit_code)
+
+
+def _as_user_error(error: Exception) -> UserError | None:
+    """Return the user error that an exception stands for, or None if the program is at fault."""
     if isinstance(error, UserError):
         return error
     if can_explain(error):
@@ -77,61 +118,32 @@ def _told(error: Exception) -> UserError | None:
     return None
 
 
-def script(task: Callable[..., None], schema: type[Schema]) -> None:
-    """Run `task(paths, options)` on a command line of paths and `key=value` options.
-
-    `schema` is a dataclass of the options, with their types and defaults.
-    """
-    try:
-        task(*_parse(sys.argv[1:], schema))
-    except (UserError, Interrupted) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        fail(Interrupted("stopped", exit_code=130))
-    except BrokenPipeError:
-        # Whoever reads, such as `head`, has enough; Python would complain of it when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
-
-
-def fail(error: UserError | Interrupted) -> NoReturn:
-    print(error, file=sys.stderr)
-    raise SystemExit(error.exit_code)
-
-
-def _parse(arguments: list[str], schema: type[Schema]) -> tuple[list[Path], Schema]:
-    names = [field.name for field in fields(schema)]  # type: ignore[arg-type]
-    if any(argument in ("-h", "--help") for argument in arguments):
-        print(sys.modules["__main__"].__doc__)
-        print(
-            "Options:", *(f"  {line}" for line in OmegaConf.to_yaml(schema).splitlines()), sep="\n"
-        )
-        raise SystemExit(0)
-    # The runs of a sweep are named by the keys that vary: a path may hold "=".
-    paths = [Path(argument) for argument in arguments if _is_path(argument, names)]
-    options = [argument for argument in arguments if not _is_path(argument, names)]
-    for option in options:
-        name = option.partition("=")[0]
-        if name not in names:
-            allowed = f"allowed: {', '.join(names)}{nearest(name, names)}"
+def _parse(arguments: list[str], options: type[Options]) -> tuple[list[Path], Options]:
+    types = {field.name: field.type for field in fields(options)}  # type: ignore[arg-type]
+    paths = [Path(argument) for argument in arguments if _is_path(argument, types)]
+    given = [argument for argument in arguments if not _is_path(argument, types)]
+    # The values of text options are not parsed: "7" and "[a]" stay text.
+    texts: dict[str, str | None] = {}
+    others = []
+    for option in given:
+        name, _, value = option.partition("=")
+        if name not in types:
+            allowed = f"allowed: {', '.join(types)}{nearest(name, types)}"
             raise UserError(f"{option}: unknown option '{name}'; {allowed}")
-    texts = {field.name for field in fields(schema) if field.type in (str, str | None)}  # type: ignore[arg-type]
-    given = [option.partition("=")[::2] for option in options]
+        if types[name] in (str, str | None):
+            texts[name] = None if value == "null" else value
+        else:
+            others.append(f"{name}={value}")
     try:
-        # What is to be text is none the less when it looks like a number or a list.
-        merged = OmegaConf.merge(
-            OmegaConf.structured(schema),
-            OmegaConf.from_dotlist(
-                [f"{name}={value}" for name, value in given if name not in texts]
-            ),
-            {name: None if value == "null" else value for name, value in given if name in texts},
-        )
+        parsed = OmegaConf.from_dotlist(others)
+        merged = OmegaConf.merge(OmegaConf.structured(options), parsed, texts)
     except OmegaConfBaseException as error:
-        raise UserError(f"{' '.join(options)}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{' '.join(given)}: {str(error).splitlines()[0]}") from error
     return paths, OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 
-def _is_path(argument: str, options: list[str]) -> bool:
+def _is_path(argument: str, options: Container[str]) -> bool:
+    # A sweep names its runs by the keys that vary, so a path may contain "=".
     name, equals, _ = argument.partition("=")
     if not equals or len(Path(name).parts) > 1:
         return True

@@ -1,68 +1,129 @@
-"""Measuring runs after the fact, from their checkpoints."""
+"""Measure runs from their checkpoints: python scripts/evaluate.py RUN_DIR... metrics=fast
+
+Takes directories of runs, of sweeps, or of both at any depth, also while training goes on.
+`metrics` is an option of that config group; `samples` and `split` (train or test) change its
+settings. Writes metrics-NAME.json into each run's directory, where NAME is the option of that
+group unless `name` is given. Prints a table of the metrics and, where split is test, their floor:
+the values that real training images get.
+"""
 
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from gan.build import find_device
+from gan.commands.command_line import run_command
 from gan.commands.generate import load_generator
+from gan.compare.read import find_runs
 from gan.config.compose import compose
-from gan.data import Data
 from gan.errors import NotFinite, UserError
 from gan.files import write_text
-from gan.metrics.measures import Measures
-from gan.run import checkpoint
-from gan.run.directory import CONFIG_FILE, read_config
-from gan.run.evaluation import generate, latents, measures
+from gan.run.directory import read_config
 from gan.run.result import environment
+from gan.startup import fast_imports
+
+# torch takes seconds to import. Help and mistakes on the command line need none of it, so the
+# functions below import what needs torch when they are called.
+if TYPE_CHECKING:
+    from gan.data import Data
+    from gan.metrics.comparison import Evaluator
 
 log = logging.getLogger(__name__)
 
 FLOOR = "real training samples"
-"""What stands in for a run where the floor of its metrics is given."""
+"""Name of the row that holds the floor of each metric."""
 
 
-class Measured(NamedTuple):
+@dataclass
+class Options:
+    """Options of `scripts/evaluate.py`."""
+
+    metrics: str = "fast"
+    name: str | None = None
+    samples: int | None = None
+    split: str | None = None
+    weights: str = "auto"
+    device: str = "auto"
+
+
+def main() -> None:
+    """Run the command line."""
+    run_command(evaluate, Options)
+
+
+def evaluate(paths: list[Path], options: Options) -> None:
+    """Measure runs and print a table of their metrics.
+
+    Raises:
+        UserError: there is nothing to measure, or an option is wrong.
+    """
+    if not paths:
+        raise UserError("usage: python scripts/evaluate.py RUN_DIR... metrics=fast")
+    from rich.progress import track
+
+    from gan.sweep.report import console
+
+    with fast_imports():
+        import gan.run.evaluation  # noqa: F401
+    run_dirs = runs_to_measure(paths)
+    settings = metric_settings(options.metrics, options.samples, options.split)
+    measurements = measure_runs(
+        run_dirs,
+        settings,
+        name=options.name or options.metrics,
+        weights=options.weights,
+        device=options.device,
+    )
+    out = console()
+    hidden = not out.is_terminal
+    rows = list(track(measurements, "measuring", len(run_dirs), console=out, disable=hidden))
+    _print_table(sorted(rows, key=lambda row: row.name == FLOOR))
+
+
+class Measurement(NamedTuple):
+    """Metrics of one run, or of real samples."""
+
     name: str
+    """The run's directory, or FLOOR."""
     step: int | None
     weights: str
+    """Either "average" or "generator"; empty for real samples."""
     values: dict[str, float]
 
 
-def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """The run directories among paths and, for those of sweeps, inside them, less runs without
-    a checkpoint: of a sweep that goes on, some have just begun.
+def runs_to_measure(paths: Sequence[Path]) -> list[Path]:
+    """Return the directories of the runs at the paths and below them, each once.
+
+    Runs below a path are left out, with a warning, if they have no checkpoint: a sweep that goes
+    on has some that have just begun.
 
     Raises:
-        UserError: there is none at a path.
+        UserError: a path holds no run, or none of its runs has a checkpoint.
     """
-    return [run_dir for path in paths for run_dir in _runs_at(path)]
+    from gan.run import checkpoint
+
+    run_dirs: dict[Path, None] = {}
+    for path in paths:
+        runs = find_runs([path])
+        ready = [run for run in runs if run == path or checkpoint.checkpoint_paths(run)]
+        if not ready:
+            raise UserError(f"{path}: none of its {len(runs)} runs has a checkpoint yet")
+        if missing := len(runs) - len(ready):
+            log.warning("%s: %d of its %d runs have no checkpoint", path, missing, len(runs))
+        run_dirs |= dict.fromkeys(ready)
+    return list(run_dirs)
 
 
-def _runs_at(path: Path) -> list[Path]:
-    if (path / CONFIG_FILE).exists():
-        return [path]
-    inside = sorted(config.parent for config in path.glob(f"*/{CONFIG_FILE}"))
-    if not inside:
-        raise UserError(f"{path}: neither a run's directory nor one with runs in it")
-    begun = [run_dir for run_dir in inside if checkpoint.paths(run_dir)]
-    if not begun:
-        raise UserError(f"{path}: none of its {len(inside)} runs has a checkpoint yet")
-    if left_out := len(inside) - len(begun):
-        log.warning("%s: %d of its %d runs have no checkpoint", path, left_out, len(inside))
-    return begun
-
-
-def settings_of(metrics: str, samples: int | None, split: str | None) -> DictConfig:
-    """The options of a `metrics` group, with another number of samples or split if given.
+def metric_settings(metrics: str, samples: int | None, split: str | None) -> DictConfig:
+    """Return an option of the config group `metrics`, with other samples or split if given.
 
     Raises:
-        UserError: there is no such group or value.
+        UserError: there is no such option, or a value is wrong.
     """
     overrides = [f"metrics={metrics}"]
     overrides += [f"metrics.samples={samples}"] if samples is not None else []
@@ -75,54 +136,80 @@ def settings_of(metrics: str, samples: int | None, split: str | None) -> DictCon
 
 def measure_runs(
     run_dirs: Sequence[Path], settings: DictConfig, *, name: str, weights: str, device: str
-) -> Iterator[Measured]:
-    """Measure the newest checkpoint of each run and write `metrics-NAME.json` beside it.
+) -> Iterator[Measurement]:
+    """Measure the newest checkpoint of each run, and write metrics-NAME.json into its directory.
 
-    Training may go on meanwhile. What real training samples would get, the floor of these
-    metrics, comes after the first run of each data set where the split is "test".
+    Training may go on meanwhile. Where the split is "test", the floor of the metrics follows the
+    first run of each data set: the values that real training samples get.
+
+    Args:
+        settings: a composed config group `metrics`.
+        weights: as for `load_generator`.
 
     Raises:
         UserError: a run has no checkpoint or gives NaN, a metric does not fit its data, or a file
             cannot be written.
     """
+    from gan.build import find_device
+    from gan.run import evaluation
+
     target = find_device(device)
+    # Refuse a run without the weights before the first one is measured.
     for run_dir in run_dirs:
         load_generator(run_dir, weights)
-    known: dict[str, tuple[Measures, dict[str, float] | None]] = {}
+    by_data: dict[str, tuple[Evaluator, dict[str, float] | None]] = {}
     for run_dir in run_dirs:
         cfg = read_config(run_dir)
         key = OmegaConf.to_yaml(cfg.data)
-        first = key not in known
-        if first:
+        is_first = key not in by_data
+        if is_first:
             data: Data = instantiate(cfg.data, _partial_=True)().to(target)
-            measure = measures(settings, data)
-            known[key] = measure, _floor(measure, data, settings)
-        measure, floor = known[key]
+            measure = evaluation.make_evaluator(settings, data)
+            by_data[key] = measure, _floor(measure, data, settings)
+        measure, floor = by_data[key]
         trained = load_generator(run_dir, weights)
-        z = latents(settings.samples, trained.latent_dim, cfg.seed, "evaluation").to(target)
-        labels = measure.like_real(len(z)) if trained.classes else None
+        z = evaluation.draw_latents(settings.samples, trained.latent_dim, cfg.seed, "evaluation")
+        labels = measure.labels_like_real(len(z)) if trained.classes else None
         try:
-            values = measure(generate(trained.network.to(target), z, labels))
+            values = measure(evaluation.generate(trained.network.to(target), z.to(target), labels))
         except NotFinite as error:
             raise UserError(f"{run_dir}: at step {trained.step} {error}") from error
         facts: dict[str, Any] = {"step": trained.step, "weights": trained.weights}
         facts |= measure.facts | {"values": values, "floor": floor} | environment()
-        _write(run_dir / f"metrics-{name}.json", facts)
-        yield Measured(str(run_dir), trained.step, trained.weights, values)
-        if first and floor is not None:
-            yield Measured(FLOOR, None, "", floor)
+        _write_facts(run_dir / f"metrics-{name}.json", facts)
+        yield Measurement(str(run_dir), trained.step, trained.weights, values)
+        if is_first and floor is not None:
+            yield Measurement(FLOOR, None, "", floor)
 
 
-def _write(path: Path, facts: dict[str, Any]) -> None:
+def _floor(measure: "Evaluator", data: "Data", settings: DictConfig) -> dict[str, float] | None:
+    # Compared with the training images themselves, training images would be perfect.
+    if settings.split != "test":
+        return None
+    available = data.real_size("train")
+    count = settings.samples if available is None else min(settings.samples, available)
+    return measure(data.real("train", count)[0])
+
+
+def _write_facts(path: Path, facts: dict[str, Any]) -> None:
     try:
         write_text(path, json.dumps(facts, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _floor(measure: Measures, data: Data, settings: DictConfig) -> dict[str, float] | None:
-    if settings.split != "test":
-        return None
-    available = data.real_size("train")
-    count = settings.samples if available is None else min(settings.samples, available)
-    return measure(data.real("train", count)[0])
+def _print_table(rows: Sequence[Measurement]) -> None:
+    from rich.table import Table
+
+    from gan.sweep.report import console
+
+    names = dict.fromkeys(name for row in rows for name in row.values)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for name in ("step", "weights", *names):
+        table.add_column(name, justify="right")
+    for row in rows:
+        values = (row.values.get(name) for name in names)
+        cells = ("" if value is None else f"{value:.4g}" for value in values)
+        table.add_row(row.name, "" if row.step is None else str(row.step), row.weights, *cells)
+    console().print(table)

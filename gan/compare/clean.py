@@ -1,4 +1,5 @@
-"""What of many runs can go: checkpoints of the lesser ones, and runs that came to nothing."""
+"""Find and remove what is not needed any more: checkpoints of the weaker runs, and runs that failed
+or were empty."""
 
 import shutil
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from gan.compare.frame import Table
 from gan.compare.query import ordered
-from gan.compare.read import FILES, Run
+from gan.compare.read import FILES, StoredRun
 from gan.errors import Busy
 from gan.run.directory import LOG_FILE, claimed, in_use
 from gan.run.result import FINISHED
@@ -19,7 +20,7 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass
 class Removal:
-    """Files of one run that can go."""
+    """Files of one run that can be removed."""
 
     run_dir: Path
     reason: str
@@ -36,47 +37,46 @@ def removals(
     older: float,
     kinds: Collection[str] = ("checkpoints", "failed", "empty"),
 ) -> Iterator[Removal]:
-    """What can be removed of the runs in a table.
+    """Yield what can be removed of the runs in a table.
 
-    Interrupted runs stay as they are, since they can go on; so does whatever a process is at
-    work in, and all of a sweep that is.
+    Interrupted runs are left alone because they can be resumed. Runs and sweeps that a process is
+    working on are left alone as well.
 
     Args:
-        keep: how many of the best finished runs keep their checkpoints.
-        older: seconds for which nothing of a run may have changed.
-        kinds: "checkpoints" of finished runs, whole runs that "failed", and "empty" ones that
-            ended before anything was logged or saved.
+        keep: The number of completed runs, best first, that keep their checkpoints.
+        older: A run is only considered if its files have not changed for so many seconds.
+        kinds: What to look for: "checkpoints" of finished runs, runs that "failed", and "empty"
+            runs that ended before anything was logged or saved.
     """
     best = ordered(table, metric).frame
-    finished = best[best["status"].isin(FINISHED)]
-    kept = set(finished[finished["status"] == "completed"].index[:keep])
-    for number in table.frame.index:
-        run, status = table.runs[number], table.frame["status"][number]
+    to_keep = set(best[best["status"] == "completed"].index[:keep])
+    for number, status in table.frame["status"].items():
+        run = table.runs[number]
         run_dir = Path(run.path)
-        sweep = run_dir.parent
-        if status == "running" or ((sweep / SWEEP_FILE).exists() and in_use(sweep)):
+        if status == "running" or time.time() - run.changed < older:
             continue
-        if time.time() - run.changed < older:
+        if (run_dir.parent / SWEEP_FILE).exists() and in_use(run_dir.parent):
             continue
         if status == "failed" and "failed" in kinds:
             reason = f"failed: {run.result.get('error') or 'for a reason unknown'}"
-            found = _written(run_dir)
+            paths = _files_of_run(run_dir)
         elif status == "interrupted" and _is_empty(run) and "empty" in kinds:
-            reason, found = "empty: ended before anything was logged or saved", _written(run_dir)
-        elif status in FINISHED and number not in kept and "checkpoints" in kinds:
+            reason = "empty: ended before anything was logged or saved"
+            paths = _files_of_run(run_dir)
+        elif status in FINISHED and number not in to_keep and "checkpoints" in kinds:
             reason = f"{status}, not among the {keep} best"
-            found = [path for path in [run_dir / CHECKPOINTS] if path.is_dir()]
+            paths = [path for path in [run_dir / CHECKPOINTS] if path.is_dir()]
         else:
             continue
-        if found:
-            yield Removal(run_dir, reason, found, sum(map(_size, found)))
+        if paths:
+            yield Removal(run_dir, reason, paths, sum(map(_size, paths)))
 
 
 def remove(removal: Removal) -> str | None:
-    """Remove it, unless a process has begun to work there.
+    """Remove the files of a run, unless a process has started to work on it.
 
     Returns:
-        Why something is left, or None.
+        The reason why something is left, or None if nothing is.
     """
     try:
         with claimed(removal.run_dir):
@@ -93,19 +93,18 @@ def remove(removal: Removal) -> str | None:
     return None
 
 
-def _is_empty(run: Run) -> bool:
-    saved = Path(run.path, CHECKPOINTS)
-    return run.steps == 0 and not (saved.is_dir() and any(saved.iterdir()))
+def _is_empty(run: StoredRun) -> bool:
+    checkpoints = Path(run.path, CHECKPOINTS)
+    return run.steps == 0 and not (checkpoints.is_dir() and any(checkpoints.iterdir()))
 
 
-def _written(run_dir: Path) -> list[Path]:
-    """What a run writes, but for its lock, which goes with the directory."""
-    names = [*FILES, LOG_FILE, "samples", CHECKPOINTS]
-    patterns = ("events.out.tfevents.*", "metrics-*.json")
-    found = [run_dir / name for name in names]
-    found += [path for pattern in patterns for path in sorted(run_dir.glob(pattern))]
-    # A link may lead to what others use.
-    return [path for path in found if path.exists() and not path.is_symlink()]
+def _files_of_run(run_dir: Path) -> list[Path]:
+    """Return everything that a run writes except its lock, which is removed with the directory."""
+    paths = [run_dir / name for name in (*FILES, LOG_FILE, "samples", CHECKPOINTS)]
+    for pattern in ("events.out.tfevents.*", "metrics-*.json"):
+        paths += sorted(run_dir.glob(pattern))
+    # A link may lead to files that do not belong to the run.
+    return [path for path in paths if path.exists() and not path.is_symlink()]
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Still pictures of a comparison, fit for a paper."""
+"""Draw a comparison of runs as PNG pictures for papers."""
 
 import io
 from collections.abc import Callable
@@ -12,51 +12,53 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gan.compare.frame import TOLD, Table
-from gan.compare.rank import Ranking, rank
+from gan.compare.frame import Table
+from gan.compare.rank import STATISTICS, Ranking, rank
 from gan.compare.read import read_history
 from gan.errors import UserError
 from gan.files import write_bytes
 from gan.metrics.catalogue import sign
 
-MOST = 8
-"""Lines of a figure, and three times as many rows."""
+MAX_CURVES = 8
+"""The most curves that one picture shows."""
+
+MAX_RANKS = 24
+"""The most groups that the picture of the ranking shows."""
 
 DPI = 200
 
 
 def write_figures(table: Table, folder: Path, metric: str) -> list[Path]:
-    """Write `curves.png` and, where runs allow it, `ranking.png` (of groups that differ in their
-    seeds alone) and `heat.png` (over the first two keys in which runs differ).
+    """Write PNG pictures of a metric and return their paths.
 
-    Returns:
-        What was written.
+    `curves.png` is always written. `ranking.png` needs runs that differ in their seeds, which it
+    groups. `heat.png` needs two other keys in which runs differ, and takes the first two.
 
     Raises:
         UserError: `folder` cannot be written to.
     """
-    drawn: dict[str, Callable[[Axes], None]] = {
-        "curves": lambda axes: _curves(axes, table, metric),
+    keys = [name for name in table.defining_keys if name != "seed"]
+    figures: dict[str, Callable[[Axes], None]] = {
+        "curves": lambda axes: _draw_curves(axes, table, keys, metric)
     }
     if "seed" in table.keys:
         ranking = rank(table, "seed", metric)
-        drawn["ranking"] = lambda axes: _ranking(axes, ranking)
-    keys = [name for name in table.keys if name not in (*TOLD, "seed")][:2]
-    if len(keys) == 2:
-        drawn["heat"] = lambda axes: _heat(axes, table, keys, metric)
-    written = []
+        figures["ranking"] = lambda axes: _draw_ranking(axes, ranking)
+    if len(keys) >= 2:
+        figures["heat"] = lambda axes: _draw_heat_map(axes, table, keys[0], keys[1], metric)
+    paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, draw in drawn.items():
-            written.append(folder / f"{name}.png")
-            write_bytes(written[-1], _png(draw))
+        for name, draw in figures.items():
+            paths.append(folder / f"{name}.png")
+            write_bytes(paths[-1], _png(draw))
     except OSError as error:
         raise UserError(f"png={folder}: cannot be written ({error.strerror or error})") from error
-    return written
+    return paths
 
 
 def _png(draw: Callable[[Axes], None]) -> bytes:
-    """The same picture whatever matplotlib's settings on this machine."""
+    # The same runs give the same picture, whatever matplotlib's settings on this machine.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         figure = Figure(figsize=(6, 3.8), dpi=DPI, layout="constrained")
@@ -67,42 +69,40 @@ def _png(draw: Callable[[Axes], None]) -> bytes:
     return buffer.getvalue()
 
 
-def _curves(axes: Axes, table: Table, metric: str) -> None:
-    """Medians and quartiles over seeds at each step, of the best groups."""
-    keys = [name for name in table.keys if name not in (*TOLD, "seed")]
-    leaf = metric.rpartition("/")[2]
-    if keys:
-        grouped = table.frame.groupby(keys, dropna=False, sort=False).groups.items()
-        groups = [(key if isinstance(key, tuple) else (key,), index) for key, index in grouped]
-    else:
-        groups = [((), table.frame.index)]
-    lines = []
-    for key, index in groups:
+def _draw_curves(axes: Axes, table: Table, keys: list[str], metric: str) -> None:
+    """Draw the median and the quartiles over seeds at each step, for the best groups of runs."""
+    # Columns such as best/lenet_fid have the curve of the value they come from.
+    logged_name = metric.rpartition("/")[2]
+    curves = []
+    for group, part in table.groups(keys):
         values: dict[int, list[float]] = {}
-        for number in index:
+        for number in part.index:
             for record in read_history(Path(table.runs[number].path)):
-                if leaf in record:
-                    values.setdefault(record["step"], []).append(record[leaf])
+                if logged_name in record:
+                    values.setdefault(record["step"], []).append(record[logged_name])
         if values:
-            label = ", ".join(f"{k}={_short(v)}" for k, v in zip(keys, key, strict=True))
             steps = sorted(values)
-            parts = np.array([np.percentile(values[step], [25, 50, 75]) for step in steps])
-            lines.append((sign(leaf) * parts[-1, 1], label or "all runs", steps, parts))
-    lines.sort(key=lambda line: (line[0], line[1]))
-    for _, label, steps, parts in lines[:MOST]:
-        (line,) = axes.plot(steps, parts[:, 1], label=_plain(label), linewidth=1.2)
-        axes.fill_between(
-            steps, parts[:, 0], parts[:, 2], color=line.get_color(), alpha=0.2, linewidth=0
-        )
-    axes.set(xlabel="step", ylabel=leaf)
-    if lines:
+            quartiles = np.array([np.percentile(values[step], [25, 50, 75]) for step in steps])
+            label = ", ".join(
+                f"{key}={_text(value)}" for key, value in zip(keys, group, strict=True)
+            )
+            score = sign(logged_name) * quartiles[-1, 1]
+            curves.append((score, label or "all runs", steps, quartiles))
+    curves.sort(key=lambda curve: curve[:2])
+    for _, label, steps, quartiles in curves[:MAX_CURVES]:
+        first, median, third = quartiles.T
+        (line,) = axes.plot(steps, median, label=label, linewidth=1.2)
+        axes.fill_between(steps, first, third, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set(xlabel="step", ylabel=logged_name)
+    if curves:
         axes.legend(fontsize=7, frameon=False)
 
 
-def _ranking(axes: Axes, ranking: Ranking) -> None:
-    """Medians with their intervals, best on top; without one where seeds are too few."""
-    frame = ranking.frame.head(3 * MOST)
-    keys = [name for name in frame if name not in _STATISTICS]
+def _draw_ranking(axes: Axes, ranking: Ranking) -> None:
+    """Draw medians with their intervals, best on top. Groups with too few seeds have no
+    interval."""
+    frame = ranking.frame.head(MAX_RANKS)
+    keys = [name for name in frame if name not in STATISTICS]
     places = np.arange(len(frame))[::-1]
     medians = frame["median"].replace([np.inf, -np.inf], np.nan)
     low, high = frame["low"].fillna(frame["median"]), frame["high"].fillna(frame["median"])
@@ -115,55 +115,50 @@ def _ranking(axes: Axes, ranking: Ranking) -> None:
         markersize=4,
         capsize=2,
     )
-    # An interval without an end has an arrow for it.
+    # An arrow stands for an interval without an end.
     axes.plot(medians[~finite], places[~finite], ">", color="tab:red", markersize=5)
     labels = [
-        f"{row['rank']}  " + ", ".join(f"{key}={_short(row[key])}" for key in keys)
+        f"{row['rank']}  " + ", ".join(f"{key}={_text(row[key])}" for key in keys)
         for _, row in frame.iterrows()
     ]
-    axes.set_yticks(places, [_plain(label) for label in labels], fontsize=7)
+    axes.set_yticks(places, labels, fontsize=7)
     axes.set(xlabel=f"median {ranking.metric}, 95 % interval")
     axes.grid(axis="x", alpha=0.3)
 
 
-def _heat(axes: Axes, table: Table, keys: list[str], metric: str) -> None:
-    """Medians over a grid of two keys; cells with runs that did not complete are hatched."""
+def _draw_heat_map(axes: Axes, table: Table, row_key: str, column_key: str, metric: str) -> None:
+    """Draw medians over a grid of two keys. Cells are hatched if a run in them diverged, failed or
+    was pruned."""
     frame = table.frame.assign(value=table.column(metric))
     frame["value"] = frame["value"].where(frame["status"].isin(["completed", "pruned"]))
     frame["bad"] = frame["status"].isin(["diverged", "pruned", "failed"]).astype(int)
-    shape: dict[str, Any] = {"index": keys[0], "columns": keys[1], "dropna": False}
-    middle = frame.pivot_table(values="value", aggfunc="median", **shape)
-    counts = frame.pivot_table(values="bad", aggfunc="sum", **shape).reindex_like(middle)
-    bad = counts.to_numpy(dtype=float, na_value=0) > 0
+    shape: dict[str, Any] = {"index": row_key, "columns": column_key, "dropna": False}
+    medians = frame.pivot_table(values="value", aggfunc="median", **shape)
+    bad_runs = frame.pivot_table(values="bad", aggfunc="sum", **shape).reindex_like(medians)
+    is_bad = bad_runs.to_numpy(dtype=float, na_value=0) > 0
     image = axes.imshow(
-        middle,
+        medians,
         aspect="auto",
         cmap="viridis_r" if sign(metric) > 0 else "viridis",
     )
-    for row, column in np.ndindex(middle.shape):
-        if bad[row, column]:
+    for row, column in np.ndindex(medians.shape):
+        if is_bad[row, column]:
             axes.fill_between(
                 [column - 0.5, column + 0.5], row - 0.5, row + 0.5,
                 facecolor="none", edgecolor="tab:red", hatch="///", linewidth=0,
             )  # fmt: skip
-        if pd.notna(value := middle.iloc[row, column]):
+        if pd.notna(value := medians.iloc[row, column]):
             axes.text(
-                column, row, _short(value), ha="center", va="center", fontsize=8,
+                column, row, _text(value), ha="center", va="center", fontsize=8,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
             )  # fmt: skip
-    axes.set_xticks(range(middle.shape[1]), [_plain(_short(v)) for v in middle.columns])
-    axes.set_yticks(range(middle.shape[0]), [_plain(_short(v)) for v in middle.index])
-    axes.set(xlabel=keys[1], ylabel=keys[0])
+    axes.set_xticks(range(medians.shape[1]), list(map(_text, medians.columns)))
+    axes.set_yticks(range(medians.shape[0]), list(map(_text, medians.index)))
+    axes.set(xlabel=column_key, ylabel=row_key)
     axes.figure.colorbar(image, ax=axes, label=metric)
 
 
-_STATISTICS = ("rank", "n", "missing", "median", "IQR", "low", "high")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _plain(text: str) -> str:
-    """As it is, where matplotlib would read mathematics."""
+def _text(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    # matplotlib would read a formula between two dollars.
     return text.replace("$", r"\$")

@@ -1,11 +1,14 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const at = Object.fromEntries(data.columns.map((column, index) => [column.name, index]));
+// The number of each column in a row of the table.
+const columnIndex = Object.fromEntries(data.columns.map((column, index) => [column.name, index]));
 const PALETTE = ["#0b6fd0", "#d1540a", "#23883a", "#b3308e", "#8a6d00", "#0d8a8a", "#7a4fd0", "#b02a37"];
+// Statuses of runs that did not complete.
 const BAD = new Set(["diverged", "pruned", "failed"]);
-const state = { order: data.rows.map((_, row) => row), visible: [], sort: null, down: false, hidden: new Set() };
+// Rows are numbers: `order` holds all of them as they are sorted, `visible` those that pass the filter.
+const state = { order: data.rows.map((_, row) => row), visible: [], sort: null, descending: false, hidden: new Set() };
 
-// Everything the runs brought along goes into text nodes and never into markup.
+// Create an HTML element. Texts that come from runs go into text nodes and never into markup.
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -14,6 +17,7 @@ function make(tag, properties = {}, ...children) {
   element.append(...children);
   return element;
 }
+// Create an SVG element.
 function draw(tag, attributes = {}, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -21,42 +25,46 @@ function draw(tag, attributes = {}, ...children) {
   return element;
 }
 const find = (selector) => document.querySelector(selector);
-const cell = (row, name) => data.rows[row][at[name]];
+const cell = (row, name) => data.rows[row][columnIndex[name]];
+// 1 if lower values of a column are better or it is no metric, -1 if higher values are better.
 const direction = (name) => data.directions[name] ?? 1;
-function show(value) {
+function format(value) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "number" || Number.isInteger(value)) return String(value);
   return String(Number(value.toPrecision(4)));
 }
+// Sort numbers by size, other values as texts, and missing values last.
 function compareValues(a, b) {
   if (a === b) return 0;
   if (a === null) return 1;
   if (b === null) return -1;
   return typeof a === "number" && typeof b === "number" ? a - b : String(a) < String(b) ? -1 : 1;
 }
+// Interpolate linearly between the two nearest values.
 function quantile(sorted, part) {
   const place = part * (sorted.length - 1), low = Math.floor(place);
   return sorted[low] + (place - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
 }
 const median = (values) => quantile([...values].sort((a, b) => a - b), 0.5);
 const distinct = (name, rows) => [...new Set(rows.map((row) => cell(row, name)))].sort(compareValues);
-function choose(selector, names, chosen) {
+function fillSelect(selector, names, selected) {
   const select = find(selector);
   select.replaceChildren(...names.map((name) => make("option", { textContent: name, value: name })));
-  if (chosen !== undefined) select.value = chosen;
-  return select;
+  if (selected !== undefined) select.value = selected;
 }
 
-// Runs
+// --- Runs ---
+
+// Return whether every word of the filter is part of a value in the row or is a condition that holds.
 function matches(row, text) {
   const words = text.trim().split(/\s+/).filter(Boolean);
   return words.every((word) => {
     const condition = word.match(/^(.+?)(<=|>=|!=|==|=|<|>)(.+)$/);
-    if (condition && condition[1] in at) {
-      const [, name, sign, wanted] = condition, value = cell(row, name);
+    if (condition && condition[1] in columnIndex) {
+      const [, name, operator, wanted] = condition, value = cell(row, name);
       if (value === null) return false;
       const same = typeof value === "number" ? value === Number(wanted) : String(value) === wanted;
-      switch (sign) {
+      switch (operator) {
         case "<": return value < Number(wanted);
         case ">": return value > Number(wanted);
         case "<=": return value <= Number(wanted);
@@ -68,118 +76,124 @@ function matches(row, text) {
     return data.rows[row].some((value) => String(value ?? "").toLowerCase().includes(word.toLowerCase()));
   });
 }
-function header() {
+function showHeader() {
   const cells = data.columns.filter((column) => !state.hidden.has(column.name)).map((column) => {
     const button = make("button", { type: "button", textContent: column.name });
     const sorted = state.sort === column.name;
-    if (sorted) button.append(state.down ? " ▼" : " ▲");
+    if (sorted) button.append(state.descending ? " ▼" : " ▲");
     button.addEventListener("click", () => {
-      state.down = sorted ? !state.down : direction(column.name) < 0;
+      state.descending = sorted ? !state.descending : direction(column.name) < 0;
       state.sort = column.name;
-      const sign = state.down ? -1 : 1;
+      const sign = state.descending ? -1 : 1;
       state.order.sort((a, b) => {
         const [x, y] = [cell(a, column.name), cell(b, column.name)];
-        // What has no value stays below either way.
+        // Missing values are last in both directions.
         return x === null || y === null ? compareValues(x, y) : sign * compareValues(x, y);
       });
-      update();
+      showVisible();
       [...document.querySelectorAll("#table thead button")]
         .find((other) => other.textContent.replace(/ [▲▼]$/, "") === column.name)?.focus();
     });
     const head = make("th", { scope: "col", className: column.numeric ? "number" : "" }, button);
-    head.setAttribute("aria-sort", !sorted ? "none" : state.down ? "descending" : "ascending");
+    head.setAttribute("aria-sort", !sorted ? "none" : state.descending ? "descending" : "ascending");
     return head;
   });
   find("#table thead").replaceChildren(make("tr", {}, ...cells));
 }
-function rows() {
+function showRows() {
   const shown = data.columns.filter((column) => !state.hidden.has(column.name));
   find("#table tbody").replaceChildren(...state.visible.map((row) => make("tr", {}, ...shown.map((column) => {
-    const text = show(cell(row, column.name));
+    const text = format(cell(row, column.name));
     if (column.name !== "run") return make("td", { className: column.numeric ? "number" : "", textContent: text });
     const button = make("button", { type: "button", textContent: text });
-    button.addEventListener("click", () => open(row));
+    button.addEventListener("click", () => openRun(row));
     return make("td", {}, button);
   }))));
   find("#count").textContent = `${state.visible.length} of ${data.rows.length} runs`;
 }
-function columnChoices() {
+function showColumnChoices() {
   find("#columns").replaceChildren(...data.columns.map((column) => {
     const box = make("input", { type: "checkbox", checked: !state.hidden.has(column.name) });
     box.addEventListener("change", () => {
       if (box.checked) state.hidden.delete(column.name); else state.hidden.add(column.name);
-      header(); rows();
+      showHeader(); showRows();
     });
     return make("label", {}, box, ` ${column.name}`);
   }));
 }
 
-// Ranking
-function ranking() {
+// --- Ranking ---
+
+function showRanking() {
   if (!data.ranking) { find("#ranking").hidden = true; find('nav a[href="#ranking"]').hidden = true; return; }
   const { columns, rows: groups } = data.ranking;
   find("#ranking table").replaceChildren(
     make("thead", {}, make("tr", {}, ...columns.map((name) => make("th", { scope: "col", textContent: name })))),
     make("tbody", {}, ...groups.map((group) => make("tr", {}, ...group.map((value) => make("td", {
-      className: typeof value === "number" ? "number" : "", textContent: show(value) }))))));
+      className: typeof value === "number" ? "number" : "", textContent: format(value) }))))));
 }
 
-// Importance
-function importance() {
-  const found = data.importance;
-  find("#importance").hidden = find('nav a[href="#importance"]').hidden = !found;
-  if (!found) return;
-  const most = Math.max(...found.keys.map(([, mean]) => mean), 1e-9);
+// --- Importance ---
+
+function showImportance() {
+  const result = data.importance;
+  find("#importance").hidden = find('nav a[href="#importance"]').hidden = !result;
+  if (!result) return;
+  const highest = Math.max(...result.keys.map(([, mean]) => mean), 1e-9);
   find("#importance table").replaceChildren(
     make("thead", {}, make("tr", {}, ...["key", "", "importance", "deviation"].map((name) =>
       make("th", { scope: "col", textContent: name })))),
-    make("tbody", {}, ...found.keys.map(([key, mean, deviation]) => make("tr", {},
+    make("tbody", {}, ...result.keys.map(([key, mean, deviation]) => make("tr", {},
       make("th", { scope: "row", textContent: key }),
-      make("td", {}, make("meter", { max: most, value: Math.max(mean, 0), "aria-label": `importance of ${key}` })),
+      make("td", {}, make("meter", { max: highest, value: Math.max(mean, 0), "aria-label": `importance of ${key}` })),
       ...[mean, deviation].map((value) => make("td", { className: "number", textContent: value.toFixed(3) }))))));
-  find("#importance-score").textContent = `With all keys as they are R² is ${found.score.toFixed(2)}` +
-    (found.score < 0.2 ? ": too low to trust what this says." : ".");
+  find("#importance-score").textContent = `Before shuffling, R² is ${result.score.toFixed(2)}` +
+    (result.score < 0.2 ? ": too low to trust these numbers." : ".");
 }
 
-// Curves
+// --- Curves ---
+
+// Return round ticks between two values, and a function that maps values to places from 0 to 1.
 function axis(low, high, log) {
-  const to = log ? Math.log10 : (value) => value;
-  let [from, until] = [to(low), to(high)];
+  const transform = log ? Math.log10 : (value) => value;
+  let [from, until] = [transform(low), transform(high)];
   if (!(until > from)) { from -= 0.5; until += 0.5; }
   const ticks = [];
   const rough = (until - from) / 5, power = 10 ** Math.floor(Math.log10(rough));
-  const pace = [1, 2, 5, 10].map((times) => times * power).find((candidate) => candidate >= rough);
-  for (let tick = Math.ceil(from / pace) * pace; tick <= until + pace / 1e6; tick += pace) {
+  const spacing = [1, 2, 5, 10].map((times) => times * power).find((candidate) => candidate >= rough);
+  for (let tick = Math.ceil(from / spacing) * spacing; tick <= until + spacing / 1e6; tick += spacing) {
     ticks.push(log ? 10 ** tick : tick);
   }
-  return { scale: (value) => (to(value) - from) / (until - from), ticks };
+  return { scale: (value) => (transform(value) - from) / (until - from), ticks };
 }
-function smoothed(values, weight) {
+// Return moving averages with exponentially falling weights.
+function smooth(values, weight) {
   let mean = 0, norm = 0;
   return values.map((value) => {
     mean = weight * mean + (1 - weight) * value; norm = weight * norm + 1 - weight;
     return mean / norm;
   });
 }
-function groups(bands) {
-  const found = new Map(), keys = data.keys.filter((name) => !(bands && name === "seed"));
+// Return [label, rows] for visible rows that have the same keys, or the same keys except for the seed.
+function groupRows(overSeeds) {
+  const groups = new Map(), keys = data.keys.filter((name) => !(overSeeds && name === "seed"));
   for (const row of state.visible) {
-    const label = keys.length ? keys.map((name) => `${name}=${show(cell(row, name))}`).join(", ")
-      : bands ? "all" : show(cell(row, "run"));
-    if (!found.has(label)) found.set(label, []);
-    found.get(label).push(row);
+    const label = keys.length ? keys.map((name) => `${name}=${format(cell(row, name))}`).join(", ")
+      : overSeeds ? "all" : format(cell(row, "run"));
+    if (!groups.has(label)) groups.set(label, []);
+    groups.get(label).push(row);
   }
-  return [...found];
+  return [...groups];
 }
-function curves() {
+function showCurves() {
   const name = find("#curve-value").value, log = find("#log").checked, weight = Number(find("#smoothing").value);
   const lines = [];
-  for (const [label, members] of groups(find("#bands").checked)) {
+  for (const [label, members] of groupRows(find("#bands").checked)) {
     const byStep = new Map();
     for (const row of members) {
       const line = data.curves.runs[row][name];
       if (!line) continue;
-      smoothed(line[1], weight).forEach((value, index) => {
+      smooth(line[1], weight).forEach((value, index) => {
         if (log && value <= 0) return;
         if (!byStep.has(line[0][index])) byStep.set(line[0][index], []);
         byStep.get(line[0][index]).push(value);
@@ -193,25 +207,25 @@ function curves() {
   }
   const sign = direction(name);
   lines.sort((a, b) => sign * (a.points.at(-1)[1] - b.points.at(-1)[1]));
-  const kept = lines.slice(0, Number(find("#most").value)), every = kept.flatMap((line) => line.points);
+  const shown = lines.slice(0, Number(find("#most").value)), allPoints = shown.flatMap((line) => line.points);
   const chart = find("#curves .chart");
-  if (!every.length) { chart.replaceChildren(make("p", { textContent: "No values to draw." }));
+  if (!allPoints.length) { chart.replaceChildren(make("p", { textContent: "No values to draw." }));
     find("#curves .legend").replaceChildren(); return; }
   const [W, H, L, B] = [960, 400, 70, 40];
-  const x = axis(Math.min(...every.map((p) => p[0])), Math.max(...every.map((p) => p[0])), false);
-  const y = axis(Math.min(...every.map((p) => p[2])), Math.max(...every.map((p) => p[3])), log);
+  const x = axis(Math.min(...allPoints.map((p) => p[0])), Math.max(...allPoints.map((p) => p[0])), false);
+  const y = axis(Math.min(...allPoints.map((p) => p[2])), Math.max(...allPoints.map((p) => p[3])), log);
   const px = (step) => L + x.scale(step) * (W - L - 10), py = (value) => H - B - y.scale(value) * (H - B - 10);
   const svg = draw("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label":
-    `${name} over steps, ${kept.length} of ${lines.length} lines; last values: ` +
-    kept.map((line) => `${line.label} ${show(line.points.at(-1)[1])}`).join("; ") });
+    `${name} over steps, ${shown.length} of ${lines.length} lines; last values: ` +
+    shown.map((line) => `${line.label} ${format(line.points.at(-1)[1])}`).join("; ") });
   for (const tick of x.ticks) svg.append(
-    draw("text", { x: px(tick), y: H - B + 16, "text-anchor": "middle" }, show(tick)));
+    draw("text", { x: px(tick), y: H - B + 16, "text-anchor": "middle" }, format(tick)));
   for (const tick of y.ticks) svg.append(
     draw("line", { class: "axis", x1: L, x2: W - 10, y1: py(tick), y2: py(tick) }),
-    draw("text", { x: L - 6, y: py(tick) + 4, "text-anchor": "end" }, show(tick)));
+    draw("text", { x: L - 6, y: py(tick) + 4, "text-anchor": "end" }, format(tick)));
   svg.append(draw("text", { x: W / 2, y: H - 4, "text-anchor": "middle" }, "step"),
     draw("text", { x: 14, y: H / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${H / 2})` }, name));
-  const legend = kept.map((line, index) => {
+  const legend = shown.map((line, index) => {
     const colour = PALETTE[index % PALETTE.length];
     const dash = ["", "7 4", "2 3", "9 3 2 3"][Math.floor(index / PALETTE.length) % 4];
     const path = (points, part) => points.map((p) => `${px(p[0]).toFixed(1)},${py(p[part]).toFixed(1)}`);
@@ -222,53 +236,57 @@ function curves() {
     const key = draw("svg", { viewBox: "0 0 32 10", "aria-hidden": "true" },
       draw("line", { x1: 0, x2: 32, y1: 5, y2: 5, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash }));
     const seeds = line.runs > 1 ? ` (${line.runs} runs)` : "";
-    return make("li", {}, key, ` ${line.label}${seeds}: ${show(line.points.at(-1)[1])}`);
+    return make("li", {}, key, ` ${line.label}${seeds}: ${format(line.points.at(-1)[1])}`);
   });
-  if (lines.length > kept.length) legend.push(make("li", { textContent: `and ${lines.length - kept.length} more` }));
+  if (lines.length > shown.length) legend.push(make("li", { textContent: `and ${lines.length - shown.length} more` }));
   chart.replaceChildren(svg);
   find("#curves .legend").replaceChildren(...legend);
 }
 
-// Heat map
-function matrix(section, rowKey, columnKey, content) {
+// --- Heat map ---
+
+// Fill the table of a section with one cell for each pair of values that two keys have.
+function showMatrix(section, rowKey, columnKey, makeCell) {
   const down = distinct(rowKey, state.visible), across = distinct(columnKey, state.visible);
   const head = make("tr", {}, make("th", { scope: "col", textContent: `${rowKey} \\ ${columnKey}` }),
-    ...across.map((value) => make("th", { scope: "col", textContent: show(value) || "none" })));
-  const body = down.map((value) => make("tr", {}, make("th", { scope: "row", textContent: show(value) || "none" }),
-    ...across.map((other) => content(state.visible.filter((row) =>
+    ...across.map((value) => make("th", { scope: "col", textContent: format(value) || "none" })));
+  const body = down.map((value) => make("tr", {}, make("th", { scope: "row", textContent: format(value) || "none" }),
+    ...across.map((other) => makeCell(state.visible.filter((row) =>
       cell(row, rowKey) === value && cell(row, columnKey) === other)))));
   find(`${section} table`).replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
 }
-function heat() {
+function showHeatMap() {
   const [rowKey, columnKey, name] = ["#heat-rows", "#heat-columns", "#heat-value"].map((id) => find(id).value);
   if (!rowKey) return;
-  const middle = (members) => {
+  const medianOf = (members) => {
     const values = members.filter((row) => cell(row, "status") !== "diverged").map((row) => cell(row, name))
       .filter((value) => value !== null);
     return values.length ? median(values) : null;
   };
   const medians = [];
-  matrix("#heat", rowKey, columnKey, (members) => {
-    const value = middle(members), bad = members.filter((row) => BAD.has(cell(row, "status")));
+  showMatrix("#heat", rowKey, columnKey, (members) => {
+    const value = medianOf(members), bad = members.filter((row) => BAD.has(cell(row, "status")));
     if (value !== null) medians.push(value);
-    const told = bad.length ? `, ${bad.length} of ${members.length} ${[...new Set(bad.map((row) => cell(row, "status")))].join(", ")}` : "";
-    const found = make("td", { className: bad.length ? "hatched" : "", title: `${members.length} runs${told}` },
-      make("span", { textContent: members.length ? (show(value) || "no value") + told : "" }));
-    found.dataset.value = value ?? "";
-    return found;
+    const statuses = distinct("status", bad).join(", ");
+    const note = bad.length ? `, ${bad.length} of ${members.length} ${statuses}` : "";
+    const box = make("td", { className: bad.length ? "hatched" : "", title: `${members.length} runs${note}` },
+      make("span", { textContent: members.length ? (format(value) || "no value") + note : "" }));
+    box.dataset.value = value ?? "";
+    return box;
   });
   const ordered = medians.sort((a, b) => a - b);
-  for (const found of document.querySelectorAll("#heat td")) {
-    if (found.dataset.value === "") continue;
-    // By rank, so that one bad cell does not make all others look alike.
-    const place = ordered.indexOf(Number(found.dataset.value)) / Math.max(ordered.length - 1, 1);
+  for (const box of document.querySelectorAll("#heat td")) {
+    if (box.dataset.value === "") continue;
+    // Colours follow ranks, so that one very bad value does not make all others look alike.
+    const place = ordered.indexOf(Number(box.dataset.value)) / Math.max(ordered.length - 1, 1);
     const good = direction(name) > 0 ? 1 - place : place;
-    found.style.backgroundColor = `hsl(var(--good) / ${(0.05 + 0.6 * good).toFixed(2)})`;
+    box.style.backgroundColor = `hsl(var(--good) / ${(0.05 + 0.6 * good).toFixed(2)})`;
   }
 }
 
-// Parallel coordinates
-function parallel() {
+// --- Parallel coordinates ---
+
+function showParallelCoordinates() {
   const names = [...data.keys, data.objective].filter((name) => distinct(name, state.visible).length > 1);
   const chart = find("#parallel .chart");
   if (names.length < 2) { chart.replaceChildren(make("p", { textContent: "Fewer than two columns differ." })); return; }
@@ -287,48 +305,52 @@ function parallel() {
   const svg = draw("svg", { viewBox: `0 0 ${W} ${H}`, role: "img",
     "aria-label": `${names.join(", ")} of ${state.visible.length} runs; the table of runs has the values` });
   const ranked = state.visible.filter((row) => names.every((name) => cell(row, name) !== null));
-  const values = ranked.map((row) => direction(data.objective) * cell(row, data.objective)).sort((a, b) => a - b);
+  const score = (row) => direction(data.objective) * cell(row, data.objective);
+  const scores = ranked.map(score).sort((a, b) => a - b);
   for (const row of ranked) {
-    const place = values.indexOf(direction(data.objective) * cell(row, data.objective)) / Math.max(values.length - 1, 1);
+    const place = scores.indexOf(score(row)) / Math.max(scores.length - 1, 1);
     svg.append(draw("polyline", { fill: "none", stroke: `hsl(${210 - 190 * place} 75% 48%)`,
       opacity: Math.max(0.25, Math.min(0.9, 20 / ranked.length)), "stroke-width": 1.5,
       "stroke-dasharray": BAD.has(cell(row, "status")) ? "4 3" : "",
-      points: names.map((name, index) => `${px(index)},${py(scales[index].place(cell(row, name))).toFixed(1)}`).join(" ")
-    }, draw("title", {}, `${cell(row, "run")}: ${show(cell(row, data.objective))}`)));
+      points: names.map((name, index) => `${px(index)},${py(scales[index].place(cell(row, name))).toFixed(1)}`)
+        .join(" ")
+    }, draw("title", {}, `${cell(row, "run")}: ${format(cell(row, data.objective))}`)));
   }
   names.forEach((name, index) => {
     svg.append(draw("line", { class: "axis", x1: px(index), x2: px(index), y1: M, y2: H - M }),
       draw("text", { x: px(index), y: names.length > 6 && index % 2 ? 24 : 10, "text-anchor": "middle" }, name));
     for (const tick of scales[index].ticks) svg.append(
-      draw("text", { x: px(index) + 5, y: py(scales[index].place(tick)) + 4 }, show(tick)));
+      draw("text", { x: px(index) + 5, y: py(scales[index].place(tick)) + 4 }, format(tick)));
   });
   chart.replaceChildren(svg);
 }
 
-// Samples
+// --- Samples ---
+
 function picture(row, step) {
   const source = data.samples.runs[row][step];
   return source ? make("img", { src: source, alt: `Samples of ${cell(row, "run")} at step ${step}` }) : "no picture";
 }
-function samples() {
+function showSamples() {
   const step = data.samples.steps[Number(find("#step").value)];
   find("#step-text").textContent = step ?? "none";
   const [rowKey, columnKey] = [find("#sample-rows").value, find("#sample-columns").value];
   if (step === undefined || !rowKey) return;
   const seed = find("#sample-seed").value;
-  matrix("#samples", rowKey, columnKey, (members) => {
-    // Of one seed unless seeds are compared: the same latents in every cell.
-    const free = !data.keys.includes("seed") || rowKey === "seed" || columnKey === "seed";
-    const shown = members.filter((row) => free || show(cell(row, "seed")) === seed);
+  showMatrix("#samples", rowKey, columnKey, (members) => {
+    // Cells show one seed, and so the same latents, unless a side of the table is the seed.
+    const anySeed = !data.keys.includes("seed") || rowKey === "seed" || columnKey === "seed";
+    const shown = members.filter((row) => anySeed || format(cell(row, "seed")) === seed);
     return make("td", {}, shown.length ? picture(shown[0], step) : "");
   });
 }
 
-// Failures and cost
-function cost() {
+// --- Failures and cost ---
+
+function showFailuresAndCost() {
   const failed = state.visible.filter((row) => BAD.has(cell(row, "status")) || cell(row, "error") !== null);
   find("#failures").replaceChildren(failed.length ? make("ul", {}, ...failed.map((row) => make("li", {
-    textContent: `${cell(row, "run")}: ${cell(row, "status")} at step ${show(cell(row, "steps"))}` +
+    textContent: `${cell(row, "run")}: ${cell(row, "status")} at step ${format(cell(row, "steps"))}` +
       (cell(row, "error") === null ? "" : `, ${cell(row, "error")}`) })))
     : make("p", { textContent: "No run failed, diverged or was pruned." }));
   const total = (name, rows) => rows.reduce((sum, row) => sum + (cell(row, name) ?? 0), 0);
@@ -344,64 +366,68 @@ function cost() {
         make("td", { className: "number", textContent: value.toLocaleString("en") }))))));
 }
 
-// One run
+// --- One run ---
+
 function bestRow() {
   const sign = direction(data.objective);
   return data.rows.map((_, row) => row)
     .filter((row) => cell(row, "status") === "completed" && cell(row, data.objective) !== null)
     .sort((a, b) => sign * (cell(a, data.objective) - cell(b, data.objective)))[0];
 }
-function open(row) {
+function openRun(row) {
   const best = bestRow(), mine = data.configs[row], theirs = best === undefined ? {} : data.configs[best];
-  const value = (config, key) => key in config ? config[key] ?? "not there" : data.default[key] ?? "not there";
+  const value = (config, key) => key in config ? config[key] ?? "absent" : data.default[key] ?? "absent";
   const keys = [...new Set([...Object.keys(mine), ...Object.keys(theirs)])]
     .filter((key) => key in mine || value(mine, key) !== value(theirs, key)).sort();
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...["key", "this run", "best run", "default"]
     .map((name) => make("th", { scope: "col", textContent: name })))), make("tbody", {}, ...keys.map((key) =>
     make("tr", {}, make("th", { scope: "row", textContent: key }), ...[value(mine, key), value(theirs, key),
-      data.default[key] ?? "not there"].map((text) => make("td", { textContent: text }))))));
+      data.default[key] ?? "absent"].map((text) => make("td", { textContent: text }))))));
   const facts = make("table", {}, make("tbody", {}, ...data.columns.filter((column) => cell(row, column.name) !== null)
     .map((column) => make("tr", {}, make("th", { scope: "row", textContent: column.name }),
-      make("td", { textContent: show(cell(row, column.name)) })))));
+      make("td", { textContent: format(cell(row, column.name)) })))));
   const pictures = data.samples.steps.filter((step) => data.samples.runs[row][step])
     .map((step) => picture(row, step));
   find("#run-title").textContent = cell(row, "run");
   find("#run > div").replaceChildren(make("p", { textContent: data.paths[row] }),
-    make("h3", { textContent: "Configuration that is not the default or the best run's" }),
-    keys.length ? table : make("p", { textContent: "The default." }), make("h3", { textContent: "Facts" }), facts,
+    make("h3", { textContent: "Configuration that differs from the default or from the best run" }),
+    keys.length ? table : make("p", { textContent: "There is no difference." }), make("h3", { textContent: "Facts" }), facts,
     make("h3", { textContent: "Samples" }), ...pictures);
   find("#run").showModal();
 }
 
-function update() {
+function showVisible() {
   const text = find("#filter").value;
   state.visible = state.order.filter((row) => matches(row, text));
-  header(); rows(); curves(); heat(); parallel(); samples(); cost();
+  showHeader(); showRows(); showCurves(); showHeatMap(); showParallelCoordinates(); showSamples();
+  showFailuresAndCost();
 }
 function start() {
   document.title = data.title;
   find("#title").textContent = data.title;
   find("#summary").textContent = `${data.rows.length} runs. ${data.objective}: ` +
     (direction(data.objective) > 0 ? "lower is better." : "higher is better.");
-  // At first only what a table of this width can show.
+  // At first the table has only the columns that fit on a page.
   const first = new Set(["run", ...data.keys, "status", ...data.metrics, "steps", "seconds"]);
   for (const column of data.columns) if (!first.has(column.name)) state.hidden.add(column.name);
   const [a, b] = [data.keys[0], data.keys[1] ?? data.keys[0]];
-  choose("#curve-value", data.curves.names);
-  choose("#heat-rows", data.keys, a); choose("#heat-columns", data.keys, b); choose("#heat-value", data.metrics);
-  choose("#sample-rows", data.keys, a); choose("#sample-columns", data.keys, b);
-  if (data.keys.includes("seed")) choose("#sample-seed", distinct("seed", state.order).map(show));
+  fillSelect("#curve-value", data.curves.names);
+  fillSelect("#heat-rows", data.keys, a); fillSelect("#heat-columns", data.keys, b);
+  fillSelect("#heat-value", data.metrics);
+  fillSelect("#sample-rows", data.keys, a); fillSelect("#sample-columns", data.keys, b);
+  if (data.keys.includes("seed")) fillSelect("#sample-seed", distinct("seed", state.order).map(format));
   else find("#sample-seed-label").hidden = true;
   if (data.samples.real) find("#real").append(make("img", { src: data.samples.real, alt: "Real images" }));
   else find("#real").hidden = true;
   const step = find("#step");
   step.max = Math.max(data.samples.steps.length - 1, 0);
   step.value = step.max;
-  for (const [id, view] of Object.entries({ "curve-value": curves, smoothing: curves, bands: curves, log: curves,
-    most: curves, "heat-rows": heat, "heat-columns": heat, "heat-value": heat, "sample-rows": samples,
-    "sample-columns": samples, "sample-seed": samples, step: samples, filter: update })) {
+  for (const [id, view] of Object.entries({ "curve-value": showCurves, smoothing: showCurves, bands: showCurves,
+    log: showCurves, most: showCurves, "heat-rows": showHeatMap, "heat-columns": showHeatMap,
+    "heat-value": showHeatMap, "sample-rows": showSamples, "sample-columns": showSamples,
+    "sample-seed": showSamples, step: showSamples, filter: showVisible })) {
     find(`#${id}`).addEventListener("input", view);
   }
-  columnChoices(); ranking(); importance(); update();
+  showColumnChoices(); showRanking(); showImportance(); showVisible();
 }
 start();

@@ -1,4 +1,4 @@
-"""One HTML file that holds a comparison whole: it asks for nothing from anywhere."""
+"""Write a comparison of runs as one HTML file that loads nothing from anywhere else."""
 
 import base64
 import hashlib
@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from gan.compare.frame import TOLD, Table
+from gan.compare.frame import Table
 from gan.compare.importance import importance
 from gan.compare.rank import rank
-from gan.compare.read import Run, read_history
+from gan.compare.read import ABSENT, StoredRun, is_number, read_history
 from gan.config.checks import flatten
 from gan.config.compose import compose_unchecked
 from gan.errors import UserError
@@ -25,27 +25,31 @@ from gan.metrics.catalogue import LOSSES_AND_PROBABILITIES, sign
 from gan.run.directory import REAL_FILE
 
 MARGIN = 2
-"""Pixels around each image of a grid, as gan.data.pictures draws it."""
+"""Pixels around each image of a sample grid. gan.data.pictures has the same number, but imports
+torch."""
 
-VALUES = 150_000
-"""Points of all curves together: about 2 MB of text."""
+MAX_POINTS = 150_000
+"""The most points that all curves have together: about 2 MB of text."""
 
-PICTURES = 400
-"""Sample pictures of all runs together: about 1.5 MB."""
+MAX_PICTURES = 400
+"""The most sample pictures that all runs have together: about 1.5 MB."""
 
 SHOWN = 4
-"""Rows and columns of samples in a picture."""
+"""The number of rows and columns of samples in a picture."""
+
+SIDES = (8, 16, 28, 32, 48, 64, 96, 128)
+"""The sides of a sample, in pixels, by which a picture is recognized as a sample grid."""
 
 Json = dict[str, Any]
 
 
 def write_page(table: Table, out: Path, title: str) -> None:
-    """Write the page of the runs in a table, in their order.
+    """Write the page of the runs in a table, in the order of the table.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: The file cannot be written.
     """
-    content = page(table, title)
+    content = render_page(table, title)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, content)
@@ -53,11 +57,12 @@ def write_page(table: Table, out: Path, title: str) -> None:
         raise UserError(f"html={out}: cannot be written ({error.strerror or error})") from error
 
 
-def page(table: Table, title: str) -> str:
+def render_page(table: Table, title: str) -> str:
+    """Return the HTML of the page."""
     folder = files("gan.compare")
     script = folder.joinpath("page.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # The name of a run or a note may hold anything; "<" alone could end the element it is in.
+    # The name of a run or a note may hold anything, and "<" could end the element that holds it.
     data = json.dumps(page_data(table, title), allow_nan=False).replace("<", "\\u003c")
     parts = {
         "POLICY": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -66,20 +71,19 @@ def page(table: Table, title: str) -> str:
         "DATA": data,
         "SCRIPT": script,
     }
-    text = folder.joinpath("page.html").read_text()
-    # Split first, so that what is put in is not looked at again.
-    pieces = text.split("@@")
-    return "".join(parts.get(piece, piece) if at % 2 else piece for at, piece in enumerate(pieces))
+    # The template is split before anything is inserted, so "@@" in the data is left alone.
+    pieces = folder.joinpath("page.html").read_text().split("@@")
+    return "".join(parts[piece] if at % 2 else piece for at, piece in enumerate(pieces))
 
 
 def page_data(table: Table, title: str) -> Json:
-    """What page.js shows."""
+    """Return the data that page.js shows."""
     frame = table.frame.drop(columns=["path"])
     frame = frame.assign(changed=frame["changed"].dt.strftime("%Y-%m-%d %H:%M:%S"))
     runs = [table.runs[number] for number in table.frame.index]
     default = flatten(compose_unchecked([]))
     metrics = [name for name in table.metrics if frame[name].notna().any()]
-    measured = [name for name in metrics if "/" not in name]
+    logged_metrics = [name for name in metrics if "/" not in name]
     return {
         "title": title,
         "objective": table.objective,
@@ -87,96 +91,98 @@ def page_data(table: Table, title: str) -> Json:
             {"name": name, "numeric": bool(pd.api.types.is_numeric_dtype(frame[name]))}
             for name in map(str, frame)
         ],
-        "rows": [[_plain(value) for value in row] for row in frame.itertuples(index=False)],
-        "keys": [name for name in table.keys if name not in TOLD],
+        "rows": _json_rows(frame),
+        "keys": table.defining_keys,
         "metrics": metrics or [table.objective],
         "directions": {name: sign(name) for name in metrics},
         "ranking": _ranking(table),
         "importance": _importance(table),
-        "curves": _curves(runs, [*measured, *LOSSES_AND_PROBABILITIES]),
+        "curves": _curves(runs, [*logged_metrics, *LOSSES_AND_PROBABILITIES]),
         "samples": _samples(runs),
         "default": {key: _text(value) for key, value in default.items()},
-        "configs": [
-            {
-                key: _text(run.config[key]) if key in run.config else None
-                for key in run.config | default
-                if key not in run.config or run.config[key] != default.get(key, _ABSENT)
-            }
-            for run in runs
-        ],
+        "configs": [_config_difference(run.config, default) for run in runs],
         "paths": [run.path for run in runs],
     }
-
-
-_ABSENT = object()
 
 
 def _ranking(table: Table) -> Json | None:
     if "seed" not in table.keys:
         return None
-    found = rank(table, "seed", table.objective)
-    rows = [[_plain(value) for value in row] for row in found.frame.itertuples(index=False)]
-    return {"columns": list(map(str, found.frame)), "rows": rows}
+    frame = rank(table, "seed", table.objective).frame
+    return {"columns": list(map(str, frame)), "rows": _json_rows(frame)}
 
 
 def _importance(table: Table) -> Json | None:
-    found = importance(table)
-    return {"score": found.score, "keys": found.keys} if found else None
+    result = importance(table)
+    return {"score": result.score, "keys": result.keys} if result else None
 
 
-def _curves(runs: Sequence[Run], names: Sequence[str]) -> Json:
-    """For every run and name the steps and values, as many as fit in evenly chosen places."""
-    most = max(VALUES // max(len(runs) * len(names), 1), 20)
-    found = []
+def _curves(runs: Sequence[StoredRun], names: Sequence[str]) -> Json:
+    """Return the steps and values of each name for each run.
+
+    If there are too many, values at equal distances are chosen.
+    """
+    max_length = max(MAX_POINTS // max(len(runs) * len(names), 1), 20)
+    curves_by_run = []
     for run in runs:
         records = read_history(Path(run.path))
-        lines = {}
+        curves = {}
         for name in names:
-            points = [(r["step"], r[name]) for r in records if _finite(r.get(name))]
-            stride = math.ceil(len(points) / most) or 1
-            # Counted from the end, so that the last value stays.
+            points = [(r["step"], r[name]) for r in records if is_number(r.get(name))]
+            stride = math.ceil(len(points) / max_length) or 1
+            # The points are counted from the end, so that the last value is always chosen.
             points = points[::-1][::stride][::-1]
             if points:
-                lines[name] = [[s for s, _ in points], [float(f"{v:.5g}") for _, v in points]]
-        found.append(lines)
-    return {"names": [n for n in names if any(n in lines for lines in found)], "runs": found}
+                curves[name] = [[s for s, _ in points], [float(f"{v:.5g}") for _, v in points]]
+        curves_by_run.append(curves)
+    used = [name for name in names if any(name in curves for curves in curves_by_run)]
+    return {"names": used, "runs": curves_by_run}
 
 
-def _samples(runs: Sequence[Run]) -> Json:
-    """Pictures at steps that many runs have, the last of them included."""
-    available = [_pictures(run) for run in runs]
-    steps = sorted({step for found in available for step in found})
-    count = max(PICTURES // max(sum(map(bool, available)), 1), 1)
+def _samples(runs: Sequence[StoredRun]) -> Json:
+    """Return sample pictures at some of the steps at which runs have any, the last one included."""
+    files_by_run = [_sample_files(run) for run in runs]
+    steps = sorted({step for by_step in files_by_run for step in by_step})
+    count = max(MAX_PICTURES // max(sum(map(bool, files_by_run)), 1), 1)
     if len(steps) > count:
-        places = {round(n * (len(steps) - 1) / max(count - 1, 1)) for n in range(count)}
-        steps = [steps[place] for place in sorted(places | {len(steps) - 1})][-count:]
-    found = []
-    for pictures in available:
-        # A run that ended in between shows its last picture.
-        wanted = {step: max((s for s in pictures if s <= step), default=None) for step in steps}
-        read = {at: _picture(pictures[at]) for at in {*wanted.values()} if at is not None}
-        found.append(
-            {str(step): read[at] for step, at in wanted.items() if at is not None and read[at]}
+        last = len(steps) - 1
+        places = {round(n * last / max(count - 1, 1)) for n in range(count)} | {last}
+        steps = [steps[place] for place in sorted(places)][-count:]
+    pictures_by_run = []
+    for by_step in files_by_run:
+        # A run that has no picture at a step shows the one before it.
+        paths = {
+            step: by_step[max(earlier for earlier in by_step if earlier <= step)]
+            for step in steps
+            if min(by_step, default=math.inf) <= step
+        }
+        urls = {path: _picture_url(path) for path in set(paths.values())}
+        pictures_by_run.append(
+            {str(step): urls[path] for step, path in paths.items() if urls[path]}
         )
-    real = (_picture(Path(run.path, "samples", REAL_FILE)) for run in runs)
-    return {"steps": steps, "runs": found, "real": next(filter(None, real), None)}
+    real = (_picture_url(Path(run.path, "samples", REAL_FILE)) for run in runs)
+    return {"steps": steps, "runs": pictures_by_run, "real": next(filter(None, real), None)}
 
 
-def _pictures(run: Run) -> dict[int, Path]:
-    found = {}
+def _sample_files(run: StoredRun) -> dict[int, Path]:
+    """Return the sample grids of a run by their steps."""
+    by_step = {}
     for path in Path(run.path, "samples").glob("step-*.png"):
         number = path.stem.removeprefix("step-")
         if number.isdecimal():
-            found[int(number)] = path
-    return found
+            by_step[int(number)] = path
+    return by_step
 
 
-def _picture(path: Path) -> str | None:
-    """The first samples of a grid as a data URL; a picture that is no grid is taken whole."""
+def _picture_url(path: Path) -> str | None:
+    """Return the first samples of a grid as a data URL, or None if the file cannot be read.
+
+    A picture that is no grid is shown as a whole.
+    """
     try:
         with Image.open(path) as image:
             image.load()
-            side = _side(image.width, image.height)
+            side = _crop_side(image.width, image.height)
             shown = image.crop((0, 0, side, side)) if side else image
     except (OSError, ValueError, SyntaxError):
         return None
@@ -185,25 +191,34 @@ def _picture(path: Path) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _side(width: int, height: int) -> int | None:
-    """Pixels of SHOWN x SHOWN cells of a square grid of square cells."""
+def _crop_side(width: int, height: int) -> int | None:
+    """Return the pixels that SHOWN cells of a square sample grid take, or None for other
+    pictures."""
     for count in range(SHOWN + 1, 33):
         cell, rest = divmod(width - MARGIN, count)
-        if width == height and rest == 0 and cell - MARGIN in (8, 16, 28, 32, 48, 64, 96, 128):
+        if width == height and rest == 0 and cell - MARGIN in SIDES:
             return SHOWN * cell + MARGIN
     return None
 
 
-def _plain(value: Any) -> Any:
-    if value is None or pd.isna(value):
-        return None
-    if isinstance(value, float) and math.isinf(value):
+def _config_difference(config: Json, default: Json) -> Json:
+    """Return the values that are not the default ones as texts. A missing key has None."""
+    return {
+        key: _text(config[key]) if key in config else None
+        for key in config | default
+        if config.get(key, ABSENT) != default.get(key, ABSENT)
+    }
+
+
+def _json_rows(frame: pd.DataFrame) -> list[list[Any]]:
+    """Return the rows of a frame with None for every value that JSON does not have."""
+    return [[_json_value(value) for value in row] for row in frame.itertuples(index=False)]
+
+
+def _json_value(value: Any) -> Any:
+    if value is None or pd.isna(value) or (isinstance(value, float) and math.isinf(value)):
         return None
     return value.item() if hasattr(value, "item") else value
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _text(value: Any) -> str:

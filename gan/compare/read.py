@@ -1,20 +1,36 @@
-"""What one run wrote, read without trust: it may be going on, cut short or of another version."""
+"""Find runs below a directory and read what they wrote.
+
+A run may still be going on, may have been cut short or may come from another version. Nothing in
+its files is taken for granted: a value that cannot be read counts as absent.
+"""
 
 import json
 import math
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gan.config.checks import flatten
-from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE, in_use
-from gan.run.result import FINISHED, METRICS_FILE, RESULT_FILE, Record, best, read_result
+from gan.errors import UserError
+from gan.run.directory import CONFIG_FILE, METRICS_FILE, OVERRIDES_FILE, RESULT_FILE, in_use
+from gan.run.result import FINISHED, Record, best_values, read_result
+from gan.sweep import SWEEP_FILE
+from gan.sweep.directory import JOBS_FILE
 
 FILES = (CONFIG_FILE, OVERRIDES_FILE, METRICS_FILE, RESULT_FILE)
-"""What a run's facts come from, beside metrics-NAME.json."""
+"""The files that describe a run. scripts/evaluate.py adds metrics-NAME.json to them."""
+
+ABSENT = object()
+"""Stands for the value of a key that a configuration does not have."""
+
+_SECTION_START = re.compile(r"^(?=\w)", re.MULTILINE)
 
 try:
     from yaml import CSafeLoader as _Loader
@@ -23,127 +39,187 @@ except ImportError:
 
 
 @dataclass
-class Run:
-    """The facts of a run that follow from its files; all of them plain data."""
+class StoredRun:
+    """A run as its files describe it, in plain data."""
 
     path: str
     config: dict[str, Any] = field(default_factory=dict)
-    """Resolved, with dotted keys."""
+    """The resolved configuration, with dotted keys."""
     overrides: list[str] = field(default_factory=list)
+    """The overrides on the command line that started the run."""
     result: dict[str, Any] = field(default_factory=dict)
-    """result.json, less the values below; empty where there is none."""
+    """The content of result.json without `final` and `best`. It is empty if there is no file."""
     final: dict[str, float] = field(default_factory=dict)
+    """The last record of metrics.jsonl: the step, and the last value of everything logged."""
     best: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The best value of each metric, and the step at which the run reached it."""
     measured: dict[str, float] = field(default_factory=dict)
-    """What scripts/evaluate.py measured, as NAME/METRIC."""
+    """The values that scripts/evaluate.py measured, by NAME/METRIC."""
     steps: int = 0
     changed: float = 0.0
-    """When a file last changed, in seconds since 1970."""
+    """The time when one of the run's files last changed, in seconds since 1970."""
 
     def status(self) -> str:
-        """That of result.json, or "running", or "interrupted" where neither says more."""
+        """Return the status in result.json, "running", or "interrupted" if nothing else is known.
+
+        A run that another process has continued is running, whatever its old result says.
+        """
         stored = str(self.result.get("status", "interrupted"))
         if stored in FINISHED:
             return stored
         return "running" if in_use(Path(self.path)) else stored
 
 
-def read_run(path: Path, planned: dict[str, Any] | None = None) -> Run:
-    """Read a run's directory.
+def find_runs(paths: Sequence[str | Path]) -> list[Path]:
+    """Return the run directories at the paths and anywhere below them, each once, sorted by name.
 
-    Args:
-        planned: the configuration, for a run that failed before it could write one.
+    Raises:
+        UserError: A path is not a directory, or there is no run at or below any of them.
     """
-    run = Run(str(path), changed=_changed(path))
-    config = _yaml(path / CONFIG_FILE)
-    run.config = flatten(config if isinstance(config, dict) else planned or {})
-    overrides = _yaml(path / OVERRIDES_FILE)
+    run_dirs: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise UserError(f"{path}: {'not a directory' if path.exists() else 'does not exist'}")
+        run_dirs |= dict.fromkeys(sorted(_runs_below(path)))
+    if not run_dirs:
+        where = ", ".join(map(str, paths)) or "no directory"
+        raise UserError(
+            f"no runs found in {where} or any folder below; a run's directory holds "
+            f"{CONFIG_FILE} and {OVERRIDES_FILE}, as scripts/train.py writes them"
+        )
+    return list(run_dirs)
+
+
+def read_runs(run_dirs: Sequence[Path]) -> list[StoredRun]:
+    """Read run directories.
+
+    A run that failed before it wrote its configuration gets the one that its sweep had planned.
+    """
+    planned_configs = cache(_planned_configs)
+    runs = [read_run(run_dir) for run_dir in run_dirs]
+    for run, run_dir in zip(runs, run_dirs, strict=True):
+        if not run.config:
+            run.config = flatten(planned_configs(run_dir.parent).get(run_dir.name, {}))
+    return runs
+
+
+def read_run(run_dir: Path) -> StoredRun:
+    """Read one run directory."""
+    run = StoredRun(str(run_dir), changed=_last_change(run_dir))
+    config, overrides = (_load_yaml(run_dir / name) for name in (CONFIG_FILE, OVERRIDES_FILE))
+    run.config = flatten(config) if isinstance(config, dict) else {}
     run.overrides = [str(text) for text in overrides] if isinstance(overrides, list) else []
-    result = read_result(path)
+    result = read_result(run_dir)
     run.result = result if isinstance(result, dict) else {}
-    final, found = run.result.pop("final", None), run.result.pop("best", None)
-    if run.result.get("status") in FINISHED and isinstance(final, dict) and isinstance(found, dict):
-        run.final, run.best = _numbers(final), found
-    else:
-        records = read_history(path)
-        run.final, run.best = _numbers(records[-1]) if records else {}, best(records)
-    run.best = {name: _numbers(at) for name, at in run.best.items() if isinstance(at, dict)}
-    steps = run.result.get("steps") if run.result.get("status") in FINISHED else None
-    run.steps = int(_number(steps) or run.final.get("step", 0))
-    for name, values in _measured(path):
+    final, best = run.result.pop("final", None), run.result.pop("best", None)
+    is_finished = run.result.get("status") in FINISHED
+    if not (is_finished and isinstance(final, dict) and isinstance(best, dict)):
+        records = read_history(run_dir)
+        final, best = records[-1] if records else {}, best_values(records)
+    run.final = _only_numbers(final)
+    run.best = {name: _only_numbers(at) for name, at in best.items() if isinstance(at, dict)}
+    steps = run.result.get("steps") if is_finished else None
+    run.steps = int(steps if is_number(steps) and steps else run.final.get("step", 0))
+    for name, values in _evaluations(run_dir):
         run.measured |= {f"{name}/{metric}": value for metric, value in values.items()}
     return run
 
 
-def read_history(path: Path) -> list[Record]:
-    """The lines of metrics.jsonl that are whole, in the order of their steps, each step once."""
+def read_history(run_dir: Path) -> list[Record]:
+    """Return the complete lines of metrics.jsonl, sorted by step, each step once."""
     try:
-        text = (path / METRICS_FILE).read_text(errors="replace")
+        text = (run_dir / METRICS_FILE).read_text(errors="replace")
     except OSError:
         return []
     lines = text.split("\n")[:-1]
     try:
-        parsed = json.loads(f"[{','.join(lines)}]")
+        records = json.loads(f"[{','.join(lines)}]")
     except ValueError:
-        parsed = [_json(line) for line in lines]
-    found = {
+        records = []
+        for line in lines:
+            with suppress(ValueError):
+                records.append(json.loads(line))
+    by_step = {
         record["step"]: record
-        for record in parsed
+        for record in records
         if isinstance(record, dict) and isinstance(record.get("step"), int)
     }
-    return [found[step] for step in sorted(found)]
+    return [by_step[step] for step in sorted(by_step)]
 
 
-def stamp(path: Path) -> str:
-    """Changes whenever a file that `read_run` looks at does."""
-    marks = []
-    for file in (*(path / name for name in FILES), *sorted(path.glob("metrics-*.json"))):
-        try:
-            about = file.stat()
-        except OSError:
-            continue
-        marks.append(f"{file.name} {about.st_mtime_ns} {about.st_size}")
-    return "; ".join(marks)
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number, and not a boolean."""
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
 
 
-def _changed(path: Path) -> float:
-    times = []
+def _runs_below(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as scan:
+            entries = {entry.name: entry for entry in scan}
+    except PermissionError:
+        return
+    # A run that failed before it could start has a result and no configuration.
+    if {CONFIG_FILE, OVERRIDES_FILE} <= entries.keys() or RESULT_FILE in entries:
+        yield folder
+        return
+    for name, entry in entries.items():
+        # A sweep keeps a copy of conf/, which has files of the same names as a run.
+        is_copy = name == "conf" and SWEEP_FILE in entries
+        if entry.is_dir(follow_symlinks=False) and not name.startswith(".") and not is_copy:
+            yield from _runs_below(folder / name)
+
+
+def _planned_configs(sweep_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return the configurations that a sweep planned, by the names of its jobs."""
+    configs: dict[str, dict[str, Any]] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if (sweep_dir / SWEEP_FILE).exists():
+            for line in (sweep_dir / JOBS_FILE).read_text().splitlines():
+                job = json.loads(line)
+                if isinstance(job["config"], dict):
+                    configs[job["name"]] = job["config"]
+    return configs
+
+
+def _last_change(run_dir: Path) -> float:
+    latest = 0.0
     for name in FILES:
-        try:
-            times.append((path / name).stat().st_mtime)
-        except OSError:
-            continue
-    return max(times, default=0.0)
+        with suppress(OSError):
+            latest = max(latest, (run_dir / name).stat().st_mtime)
+    return latest
 
 
-def _measured(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
-    for file in sorted(path.glob("metrics-*.json")):
-        try:
-            content = json.loads(file.read_text())
-            yield file.stem.removeprefix("metrics-"), _numbers(content["values"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
+def _evaluations(run_dir: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the name and the values of every metrics-NAME.json that can be read."""
+    for file in sorted(run_dir.glob("metrics-*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            values = json.loads(file.read_text())["values"]
+            yield file.stem.removeprefix("metrics-"), _only_numbers(values)
 
 
-def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    return {str(name): value for name, value in values.items() if _number(value) is not None}
+def _only_numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {str(name): value for name, value in values.items() if is_number(value)}
 
 
-def _number(value: Any) -> float | None:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if plain and math.isfinite(value) else None
-
-
-def _json(line: str) -> Any:
+def _load_yaml(path: Path) -> Any:
+    """Return the content of a YAML file, or None if it cannot be read."""
     try:
-        return json.loads(line)
-    except ValueError:
+        text = path.read_text()
+    except (OSError, ValueError):
         return None
+    # Runs of a sweep have most sections of their configurations in common, such as `model:` with
+    # the lines below it. To parse equal sections once makes reading three times as fast.
+    sections = [_parse_yaml(section) for section in _SECTION_START.split(text) if section]
+    if all(isinstance(section, dict) for section in sections):
+        return {key: value for section in sections for key, value in section.items()}
+    return _parse_yaml(text)
 
 
-def _yaml(path: Path) -> Any:
+@lru_cache(maxsize=4096)
+def _parse_yaml(text: str) -> Any:
     try:
-        # OmegaConf's own loader takes ten times as long, for files that it wrote in plain YAML.
-        return yaml.load(path.read_text(), _Loader)
-    except (OSError, ValueError, yaml.YAMLError):
+        # OmegaConf's own loader takes ten times as long, and the files are plain YAML.
+        return yaml.load(text, _Loader)
+    except (ValueError, yaml.YAMLError):
         return None

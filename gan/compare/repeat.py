@@ -1,4 +1,4 @@
-"""From a run back to a command line, or an experiment file, that gives it again."""
+"""Turn a run back into the command line, or the experiment file, that gives the same run."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gan.compare.frame import Table
-from gan.compare.read import Run
+from gan.compare.read import ABSENT, StoredRun
 from gan.config.checks import defines_result, flatten
 from gan.config.compose import CONF_DIR, compose, compose_unchecked
 from gan.config.schema import SCHEMAS
@@ -16,76 +16,71 @@ from gan.errors import UserError
 from gan.files import replacing
 from gan.run.result import environment
 
-NOTHING = object()
-
-_VALUES = ("null", "true", "false", "inf", "nan")
-"""What Hydra does not read as text, in any case of its letters."""
+_NOT_TEXT = ("null", "true", "false", "inf", "nan")
+"""Words that Hydra does not read as text, whatever the case of their letters."""
 
 
-def best_run(table: Table, metric: str) -> Run:
-    """The first completed run of a table that is sorted by the metric.
+def best_run(table: Table, metric: str) -> StoredRun:
+    """Return the first completed run of a table that is sorted by the metric.
 
     Raises:
-        UserError: none of them has it.
+        UserError: No completed run has the metric.
     """
     frame = table.frame
-    found = frame[(frame["status"] == "completed") & table.column(metric).notna()]
-    if found.empty:
+    candidates = frame[(frame["status"] == "completed") & table.column(metric).notna()]
+    if candidates.empty:
         raise UserError(f"no run is completed and has {metric}: {len(frame)} runs looked at")
-    return table.runs[int(found.index[0])]
+    return table.runs[int(candidates.index[0])]
 
 
-def command(run: Run) -> tuple[list[str], list[str]]:
-    """The words of a command line that repeats a run, and remarks on what may be different.
+def command(run: StoredRun) -> tuple[list[str], list[str]]:
+    """Return the words of a command line that repeats a run, and remarks on what may differ.
 
-    They are those that the run began with, and more where conf/ has changed since.
+    The words are those that started the run, followed by the values that conf/ has changed since.
+
+    Raises:
+        UserError: Neither the overrides of the run nor its configuration can be used.
     """
-    remarks = differences(run)
+    remarks = environment_changes(run)
     overrides = list(run.overrides)
     try:
-        now = flatten(compose_unchecked(overrides))
+        config = flatten(compose_unchecked(overrides))
     except Exception as error:
         if not run.config:
             raise UserError(f"{run.path}: its configuration cannot be read") from error
-        remarks.append("what it began with is not understood any more; written anew")
-        choices, values = diff(run)
-        overrides = [*(f"{g}={o}" for g, o in choices.items()), *_overrides(values)]
-        now = flatten(compose_unchecked(overrides))
-    for key, (then, today) in changed(run.config, now):
-        if then is NOTHING:
-            remarks.append(f"{key}={_value(today)} was not there then")
-        elif today is NOTHING:
-            remarks.append(f"{key}={_value(then)} is not there any more")
+        remarks.append("the run's own overrides are not understood any more, these are new ones")
+        options, values = difference_from_default(run)
+        overrides = _as_overrides(options | values)
+        config = flatten(compose_unchecked(overrides))
+    for key, then, now in changed_keys(run.config, config):
+        if then is ABSENT:
+            remarks.append(f"{key}={_as_override(now)} was not there then")
+        elif now is ABSENT:
+            remarks.append(f"{key}={_as_override(then)} is not there any more")
         else:
-            remarks.append(f"{key} was {_value(then)}, and conf/ gives {_value(today)}")
-            overrides += _overrides({key: then})
-    # Rounding depends on it.
+            remarks.append(f"{key} was {_as_override(then)}, and conf/ gives {_as_override(now)}")
+            overrides += _as_overrides({key: then})
+    # Rounding depends on the number of threads.
     threads = run.config.get("threads")
     if threads and not any(text.startswith("threads=") for text in overrides):
         overrides.append(f"threads={threads}")
     return ["python", "scripts/train.py", *overrides], remarks
 
 
-def export(run: Run, path: Path) -> list[str]:
-    """Write the experiment `path` that composes to the configuration of a run, as a difference
-    from the default one.
+def export(run: StoredRun, path: Path) -> list[str]:
+    """Write an experiment file that composes to the configuration of a run.
+
+    The file holds only what differs from the default configuration.
 
     Returns:
-        Remarks on what may be different all the same.
+        Remarks on what may differ all the same.
 
     Raises:
-        UserError: `path` cannot be one, or no experiment gives this run any more.
+        UserError: `path` is not the path of a new experiment or cannot be written, or no
+            experiment gives this run any more.
     """
-    folder = CONF_DIR / "experiment"
-    if path.suffix != ".yaml" or path.resolve().parent != folder.resolve():
-        raise UserError(f"export={path}: must be {folder}/NAME.yaml, where experiments are found")
-    if not re.fullmatch(r"[\w-]+", path.stem):
-        raise UserError(f"export={path}: its name may have letters, digits, - and _ alone")
-    if path.exists():
-        raise UserError(f"export={path}: is there already")
-    choices, values = diff(run)
-    defaults = [f"override /{group}: {option}" for group, option in choices.items()]
-    content: dict[str, Any] = {"defaults": defaults} if defaults else {}
+    _check_experiment_path(path)
+    options, values = difference_from_default(run)
     nested = OmegaConf.create({"name": path.stem})
     for key, value in values.items():
         OmegaConf.update(nested, key, value, force_add=True)
@@ -94,8 +89,9 @@ def export(run: Run, path: Path) -> list[str]:
     line += f" threads={threads}" if threads else ""
     name = "".join(c if c.isprintable() else "?" for c in Path(run.path).name)
     text = f"# @package _global_\n# The run {name}: {line}\n"
-    if content:
-        text += "defaults:\n" + "".join(f"  - {entry}\n" for entry in defaults) + "\n"
+    if options:
+        entries = [f"  - override /{group}: {option}\n" for group, option in options.items()]
+        text += "".join(["defaults:\n", *entries, "\n"])
     text += OmegaConf.to_yaml(nested)
     try:
         with replacing(path) as temporary:
@@ -103,113 +99,131 @@ def export(run: Run, path: Path) -> list[str]:
     except OSError as error:
         raise UserError(f"export={path}: cannot be written ({error.strerror})") from error
     try:
-        left = list(changed(run.config, flatten(compose(f"experiment={path.stem}"))))
-        if left:
-            key, (then, today) = left[0]
+        composed = flatten(compose(f"experiment={path.stem}"))
+        if change := next(changed_keys(run.config, composed), None):
+            key, then, now = change
             raise UserError(
-                f"{run.path}: cannot be exported, {key} was {_value(then)} and would be "
-                f"{_value(today)}"
+                f"{run.path}: cannot be exported, {key} was {_as_override(then)} and would be "
+                f"{_as_override(now)}"
             )
     except BaseException:
         path.unlink()
         raise
-    return differences(run)
+    return environment_changes(run)
 
 
-def differences(run: Run) -> list[str]:
-    """How the code and libraries that a run was made with differ from those here, a line each."""
+def environment_changes(run: StoredRun) -> list[str]:
+    """Return a line for each difference between the code and libraries of a run and these."""
     here = environment()
-    found = []
+    changes = []
     then, now = run.result.get("git"), here["git"]
     if isinstance(then, dict) and isinstance(now, dict):
         if then.get("commit") != now["commit"]:
-            found.append(
-                f"it was made at commit {str(then.get('commit'))[:10]}, this is "
-                f"{now['commit'][:10]}"
-            )
-        found += ["it was made with changes that were not committed"] if then.get("dirty") else []
+            commit = str(then.get("commit"))[:10]
+            changes.append(f"it was made at commit {commit}, this is {now['commit'][:10]}")
+        if then.get("dirty"):
+            changes.append("it was made with changes that were not committed")
     versions = run.result.get("versions")
     for name, version in versions.items() if isinstance(versions, dict) else ():
-        if (today := here["versions"].get(name)) != version:
-            found.append(f"it was made with {name} {version}, this is {today or 'without it'}")
-    return found
+        if (version_here := here["versions"].get(name)) != version:
+            this = version_here or "without it"
+            changes.append(f"it was made with {name} {version}, this is {this}")
+    return changes
 
 
-def diff(run: Run) -> tuple[dict[str, str], dict[str, Any]]:
-    """The options of config groups, and the values of (dotted) keys beyond them, that turn the
-    default configuration into that of a run."""
-    target = run.config
-    given = dict(text.split("=", 1) for text in run.overrides if "=" in text)
-    choices: dict[str, str] = {}
+def difference_from_default(run: StoredRun) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what turns the default configuration into that of a run.
+
+    Returns:
+        The options of config groups by the names of the groups, and the values of further dotted
+        keys.
+    """
+    overridden = dict(text.split("=", 1) for text in run.overrides if "=" in text)
+    chosen: dict[str, str] = {}
     cfg = compose_unchecked([])
     for group in SCHEMAS:
-        wrong = [(key, pair) for key, pair in changed(target, flatten(cfg)) if _in(group, key)]
-        # For one value of another option, setting the value is as short.
-        if not wrong or (len(wrong) == 1 and NOTHING not in wrong[0][1] and group not in given):
+        changes = [
+            change
+            for change in changed_keys(run.config, flatten(cfg))
+            if change[0].startswith(f"{group}.")
+        ]
+        # To set a single value is as short as to choose another option.
+        is_single_value = len(changes) == 1 and ABSENT not in changes[0]
+        if not changes or (is_single_value and group not in overridden):
             continue
         options = [path.stem for path in sorted((CONF_DIR / group).glob("*.yaml"))]
-        # The command line is right unless it is another version's, or names an experiment.
-        guesses = [given[group]] if given.get(group) in options else options
-        for option in guesses:
-            tried = choices | {group: option}
+        # The command line names the right option unless it comes from another version or names an
+        # experiment.
+        if overridden.get(group) in options:
+            options = [overridden[group]]
+        for option in options:
+            candidate = chosen | {group: option}
             try:
-                candidate = compose_unchecked([f"{g}={o}" for g, o in tried.items()])
-                distance = _distance(target, flatten(candidate))
+                candidate_cfg = compose_unchecked(_as_overrides(candidate))
+                distance = _distance(run.config, candidate_cfg)
             except Exception:
-                # An option that does not go with the others is not the run's.
+                # The run cannot have an option that does not go with its other options.
                 continue
-            if distance < _distance(target, flatten(cfg)):
-                choices, cfg = tried, candidate
-    return choices, _values(cfg, target)
+            if distance < _distance(run.config, cfg):
+                chosen, cfg = candidate, candidate_cfg
+    return chosen, _remaining_values(cfg, run.config)
 
 
-def changed(then: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """The (dotted) keys that define a result and differ, with both values; NOTHING where a
-    configuration has no such key."""
+def changed_keys(then: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each dotted key that can change a result and differs, with its value then and now.
+
+    The value is ABSENT if a configuration does not have the key.
+    """
     for key in now | then:
-        values = then.get(key, NOTHING), now.get(key, NOTHING)
-        if defines_result(key) and values[0] != values[1]:
-            yield key, values
+        old, new = then.get(key, ABSENT), now.get(key, ABSENT)
+        if defines_result(key) and old != new:
+            yield key, old, new
 
 
-def _values(cfg: DictConfig, target: dict[str, Any]) -> dict[str, Any]:
-    """What remains to be set, a key at a time: others may follow from it by interpolation."""
-    found: dict[str, Any] = {}
+def _check_experiment_path(path: Path) -> None:
+    folder = CONF_DIR / "experiment"
+    if path.suffix != ".yaml" or path.resolve().parent != folder.resolve():
+        raise UserError(f"export={path}: must be {folder}/NAME.yaml, where experiments are found")
+    if not re.fullmatch(r"[\w-]+", path.stem):
+        raise UserError(f"export={path}: its name may have letters, digits, - and _ alone")
+    if path.exists():
+        raise UserError(f"export={path}: is there already")
+
+
+def _remaining_values(cfg: DictConfig, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that must be set in `cfg` to make it equal to `config`.
+
+    They are set one at a time, because others may follow from them by interpolation.
+    """
+    values: dict[str, Any] = {}
     while True:
-        left = [
-            (key, then)
-            for key, (then, today) in changed(target, flatten(cfg))
-            if then is not NOTHING and today is not NOTHING and key not in found
-        ]
-        if not left:
-            return found
-        key, value = left[0]
-        found[key] = value
-        OmegaConf.update(cfg, key, value, merge=False)
+        for key, then, now in changed_keys(config, flatten(cfg)):
+            if key not in values and then is not ABSENT and now is not ABSENT:
+                values[key] = then
+                OmegaConf.update(cfg, key, then, merge=False)
+                break
+        else:
+            return values
 
 
-def _in(group: str, key: str) -> bool:
-    return key.startswith(f"{group}.")
+def _distance(config: dict[str, Any], cfg: DictConfig) -> int:
+    return len(list(changed_keys(config, flatten(cfg))))
 
 
-def _distance(target: dict[str, Any], flat: dict[str, Any]) -> int:
-    return sum(1 for _ in changed(target, flat))
+def _as_overrides(values: dict[str, Any]) -> list[str]:
+    return [f"{key}={_as_override(value)}" for key, value in values.items()]
 
 
-def _overrides(values: dict[str, Any]) -> list[str]:
-    return [f"{key}={_value(value)}" for key, value in values.items()]
-
-
-def _value(value: Any) -> str:
-    """A value as Hydra's command line has it."""
-    if value is NOTHING:
+def _as_override(value: Any) -> str:
+    """Return a value in the notation of Hydra's command line."""
+    if value is ABSENT:
         return "nothing"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
-        return f"[{','.join(map(_value, value))}]"
+        return f"[{','.join(map(_as_override, value))}]"
     if isinstance(value, str) and (
-        value.lower() in _VALUES or not re.fullmatch(r"[A-Za-z_][\w./-]*", value)
+        value.lower() in _NOT_TEXT or not re.fullmatch(r"[A-Za-z_][\w./-]*", value)
     ):
         escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
         return f"'{escaped}'"

@@ -1,4 +1,4 @@
-"""Tables of runs and of groups of them, for people and for programs."""
+"""Print runs and groups of them: as a table on a terminal, or in a format for other programs."""
 
 import sys
 from collections import Counter
@@ -10,76 +10,81 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from gan.compare.frame import Table
-from gan.compare.rank import FEW, Ranking
+from gan.compare.rank import MIN_VALUES, Ranking
 from gan.errors import UserError, nearest
 from gan.sweep.report import STYLES, console
 
-WIDEST = 48
-"""Characters of a column on a terminal."""
+MAX_WIDTH = 48
+"""The most characters that a column has on a terminal. Longer texts are folded."""
 
 FORMATS = ("table", "csv", "json", "markdown", "latex")
+"""The output formats. "auto" stands for a table on a terminal and CSV elsewhere."""
 
 
 def print_runs(table: Table, form: str, columns: Sequence[str] = ()) -> None:
-    """Print runs in the order they have.
+    """Print runs in the order of the table.
 
     Args:
-        columns: which ones; by default all for programs, and the most important for people.
+        form: One of FORMATS, or "auto".
+        columns: The columns to print. By default CSV and JSON have all columns, and the other
+            formats have the most important ones.
 
     Raises:
-        UserError: there is no such format or column.
+        UserError: There is no such format or column.
     """
-    form = _form(form)
+    form = _choose_format(form)
     frame = pd.DataFrame({name: table.column(name) for name in columns}) if columns else table.frame
-    if form in ("csv", "json"):
-        _write(frame, form)
-        return
-    shown = frame if columns else frame[_important(table)]
+    if not columns and form not in ("csv", "json"):
+        frame = frame[_important_columns(table)]
     if form != "table":
-        _write(shown, form)
+        _print_as(form, frame)
         return
-    _print(shown, kept=None if columns else len(table.keys) + 3)
+    # The configuration, the status and the first metric matter more than the name of a run.
+    _print_table(frame, before_first=0 if columns else len(table.keys) + 2)
     counts = Counter(table.frame["status"])
     parts = [f"{number} {status}" for status, number in counts.most_common()]
     console().print(f"{_count(len(table.frame), 'run')}: {', '.join(parts)}", soft_wrap=True)
 
 
 def print_ranking(ranking: Ranking, form: str) -> None:
-    """Print groups, best first, and what their ranks do not say.
+    """Print groups, best first, and notes on ranks that are shared or missing.
+
+    Args:
+        form: One of FORMATS, or "auto".
 
     Raises:
-        UserError: there is no such format.
+        UserError: There is no such format.
     """
-    form = _form(form)
+    form = _choose_format(form)
     if form in ("csv", "json"):
-        _write(ranking.frame.assign(metric=ranking.metric), form)
+        _print_as(form, ranking.frame.assign(metric=ranking.metric))
         return
     frame = ranking.frame.drop(columns=["low", "high"])
-    ends = zip(ranking.frame["low"], ranking.frame["high"], strict=True)
+    bounds = zip(ranking.frame["low"], ranking.frame["high"], strict=True)
     frame["95% interval"] = [
-        "" if pd.isna(low) else f"{low:.4g} to {high:.4g}" for low, high in ends
+        "" if pd.isna(low) else f"{low:.4g} to {high:.4g}" for low, high in bounds
     ]
     frame = frame.rename(columns={"median": f"median {ranking.metric}"})
     if not frame["missing"].any():
         frame = frame.drop(columns="missing")
     if form != "table":
-        _write(frame, form)
+        _print_as(form, frame)
         return
-    _print(frame)
+    _print_table(frame)
     if any(text.endswith("=") for text in frame["rank"]):
         console().print(
             "=: its interval meets another's, and cannot be told from it", soft_wrap=True
         )
-    if ranking.few:
+    if ranking.unranked:
         over = " and ".join(ranking.over)
         console().print(
-            f"{ranking.few} of {_count(len(frame), 'group')} not ranked: too few values of {over}, "
-            f"fewer than {FEW} finished runs",
+            f"{ranking.unranked} of {_count(len(frame), 'group')} not ranked: too few values of "
+            f"{over}, fewer than {MIN_VALUES} finished runs",
             soft_wrap=True,
         )
 
 
-def _form(form: str) -> str:
+def _choose_format(form: str) -> str:
     if form == "auto":
         return "table" if sys.stdout.isatty() else "csv"
     if form not in FORMATS:
@@ -88,7 +93,7 @@ def _form(form: str) -> str:
     return form
 
 
-def _important(table: Table) -> list[str]:
+def _important_columns(table: Table) -> list[str]:
     metrics = [name for name in table.metrics if table.frame[name].notna().any()]
     last = [name for name in metrics if not name.startswith("best/")]
     best = [f"best/{name}" for name in last[:1] if f"best/{name}" in metrics]
@@ -96,71 +101,73 @@ def _important(table: Table) -> list[str]:
     return ["run", *table.keys, "status", *last, *best, "steps", "seconds", *error]
 
 
-def _write(frame: pd.DataFrame, form: str) -> None:
+def _print_as(form: str, frame: pd.DataFrame) -> None:
+    """Print a frame in any format but "table"."""
     if form == "csv":
         print(frame.to_csv(index=False), end="")
     elif form == "json":
         print(frame.to_json(orient="records", date_format="iso", indent=1))
     elif form == "markdown":
-        cells = frame.map(_cell).map(lambda text: text.replace("|", "\\|"))
-        print(cells.to_markdown(index=False, disable_numparse=True, colalign=_sides(frame)))
+        cells = frame.map(_cell_text).map(lambda text: text.replace("|", "\\|"))
+        print(cells.to_markdown(index=False, disable_numparse=True, colalign=_alignments(frame)))
     else:
-        sides = "".join(side[0] for side in _sides(frame))
-        print(frame.map(_cell).to_latex(index=False, escape=True, column_format=sides), end="")
+        sides = "".join(side[0] for side in _alignments(frame))
+        cells = frame.map(_cell_text)
+        print(cells.to_latex(index=False, escape=True, column_format=sides), end="")
 
 
-def _print(frame: pd.DataFrame, kept: int | None = None) -> None:
-    """Print a frame; on a narrow terminal the last columns are left out, and told.
+def _print_table(frame: pd.DataFrame, before_first: int = 0) -> None:
+    """Print a frame for people. A narrow terminal gets fewer columns and a line that names the
+    others.
 
     Args:
-        kept: how many columns are more important than the first one.
+        before_first: The number of columns after the first one that are more important than it.
     """
-    cells = frame.map(_cell)
+    cells = frame.map(_cell_text)
+    # A text that is folded can still be read, but a number that is cut off is another number.
     widths = {
-        n: max(len(str(n)), *map(len, cells[n])) if len(cells) else len(str(n)) for n in cells
+        name: min(max(len(str(name)), *map(len, cells[name]), 0), MAX_WIDTH) for name in cells
     }
+    total = sum(widths.values()) + len(widths)
     screen = console()
-    # A name that folds can still be read, a number that is cut is another number.
-    widths = {name: min(width, WIDEST) for name, width in widths.items()}
-    order = [*list(frame)[1:kept], *list(frame)[:1], *list(frame)[kept:]] if kept else list(frame)
-    shown: list[Any] = []
-    room = screen.width if screen.is_terminal else sum(widths.values()) + len(widths)
-    for name in order:
+    first, *others = frame
+    room = screen.width if screen.is_terminal else total
+    shown: set[Any] = set()
+    for name in [*others[:before_first], first, *others[before_first:]]:
         room -= widths[name] + 1
         if room < -1 and shown:
             break
-        shown.append(name)
+        shown.add(name)
     left_out = [str(name) for name in frame if name not in shown]
+    cells = cells[[name for name in frame if name in shown]]
     table = RichTable(box=None, pad_edge=False)
-    shown = [name for name in frame if name in shown]
-    for name, side in zip(shown, _sides(frame[shown]), strict=True):
-        table.add_column(str(name), justify=side, max_width=WIDEST, overflow="fold")  # type: ignore[arg-type]
-    for row in cells[shown].itertuples(index=False):
-        texts = [Text(cell) for cell in row]
-        for text, name in zip(texts, shown, strict=True):
+    for name, side in zip(cells, _alignments(frame[list(cells)]), strict=True):
+        table.add_column(str(name), justify=side, max_width=MAX_WIDTH, overflow="fold")  # type: ignore[arg-type]
+    for row in cells.itertuples(index=False):
+        texts = list(map(Text, row))
+        for name, text in zip(cells, texts, strict=True):
             if name == "status":
                 text.stylize(STYLES.get(text.plain, ""))
         table.add_row(*texts)
-    console(sum(widths.values()) + len(widths)).print(table)
+    console(total).print(table)
     if left_out:
         screen.print(f"too narrow for {', '.join(left_out)}; columns=A,B chooses", soft_wrap=True)
 
 
-def _sides(frame: pd.DataFrame) -> list[str]:
-    numeric = pd.api.types.is_numeric_dtype
-    return ["right" if numeric(frame[name]) else "left" for name in frame]
+def _alignments(frame: pd.DataFrame) -> list[str]:
+    is_numeric = pd.api.types.is_numeric_dtype
+    return ["right" if is_numeric(frame[name]) else "left" for name in frame]
 
 
-def _cell(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None or pd.isna(value):
         return ""
-    if isinstance(value, float) and not value.is_integer():
-        return f"{value:.4g}"
     if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) < 1e6 else f"{value:.4g}"
-    # What a run is called must not move the cursor or change colours.
+        is_short = value.is_integer() and abs(value) < 1e6
+        return f"{value:.0f}" if is_short else f"{value:.4g}"
+    # The name of a run must not move the cursor or change colours.
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

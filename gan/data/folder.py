@@ -1,4 +1,4 @@
-"""Any folder of images."""
+"""A folder of images as a data set."""
 
 import hashlib
 import json
@@ -11,54 +11,54 @@ import torch
 from PIL import Image, ImageOps
 
 from gan.data.images import ImageData
-from gan.data.mapped import Made, as_tensor, kept
+from gan.data.mapped import ChunkedArray, as_tensor, cached_array
 from gan.errors import UserError
 from gan.seeds import stream
 
 log = logging.getLogger(__name__)
 
-DECODING = 2
-"""Counted up when files come to be read in another way, so that kept images are not used."""
-PIECE = 2**26
+DECODER_VERSION = 2
+"""Version of the decoding below. Raise it when pixels change, so that no old cache is used."""
+CHUNK_BYTES = 2**26
 """Bytes of images that are decoded together."""
 
 
 def image_folder(*, root: str, folder: str, image_size: int | None, channels: int) -> ImageData:
-    """The images below a folder, in any format that Pillow reads, (channels, height, width).
+    """Load the images in a folder and below it as (channels, height, width).
 
-    Sub-folders are classes, in the order of their names; without any there is one class. One
-    image in ten, always the same ones, is in the test split. Files without the ending of an image
-    format and hidden ones are left out, links are followed. Images are turned upright as their
-    EXIF tags say, what is transparent becomes white, and 16 bits become 8.
+    Pillow must know their format. Sub-folders are classes, in the order of their names; without
+    sub-folders there is one class. One image in ten is in the test split, always the same ones.
+    Hidden files and files without the ending of an image format are ignored. Links are followed.
+    EXIF tags turn an image upright, transparent pixels become white, and 16 bits become 8.
 
     Args:
-        root: decoded images are kept in `image_folder/` below it, and used again as long as all
-            names, sizes and times of change are the same.
-        folder: where the images are.
-        image_size: pixels of a side: the shorter one is resized to it, the centre cut out. None
-            takes the images as they are.
-        channels: 3, or 1 for grey.
+        root: folder of the cache. Decoded images are stored in `image_folder/` below it, and used
+            again while the names, sizes and modification times of all files stay the same.
+        folder: folder of the images.
+        image_size: number of pixels of each side. The shorter side is resized to it and the
+            centre is cut out. None leaves the images as they are.
+        channels: 3, or 1 for grey images.
 
     Raises:
-        UserError: the folder is not there or holds fewer than two images, some are beside
-            sub-folders, a file cannot be read, sizes differ, or those of a large folder cannot be
-            kept.
+        UserError: the folder does not exist or holds fewer than two images, some images lie
+            beside sub-folders, a file cannot be read, sizes differ, or the images of a large
+            folder cannot be stored.
     """
-    place = Path(folder).expanduser()
-    names, labels, classes = _listed(place)
-    settings = [DECODING, image_size, channels]
-    name = f"{place.resolve().name}-{_digest([str(place.resolve()), *settings])[:16]}.npy"
-    key = _digest([settings, [_state(place, name) for name in names]])
-    order, size = _split(len(names))
+    source = Path(folder).expanduser()
+    names, labels, classes = _list_images(source)
+    settings = [DECODER_VERSION, image_size, channels]
+    file = f"{source.resolve().name}-{_digest([str(source.resolve()), *settings])[:16]}.npy"
+    key = _digest([settings, [_fingerprint(source, name) for name in names]])
+    order, size = _train_then_test(len(names))
 
-    def make() -> Made:
-        log.info("%s: decoding %d images", place, len(names))
-        return _decoded(place, [names[index] for index in order], image_size, channels)
+    def make() -> ChunkedArray:
+        log.info("%s: decoding %d images", source, len(names))
+        return _decode_all(source, [names[index] for index in order], image_size, channels)
 
     try:
-        images, rows = kept(Path(root).expanduser() / "image_folder" / name, key, make)
+        images, reader = cached_array(Path(root).expanduser() / "image_folder" / file, key, make)
     except OSError as error:
-        reason = f"{len(names)} decoded images cannot be kept there ({error.strerror or error})"
+        reason = f"{len(names)} decoded images cannot be stored there ({error.strerror or error})"
         raise UserError(f"data.root={root}: {reason}; lower data.image_size") from error
     pixels, ordered = as_tensor(images), torch.tensor(labels)[order]
     return ImageData(
@@ -67,26 +67,26 @@ def image_folder(*, root: str, folder: str, image_size: int | None, channels: in
         pixels[size:],
         ordered[size:],
         classes,
-        sent_to=torch.device("cpu") if rows else None,
-        rows=rows,
+        target_device=torch.device("cpu") if reader else None,
+        reader=reader,
     )
 
 
-def _split(count: int) -> tuple[list[int], int]:
-    """Images in the order they are kept in: first those to train on, and how many these are."""
+def _train_then_test(count: int) -> tuple[list[int], int]:
+    """Return the images' order in the cache, training split first, and the size of that split."""
     chosen = torch.Generator().manual_seed(stream(0, "image_folder"))
     test = torch.zeros(count, dtype=torch.bool)
     test[torch.randperm(count, generator=chosen)[: max(1, count // 10)]] = True
-    # Each split is then a slice of one array, and no copy.
+    # In this order each split is a slice of one array and needs no copy.
     return torch.cat([(~test).nonzero(), test.nonzero()]).flatten().tolist(), int((~test).sum())
 
 
-def _listed(folder: Path) -> tuple[list[str], list[int], int]:
-    """The images' paths below the folder, their classes, and how many of these there are."""
+def _list_images(folder: Path) -> tuple[list[str], list[int], int]:
+    """Return the images' paths relative to the folder, their labels and the number of classes."""
     Image.init()
     endings = {end for end, name in Image.registered_extensions().items() if name in Image.OPEN}
     try:
-        paths = [path for path in _below(folder) if path.suffix.lower() in endings]
+        paths = [path for path in _files_below(folder) if path.suffix.lower() in endings]
         classes = sorted(path.name for path in _visible(folder) if path.is_dir())
     except OSError as error:
         reason = f"{error.filename} cannot be read ({error.strerror})"
@@ -106,14 +106,14 @@ def _listed(folder: Path) -> tuple[list[str], list[int], int]:
     return ["/".join(part) for part in parts], labels, len(classes) or 1
 
 
-def _below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """All files in the folder and in those below it, except in one that a link leads back to."""
+def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Yield all files in the folder and its sub-folders, without following links in a circle."""
     real = folder.resolve()
     if real in above:
         return
     for path in _visible(folder):
         if path.is_dir():
-            yield from _below(path, above | {real})
+            yield from _files_below(path, above | {real})
         else:
             yield path
 
@@ -122,8 +122,8 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _state(folder: Path, name: str) -> tuple[str, int, int]:
-    """What tells that a file has changed."""
+def _fingerprint(folder: Path, name: str) -> tuple[str, int, int]:
+    """Return facts about a file that change when the file is changed."""
     try:
         status = (folder / name).stat()
     except OSError as error:
@@ -131,9 +131,11 @@ def _state(folder: Path, name: str) -> tuple[str, int, int]:
     return name, status.st_size, status.st_mtime_ns
 
 
-def _decoded(folder: Path, names: Sequence[str], image_size: int | None, channels: int) -> Made:
-    """uint8 images (n, channels, height, width)."""
-    # Most data sets are not folders.
+def _decode_all(
+    folder: Path, names: Sequence[str], image_size: int | None, channels: int
+) -> ChunkedArray:
+    """Return uint8 images (n, channels, height, width)."""
+    # Only folders need this import; most data sets are none.
     from joblib import Parallel, delayed
 
     first = _decode(folder, names[0], image_size, channels)
@@ -142,28 +144,28 @@ def _decoded(folder: Path, names: Sequence[str], image_size: int | None, channel
         image = _decode(folder, name, image_size, channels)
         if image.shape != first.shape:
             raise UserError(
-                f"data.folder={folder}: {names[0]} is {_size(first)} and {name} "
-                f"{_size(image)}; give data.image_size a number to have all of one size"
+                f"data.folder={folder}: {names[0]} is {_size_text(first)} and {name} "
+                f"{_size_text(image)}; give data.image_size a number to have all of one size"
             )
         return image
 
-    def pieces() -> Iterator[np.ndarray]:
-        count = max(1, PIECE // first.size)
-        # Pillow decodes without holding the interpreter's lock.
+    def chunks() -> Iterator[np.ndarray]:
+        count = max(1, CHUNK_BYTES // first.size)
+        # Threads are enough, because Pillow decodes without holding the interpreter's lock.
         with Parallel(n_jobs=-1, prefer="threads") as parallel:
             for start in range(0, len(names), count):
                 part = names[start : start + count]
                 yield np.stack(parallel(delayed(load)(name) for name in part))
 
-    return Made((len(names), *first.shape), pieces())
+    return ChunkedArray((len(names), *first.shape), chunks())
 
 
 def _decode(folder: Path, name: str, image_size: int | None, channels: int) -> np.ndarray:
-    """A uint8 image (channels, height, width)."""
-    # Its plugins raise errors of any kind where a file is damaged.
+    """Return a uint8 image (channels, height, width)."""
+    # Pillow's plugins raise errors of any kind if a file is damaged.
     try:
         with Image.open(folder / name) as file:
-            image = _opaque(_of_8_bits(ImageOps.exif_transpose(file)))
+            image = _on_white(_to_8_bits(ImageOps.exif_transpose(file)))
         image = image.convert("L" if channels == 1 else "RGB")
     except Exception as error:
         raise _unreadable(folder, name, error) from error
@@ -173,8 +175,8 @@ def _decode(folder: Path, name: str, image_size: int | None, channels: int) -> n
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _of_8_bits(image: Image.Image) -> Image.Image:
-    """Pillow would clip numbers of more bits when it converts them."""
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16 bits to 8; Pillow would clip them instead."""
     if image.mode == "F":
         raise ValueError("its pixels are fractions")
     if not image.mode.startswith("I"):
@@ -185,7 +187,7 @@ def _of_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((pixels / 257).round().astype(np.uint8))
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _on_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
     white = Image.new("RGBA", image.size, "white")
@@ -197,7 +199,7 @@ def _unreadable(folder: Path, name: str, error: Exception) -> UserError:
     return UserError(f"data.folder={folder}: {name} cannot be read ({reason})")
 
 
-def _size(image: np.ndarray) -> str:
+def _size_text(image: np.ndarray) -> str:
     _, height, width = image.shape
     return f"{width}x{height}"
 

@@ -1,4 +1,4 @@
-"""An array that takes long to make, kept in a file and, where it is large, left there."""
+"""Arrays that may be larger than memory: cached in a file, mapped, and read in the background."""
 
 import contextlib
 import hashlib
@@ -8,53 +8,58 @@ import warnings
 import weakref
 import zlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gan.data.cache import alone
+from gan.data.cache import lock_for
 from gan.errors import UserError
 from gan.files import replacing
 
-IN_MEMORY = 2**30
-"""Bytes. What is larger is mapped: each run would hold a copy, of a mapped file all share one."""
+MAX_BYTES_IN_MEMORY = 2**30
+"""Size up to which an array is read into memory. A larger one is mapped: then all processes share
+one copy, while each run would otherwise hold its own."""
+
+T = TypeVar("T")
 
 
-class Made(NamedTuple):
-    """An array as it is made: uint8 pieces that follow one another along its first axis."""
+class ChunkedArray(NamedTuple):
+    """A uint8 array that is computed in chunks along its first axis."""
 
     shape: tuple[int, ...]
-    pieces: Iterable[np.ndarray]
+    chunks: Iterable[np.ndarray]
 
 
-class Kept(NamedTuple):
-    """A uint8 array, in memory or mapped, read only; `rows` where it is mapped."""
+class CachedArray(NamedTuple):
+    """A uint8 array, either in memory or mapped from its file for reading only."""
 
     array: np.ndarray
-    rows: "Rows | None"
+    reader: "RowReader | None"
+    """Reader of the file if the array is mapped."""
 
 
-class Rows:
-    """Rows of a mapped array, read from its file.
+class RowReader:
+    """Reader of single rows from the file of a mapped array.
 
-    Through the map, rows in no order are many small reads of far more than is wanted, and a disk
-    that fails kills the process.
+    Reading rows in random order through the map costs many small reads of far more than those
+    rows, and a disk error there kills the process.
     """
 
     def __init__(self, array: np.memmap, path: Path):
         self._array, self._path = array, path
-        # Opened once: another process may put another file in this one's place.
+        # We open the file only once, because another process may replace it.
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         weakref.finalize(self, os.close, self._file)
 
-    def take(self, indices: np.ndarray, out: np.ndarray) -> None:
-        """Write rows (n,) into `out` (n, ...), which is contiguous.
+    def read(self, indices: np.ndarray, out: np.ndarray) -> None:
+        """Read the rows `indices` (n,) into `out` (n, ...), which must be contiguous.
 
         Raises:
-            UserError: they cannot be read.
+            UserError: the rows cannot be read.
         """
         if not hasattr(os, "preadv"):  # Windows
             np.take(self._array, indices, axis=0, out=out, mode="clip")
@@ -69,77 +74,126 @@ class Rows:
                 raise UserError(f"{self._path}: cannot be read (it ends too early)")
 
 
-def kept(path: Path, key: str, make: Callable[[], Made]) -> Kept:
-    """The array of `path`, or a new one, kept there, if it is missing, damaged or has another key.
+def cached_array(path: Path, key: str, make: Callable[[], ChunkedArray]) -> CachedArray:
+    """Return the array stored in the file `path`.
 
-    Up to IN_MEMORY it is read whole, and where `path` cannot be written it is made each time. A
-    larger one is never in memory as a whole: it is written piece by piece and then mapped. Of its
-    damages only a wrong length is noticed.
+    If the file is missing or damaged, or was stored with another key, `make` is called and its
+    result is stored. If several processes need the array at once, only one of them calls `make`.
+    A process that has mapped an older file keeps using that one.
 
-    Of several processes one makes it; others go on with the file that they have mapped.
+    An array of up to MAX_BYTES_IN_MEMORY is read into memory. If `path` cannot be written, every
+    call makes it again. A larger array is never in memory as a whole: it is written chunk by
+    chunk and then mapped. Of its file only a wrong length is noticed as damage.
 
     Raises:
-        OSError: it is large, and cannot be written.
+        OSError: the array is too large for memory and cannot be written.
     """
-    with alone(path):
-        found = _read(path, key)
-        if found:
-            return found
-        made = make()
-        if math.prod(made.shape) > IN_MEMORY:
-            _write(path, key, made)
-            return _mapped(path)
-        array = np.concatenate(list(made.pieces))
+    with lock_for(path):
+        stored = _read(path, key)
+        if stored:
+            return stored
+        new = make()
+        if math.prod(new.shape) > MAX_BYTES_IN_MEMORY:
+            _write(path, key, new)
+            return _map(path)
+        array = np.concatenate(list(new.chunks))
         with contextlib.suppress(OSError):
-            _write(path, key, Made(made.shape, [array]))
-        return Kept(array, None)
+            _write(path, key, ChunkedArray(new.shape, [array]))
+        return CachedArray(array, None)
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor on the same memory. Where that is a mapped file, nothing may write to it."""
+    """Return a tensor on the same memory. If that is a mapped file, nobody may write to it."""
     with warnings.catch_warnings():
-        # Mapped for writing as well, a file larger than the machine's memory would be refused.
+        # The map is for reading only. The system would refuse a writable map of a file that is
+        # larger than the machine's memory.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)
 
 
-def _write(path: Path, key: str, made: Made) -> None:
-    """An .npy file, with its key and checksum after the array, where numpy does not look.
+class Prefetcher(Generic[T]):
+    """Background thread that calls a function of a number before its values are asked for.
 
-    Not written through a map: where the disk is full, that kills the process.
+    The thread starts when the first value is asked for, and keeps the next `depth` values ready.
+    If numbers are not asked for in order, it starts again from the number asked for. It ends when
+    this object is deleted.
+    """
+
+    def __init__(self, function: Callable[[int], T], depth: int):
+        """Prepare the thread.
+
+        Args:
+            function: called in the thread only. It must not refer to the owner of this object,
+                because it would then keep the owner alive until the thread has nothing to do.
+            depth: number of values to prepare in advance.
+        """
+        self._function, self._depth = function, depth
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+        self._pending: dict[int, Future[T]] = {}
+        weakref.finalize(self, self._thread.shutdown, wait=False, cancel_futures=True)
+
+    def get(self, number: int) -> T:
+        """Return the value for `number`, or raise the error that the function raised for it."""
+        wanted = range(number, number + 1 + self._depth)
+        for other in [other for other in self._pending if other not in wanted]:
+            self._pending.pop(other).cancel()
+        for other in wanted:
+            if other not in self._pending:
+                self._pending[other] = self._thread.submit(self._function, other)
+        return self._pending.pop(number).result()
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the number of bytes that new tensors may take on a device.
+
+    On a GPU, memory that this process has reserved but does not use counts as free.
+    """
+    if device.type != "cuda":
+        # Most runs do not need this import.
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _write(path: Path, key: str, array: ChunkedArray) -> None:
+    """Write an .npy file. The hash of its key and a checksum follow the array; numpy ignores them.
+
+    We do not write through a map, because a full disk would then kill the process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = {"descr": "|u1", "fortran_order": False, "shape": made.shape}
+    header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
     checksum = 0
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for piece in made.pieces:
-            checksum = zlib.crc32(piece.data, checksum)
-            file.write(piece.data)
-        file.write(_end(key) + checksum.to_bytes(4, "big"))
+        for chunk in array.chunks:
+            checksum = zlib.crc32(chunk.data, checksum)
+            file.write(chunk.data)
+        file.write(_hash(key) + checksum.to_bytes(4, "big"))
 
 
-def _read(path: Path, key: str) -> Kept | None:
-    end = _end(key)
+def _read(path: Path, key: str) -> CachedArray | None:
+    expected = _hash(key)
     try:
         with path.open("rb") as file:
-            file.seek(-len(end) - 4, os.SEEK_END)
-            if file.read(len(end)) != end:
+            file.seek(-len(expected) - 4, os.SEEK_END)
+            if file.read(len(expected)) != expected:
                 return None
             checksum = int.from_bytes(file.read(), "big")
-        found = _mapped(path)
-        if found.array.nbytes > IN_MEMORY:
-            return found
-        array = np.array(found.array)
+        mapped = _map(path)
+        if mapped.array.nbytes > MAX_BYTES_IN_MEMORY:
+            return mapped
+        array = np.array(mapped.array)
     except (OSError, ValueError, EOFError):
         return None
-    return Kept(array, None) if zlib.crc32(array.data) == checksum else None
+    return CachedArray(array, None) if zlib.crc32(array.data) == checksum else None
 
 
-def _mapped(path: Path) -> Kept:
+def _map(path: Path) -> CachedArray:
     array = np.load(path, mmap_mode="r")
-    return Kept(array, Rows(array, path))
+    return CachedArray(array, RowReader(array, path))
 
 
-def _end(key: str) -> bytes:
+def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()

@@ -1,4 +1,4 @@
-"""Samples as pictures, and pictures as files."""
+"""Pictures of samples, and pictures as PNG files."""
 
 import io
 import math
@@ -10,18 +10,22 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 MARGIN = 2
-"""Pixels around each image of a grid."""
+"""Pixels between the images of a grid and around them."""
 
 SIDE = 400
-"""Pixels of a scatter plot, either way."""
+"""Width and height of a scatter plot in pixels."""
 
 
 def grid(images: Tensor, columns: int | None = None) -> Tensor:
-    """uint8 images (n, channels, height, width) as one (channels, height, width), row by row.
+    """Return uint8 images (n, channels, height, width) as one (channels, height, width).
+
+    The images follow one another row by row.
 
     Args:
-        columns: images in a row; by default the grid is about square.
+        columns: number of images in a row; with None the grid is about square.
     """
+    # torchvision's make_grid makes grey images coloured and gives a single image no margin, and
+    # importing it takes seconds.
     count, channels, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
@@ -34,15 +38,17 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
 
 
 def scatter(real: Tensor, fake: Tensor, limit: float) -> Tensor:
-    """Generated points over real ones as a uint8 image (3, SIDE, SIDE), grey below colour.
+    """Plot generated points in blue over real ones in grey: a uint8 image (3, SIDE, SIDE).
 
-    The same points give the same picture, whatever matplotlib's settings on this machine.
+    The same points always give the same picture; matplotlib's settings do not matter.
 
     Args:
-        real, fake: points (n, 2); those that are not finite are left out.
-        limit: the axes go from -limit to limit; how many of `fake` lie beyond is written down.
+        real: points (n, 2). Points that are not finite are left out.
+        fake: points (n, 2), treated in the same way.
+        limit: the axes go from -limit to limit. The title says how many points of `fake` lie
+            beyond, if any.
     """
-    # An import of half a second, for a fraction of all runs.
+    # This import takes half a second, and only few runs need it.
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -53,7 +59,7 @@ def scatter(real: Tensor, fake: Tensor, limit: float) -> Tensor:
         axes = canvas.figure.add_axes((0.1, 0.07, 0.87, 0.87))
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
         axes.tick_params(labelsize=7)
-        # Real points are larger, so that they show around generated ones that hit them.
+        # Real points are larger, so that they stay visible around generated points on top of them.
         for points, size, colour in ((real, 14, "0.75"), (fake, 3, "tab:blue")):
             x, y = points.double().cpu().T.numpy()
             axes.scatter(x, y, s=size, c=colour, linewidths=0)
@@ -65,15 +71,15 @@ def scatter(real: Tensor, fake: Tensor, limit: float) -> Tensor:
     return pixels.permute(2, 0, 1).contiguous()
 
 
-def picture(image: Tensor) -> Image.Image:
-    """A uint8 image (1 or 3 channels, height, width) for PIL."""
+def to_pil(image: Tensor) -> Image.Image:
+    """Convert a uint8 image (1 or 3 channels, height, width) to an image of PIL."""
     pixels = image.cpu()
     array = pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
     return Image.fromarray(array)
 
 
 def png(image: Tensor) -> bytes:
-    """A uint8 image (1 or 3 channels, height, width) as the content of a PNG file."""
+    """Return a uint8 image (1 or 3 channels, height, width) as the content of a PNG file."""
     buffer = io.BytesIO()
-    picture(image).save(buffer, format="PNG")
+    to_pil(image).save(buffer, format="PNG")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Digits stacked into colour images: a data set of a thousand modes that can be told apart."""
+"""Digits stacked into colour images: a data set with a thousand modes to count."""
 
 import torch
 from torch import Tensor
@@ -9,29 +9,29 @@ from gan.seeds import stream
 
 
 def stacked_mnist(*, root: str) -> ImageData:
-    """Images (3, 28, 28) whose channels are three digits of MNIST a, b and c, of class
-    100a + 10b + c (arXiv:1611.02163, 1705.07761): 60,000 to train and 10,000 to test.
+    """Load images (3, 28, 28) with a digit of MNIST in each channel (arXiv:1611.02163, 1705.07761).
 
-    The digits are drawn with replacement from the same split of MNIST, always the same ones. The
-    classifier reads a channel at a time.
+    Digits a, b and c make an image of class 100a + 10b + c. There are 60,000 images to train on
+    and 10,000 to test with. The digits are drawn with replacement from the same split of MNIST;
+    the choice is always the same. The classifier reads one channel at a time.
 
     Args:
-        root: as of `mnist`.
+        root: folder of MNIST, see `mnist`.
 
     Raises:
-        UserError: as `mnist`.
+        UserError: MNIST cannot be loaded, see `mnist`.
     """
     digits = mnist(root=root)
     return ImageData(
-        *_stacked(digits.images, digits.labels, "train"),
-        *_stacked(digits.test_images, digits.test_labels, "test"),
+        *_stack(digits.images, digits.labels, "train"),
+        *_stack(digits.test_images, digits.test_labels, "test"),
         classes=1000,
         classifier="mnist",
     )
 
 
-def _stacked(images: Tensor, labels: Tensor, split: str) -> tuple[Tensor, Tensor]:
-    """As many triples as there are digits (n, 1, height, width)."""
+def _stack(images: Tensor, labels: Tensor, split: str) -> tuple[Tensor, Tensor]:
+    """Return as many stacks of three digits as there are digits (n, 1, height, width)."""
     generator = torch.Generator().manual_seed(stream(0, "stacked_mnist", split))
     chosen = torch.randint(len(images), (len(images), 3), generator=generator)
     return images[chosen].squeeze(2), labels[chosen] @ torch.tensor([100, 10, 1])

@@ -1,4 +1,4 @@
-"""Data sets that torchvision downloads."""
+"""Data sets that torchvision can download."""
 
 import contextlib
 import functools
@@ -18,47 +18,47 @@ from gan.errors import UserError
 
 
 def mnist(*, root: str) -> ImageData:
-    """The 60,000 training and 10,000 test images of MNIST, (1, 28, 28).
+    """Load the 60,000 training and 10,000 test images of MNIST, (1, 28, 28).
 
     Args:
-        root: folder in torchvision's layout; archives found there are not fetched again.
+        root: folder in torchvision's layout; archives in it are not downloaded again.
 
     Raises:
         UserError: the images are not there and cannot be downloaded, or root is not writable.
     """
-    return _digits("MNIST", root, "mnist")
+    return _like_mnist("MNIST", root, "mnist")
 
 
 def fashion_mnist(*, root: str) -> ImageData:
-    """Fashion-MNIST (arXiv:1708.07747), as `mnist`."""
-    return _digits("FashionMNIST", root, "fashion_mnist")
+    """Load Fashion-MNIST (arXiv:1708.07747), see `mnist`."""
+    return _like_mnist("FashionMNIST", root, "fashion_mnist")
 
 
 def kmnist(*, root: str) -> ImageData:
-    """KMNIST (arXiv:1812.01718), as `mnist`."""
-    return _digits("KMNIST", root, None)
+    """Load KMNIST (arXiv:1812.01718), see `mnist`."""
+    return _like_mnist("KMNIST", root, None)
 
 
 def cifar10(*, root: str) -> ImageData:
-    """The 50,000 training and 10,000 test images of CIFAR-10, (3, 32, 32).
+    """Load the 50,000 training and 10,000 test images of CIFAR-10, (3, 32, 32).
 
     Args:
-        root: as of `mnist`.
+        root: folder in torchvision's layout, see `mnist`.
 
     Raises:
-        UserError: as `mnist`.
+        UserError: the images cannot be loaded, see `mnist`.
     """
     dataset = torchvision().datasets.CIFAR10
-    train, test = _splits(dataset, {dataset.filename: dataset.tgz_md5}, root)
-    return ImageData(*_coloured(train), *_coloured(test), classes=10)
+    train, test = _load(dataset, {dataset.filename: dataset.tgz_md5}, root)
+    return ImageData(*_colour_tensors(train), *_colour_tensors(test), classes=10)
 
 
 @functools.cache
 def torchvision() -> ModuleType:
-    """The library, with its datasets and transforms, also beside a torch built without CUDA.
+    """Return the library torchvision with its datasets and transforms.
 
-    torchvision's wheel registers kernels for operators that such a torch lacks, and fails to
-    import. Declaring the operators is enough: nothing here calls them.
+    The wheel of torchvision registers kernels for operators that a torch without CUDA lacks, so
+    its import fails there. We declare these operators; that is enough, because we call none.
     """
     try:
         import torchvision.datasets
@@ -76,59 +76,62 @@ def torchvision() -> ModuleType:
     return module
 
 
-# An operator lives as long as the library that declared it.
+# An operator exists only as long as the library object that declared it.
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
 
 
-def _digits(name: str, root: str, classifier: str | None) -> ImageData:
-    """MNIST, or a set published in its format."""
+def _like_mnist(name: str, root: str, classifier: str | None) -> ImageData:
+    """Load MNIST or another data set that is published in its format."""
     dataset = getattr(torchvision().datasets, name)
     archives = {f"{name}/raw/{file}": md5 for file, md5 in dataset.resources}
-    train, test = _splits(dataset, archives, root)
-    return ImageData(*_grey(train), *_grey(test), classes=10, classifier=classifier)
+    train, test = _load(dataset, archives, root)
+    return ImageData(*_grey_tensors(train), *_grey_tensors(test), classes=10, classifier=classifier)
 
 
-def _grey(split: Any) -> tuple[Tensor, Tensor]:
+def _grey_tensors(split: Any) -> tuple[Tensor, Tensor]:
     return split.data.unsqueeze(1), split.targets.long()
 
 
-def _coloured(split: Any) -> tuple[Tensor, Tensor]:
+def _colour_tensors(split: Any) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor(split.targets)
 
 
-def _splits(dataset: Any, archives: Mapping[str, str], root: str) -> tuple[Any, Any]:
-    """The training and the test set of a class of torchvision's.
+def _load(dataset: Any, archives: Mapping[str, str], root: str) -> tuple[Any, Any]:
+    """Return the training and the test split of a data set class of torchvision.
 
     Args:
-        archives: md5 by path below the root, of what the class downloads.
+        archives: md5 of each file that the class downloads, by its path below the root.
     """
     folder = Path(root).expanduser()
-    splits = _open(dataset, folder)
+    splits = _read(dataset, folder)
     if splits is None:
-        _fetch(dataset, archives, folder)
-        splits = _open(dataset, folder)
+        _download(dataset, archives, folder)
+        splits = _read(dataset, folder)
     if splits is None:
         raise UserError(f"data.root={root}: {dataset.__name__} there cannot be read; remove it")
     return splits
 
 
-def _open(dataset: Any, root: Path) -> tuple[Any, Any] | None:
-    """Both sets, or None where one is missing, incomplete or damaged."""
+def _read(dataset: Any, root: Path) -> tuple[Any, Any] | None:
+    """Return both splits, or None if one of them is missing, incomplete or damaged."""
     try:
         return dataset(root, train=True), dataset(root, train=False)
     except (RuntimeError, OSError, ValueError, TypeError, AssertionError):
         return None
 
 
-def _fetch(dataset: Any, archives: Mapping[str, str], root: Path) -> None:
-    """Download and unpack in a folder aside: what stands in `root` is complete."""
+def _download(dataset: Any, archives: Mapping[str, str], root: Path) -> None:
+    """Download and unpack the missing archives in a temporary folder, then move all files.
+
+    So `root` never holds a file that is incomplete.
+    """
     check = torchvision().datasets.utils.check_integrity
-    whole = [name for name, md5 in archives.items() if check(root / name, md5)]
+    valid = [name for name, md5 in archives.items() if check(root / name, md5)]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
-            for name in whole:
+            for name in valid:
                 copy = Path(temporary, name)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / name, copy)
@@ -140,20 +143,26 @@ def _fetch(dataset: Any, archives: Mapping[str, str], root: Path) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     path.replace(target)
     except (RuntimeError, OSError) as error:
-        problems = _problems(archives, whole, root)
-        found = "; ".join(problems) or f"{dataset.__name__} cannot be unpacked"
+        problems = _problems(archives, valid, root)
+        problem = "; ".join(problems) or f"{dataset.__name__} cannot be unpacked"
         reason = " ".join(str(error).split())
         raise UserError(
-            f"data.root={root}: {found}, and could not be downloaded ({reason}); "
+            f"data.root={root}: {problem}, and could not be downloaded ({reason}); "
             "data=mnist5k needs no download"
         ) from error
 
 
-def _problems(archives: Mapping[str, str], whole: Sequence[str], root: Path) -> list[str]:
-    there = {name: md5 for name, md5 in archives.items() if (root / name).exists()}
-    missing = [root / name for name in archives if name not in there]
-    found = [f"{root / n} has not the md5 {md5}" for n, md5 in there.items() if n not in whole]
+def _problems(archives: Mapping[str, str], valid: Sequence[str], root: Path) -> list[str]:
+    """Name the archives that are damaged or missing."""
+    invalid = {name: md5 for name, md5 in archives.items() if name not in valid}
+    missing = [root / name for name in invalid if not (root / name).exists()]
+    problems = [
+        f"{root / name} does not have the md5 {md5}"
+        for name, md5 in invalid.items()
+        if root / name not in missing
+    ]
     if missing:
         names = ", ".join(path.name for path in missing)
-        found.append(f"{names} {'is' if len(missing) == 1 else 'are'} not in {missing[0].parent}")
-    return found
+        verb = "is" if len(missing) == 1 else "are"
+        problems.append(f"{names} {verb} not in {missing[0].parent}")
+    return problems

@@ -1,1 +1,1 @@
-"""Training steps as functions of tensors by name: compiled, captured, of one run or of many."""
+"""Training steps as functions of tensors by name: compiled, captured, for one run or for many."""

@@ -1,7 +1,7 @@
-"""Programs: the training step of one run or of many, as it is, compiled, or captured."""
+"""Steps of a program: as they are, compiled by torch.compile, or captured as a CUDA graph."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from omegaconf import DictConfig
@@ -10,122 +10,199 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from gan.build import Parts
-from gan.errors import Unfit, first_line
-from gan.functional.capture import Capture
-from gan.functional.step import Blueprint, step
-from gan.functional.tensors import Tensors, numbers
-from gan.step import Batch, Played
+from gan.errors import NotSupported, UserError, first_line
+from gan.functional.step import Program, functional_step, make_program
+from gan.functional.tensors import Tensors, named_tensors
+from gan.run.state import State
+from gan.step import Batch, StepKind, StepResult
 
-Step = Callable[[Tensors, Batch], Played]
+Step = Callable[[Tensors, Batch], StepResult]
+
+CAPTURE_WARM_UP = 3
+"""Steps before the capture of a CUDA graph, in which libraries set themselves up."""
 
 
-class Program:
-    """Called with tensors, a batch and what happens in this step, it changes the tensors.
+def make_compiled_step(
+    cfg: DictConfig, parts: Parts, state: State
+) -> Callable[[Batch, StepKind], None]:
+    """Return the step of one run, compiled or captured as its configuration says.
+
+    Raises:
+        UserError: the run cannot be compiled or captured. The returned step may raise it too.
+    """
+    wanted = [f"trainer.{name}" for name in ("compile", "cuda_graphs") if cfg.trainer[name]]
+    program_step = ProgramStep(
+        make_program(cfg, parts),
+        compile=cfg.trainer.compile,
+        capture=cfg.trainer.cuda_graphs,
+    )
+    try:
+        tensors = named_tensors(parts, state)
+    except NotSupported as error:
+        raise UserError(f"{wanted[0]}=true: {error}") from error
+
+    def step(batch: Batch, kind: StepKind) -> None:
+        try:
+            program_step.train(tensors, parts, batch, kind)
+        except NotSupported as error:
+            raise UserError(f"{wanted[0]}=true: {error}") from error
+
+    return step
+
+
+class ProgramStep:
+    """The training step of a program. It changes the tensors that it is called with.
 
     Args:
-        compile: with torch.compile, at the first step of each kind; tensors must keep their
-            shapes.
-        capture: as a CUDA graph, after a few steps of each kind; called with the same tensors
-            again, which must keep their places.
+        compile: compile the step by torch.compile, at the first step of each kind. Tensors must
+            keep their shapes.
+        capture: capture the step as a CUDA graph, after a few steps of each kind. It must be called
+            with the same tensors again, in the same places of memory.
 
     Raises (when called):
-        Unfit: it cannot be compiled.
+        NotSupported: the step cannot be compiled.
     """
 
-    def __init__(self, blueprint: Blueprint, *, compile: bool = False, capture: bool = False):
-        self.blueprint = blueprint
+    def __init__(self, program: Program, *, compile: bool = False, capture: bool = False):
+        self.program = program
         self._compile, self._capture = compile, capture
-        self._steps: dict[tuple[bool, bool], Step] = {}
+        self._steps: dict[StepKind, Step] = {}
 
-    def __call__(
-        self, tensors: Tensors, batch: Batch, *, penalize: bool, update_generator: bool
-    ) -> Played:
-        kind = penalize, update_generator
+    def __call__(self, tensors: Tensors, batch: Batch, kind: StepKind) -> StepResult:
         if kind not in self._steps:
-            self._steps[kind] = self._made(*kind, tensors, batch)
+            self._steps[kind] = self._make(kind, tensors, batch)
         return self._steps[kind](tensors, batch)
 
-    def _made(self, penalize: bool, update_generator: bool, tensors: Tensors, batch: Batch) -> Step:
-        def plain(tensors: Tensors, batch: Batch) -> Played:
-            return step(
-                self.blueprint,
-                tensors,
-                batch,
-                penalize=penalize,
-                update_generator=update_generator,
-            )
+    def train(self, tensors: Tensors, parts: Parts, batch: Batch, kind: StepKind) -> None:
+        """Make one step of a run, given its named tensors, and store its gradients."""
+        leave_gradients(parts, self(tensors, on_device(batch), kind))
 
-        made: Step = _Compiled(plain, tensors, batch) if self._compile else plain
-        return Capture(made) if self._capture else made
+    def _make(self, kind: StepKind, tensors: Tensors, batch: Batch) -> Step:
+        def plain(tensors: Tensors, batch: Batch) -> StepResult:
+            return functional_step(self.program, tensors, batch, kind)
+
+        step: Step = _CompiledStep(plain, tensors, batch) if self._compile else plain
+        return _CapturedStep(step) if self._capture else step
 
 
-def blueprint(
-    cfg: DictConfig, parts: Parts, *, varied: Sequence[str] = (), stacked: bool = False
-) -> Blueprint:
-    """Of the program of a run, or of several that have all but these settings in common."""
-    return Blueprint(
-        parts, cfg.loss._target_, cfg.penalty._target_, numbers(cfg), tuple(varied), stacked
-    )
+def on_device(batch: Batch) -> Batch:
+    """Return a batch whose tensors all are on the device of its samples."""
+    decay = batch.ema_decay.to(batch.real.device, non_blocking=True)
+    return batch._replace(ema_decay=decay)
 
 
-def check(blueprint: Blueprint, tensors: Tensors, batch: Batch) -> None:
+def leave_gradients(parts: Parts, result: StepResult, index: int | None = None) -> None:
+    """Leave gradients with the weights, where a record looks for them.
+
+    Args:
+        index: the run's place in the stack, if `result` is of several runs.
     """
+    for network, gradients in (
+        (parts.generator, result.generator_gradients),
+        (parts.discriminator, result.discriminator_gradients),
+    ):
+        # There are no gradients where the network was not updated.
+        for weight, gradient in zip(network.parameters(), gradients, strict=bool(gradients)):
+            if gradient is not None and index is not None:
+                gradient = gradient[index][tuple(map(slice, weight.shape))]
+            weight.grad = gradient
+
+
+def check_program(program: Program, tensors: Tensors, batch: Batch) -> None:
+    """Check that a program can make a step of these tensors. Nothing is changed.
+
     Raises:
-        Unfit: a step of these cannot be made, for the reason that is told. Nothing is changed.
+        NotSupported: it cannot, for the reason in the message.
     """
 
-    def whole(tensors: Tensors, batch: Batch) -> Played:
-        return step(blueprint, tensors, batch, penalize=True, update_generator=True)
+    def full_step(tensors: Tensors, batch: Batch) -> StepResult:
+        kind = StepKind(penalize=True, update_generator=True)
+        return functional_step(program, tensors, batch, kind)
 
-    _traced(whole, tensors, batch)
+    _trace(full_step, tensors, batch)
 
 
-class _Compiled:
-    """A step traced to operations on tensors, whatever Python and autograd do in it, and
-    compiled."""
+class _CompiledStep:
+    """A step that is traced to operations on tensors, without Python and autograd, and compiled."""
 
     def __init__(self, plain: Step, tensors: Tensors, batch: Batch):
-        graph, self._structure = _traced(plain, tensors, batch)
+        graph, self._structure = _trace(plain, tensors, batch)
         self._compiled = torch.compile(graph, dynamic=False)
         self._names = list(tensors)
-        self._begun = False
+        self._has_run = False
 
-    def __call__(self, tensors: Tensors, batch: Batch) -> Played:
+    def __call__(self, tensors: Tensors, batch: Batch) -> StepResult:
         flat = [tensors[name].detach() for name in self._names] + pytree.tree_leaves(batch)
         try:
             outputs = self._compiled(*flat)
         except Exception as error:
-            if self._begun:
+            if self._has_run:
                 raise
-            raise Unfit(f"torch.compile fails: {first_line(error)}") from error
-        self._begun = True
-        played: Played = pytree.tree_unflatten(outputs, self._structure)
-        return played
+            raise NotSupported(f"torch.compile fails: {first_line(error)}") from error
+        self._has_run = True
+        result: StepResult = pytree.tree_unflatten(outputs, self._structure)
+        return result
 
 
-def _traced(
-    function: Step, tensors: Tensors, batch: Batch
+class _CapturedStep:
+    """A step that is captured as a CUDA graph after a few calls, and replayed from then on.
+
+    Its kernels are then launched all at once. It is called with the same tensors each time, in the
+    same places, and with batches of one shape. Its result is overwritten by the next call.
+    """
+
+    def __init__(self, step: Step):
+        self._step = step
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, tensors: Tensors, batch: Batch) -> StepResult:
+        self._calls += 1
+        if self._calls <= CAPTURE_WARM_UP:
+            return self._on_own_stream(tensors, batch)
+        if self._graph is None:
+            self._batch = pytree.tree_map(torch.clone, batch)
+            self._graph = torch.cuda.CUDAGraph()
+            # A capture computes nothing: the replay below makes the step.
+            with torch.cuda.graph(self._graph):
+                self._result = self._step(tensors, self._batch)
+        torch._foreach_copy_(pytree.tree_leaves(self._batch), pytree.tree_leaves(batch))
+        self._graph.replay()
+        return self._result
+
+    def _on_own_stream(self, tensors: Tensors, batch: Batch) -> StepResult:
+        """Make a step on a stream of its own. Work set up on the default one cannot be captured."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            result = self._step(tensors, batch)
+        torch.cuda.current_stream().wait_stream(stream)
+        return result
+
+
+def _trace(
+    step: Step, tensors: Tensors, batch: Batch
 ) -> tuple[torch.fx.GraphModule, pytree.TreeSpec]:
-    """A graph of a step's operations, and the structure of what it gives back."""
+    """Return a graph of a step's operations, and the structure of its result."""
     names, structure = list(tensors), None
-    leaves, form = pytree.tree_flatten(batch)
+    leaves, batch_structure = pytree.tree_flatten(batch)
 
     def flat(*inputs: Tensor) -> list[Tensor | None]:
         nonlocal structure
         given = dict(zip(names, inputs, strict=False))
-        played = function(given, pytree.tree_unflatten(list(inputs[len(names) :]), form))
-        outputs, structure = pytree.tree_flatten(played)
+        result = step(given, pytree.tree_unflatten(list(inputs[len(names) :]), batch_structure))
+        outputs, structure = pytree.tree_flatten(result)
         return outputs
 
-    held = [tensor.detach() for tensor in tensors.values()]
+    detached = [tensor.detach() for tensor in tensors.values()]
     try:
         with warnings.catch_warnings():
-            # Of operations that are slow in many runs at once: that is measured, not guessed.
+            # torch warns of operations that are slow for many runs. We measure that instead.
             warnings.simplefilter("ignore")
-            graph = make_fx(flat, tracing_mode="fake")(*held, *leaves)
-    except Unfit:
+            graph = make_fx(flat, tracing_mode="fake")(*detached, *leaves)
+    except NotSupported:
         raise
     except Exception as error:
-        raise Unfit(first_line(error)) from error
+        raise NotSupported(first_line(error)) from error
     assert structure is not None
     return graph, structure

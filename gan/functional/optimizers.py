@@ -1,8 +1,8 @@
 """The updates of torch.optim's Adam, AdamW, RMSprop and SGD as functions of one weight's tensors.
 
-They change these in place and keep them as torch.optim does, so that an optimizer goes on where
-they stopped. A setting is a number, or a tensor () of its own. Where tensors hold those of many
-runs, members come first: weights (members, ...), settings and step counts (members,).
+They change the weight and its state in place, in the form that torch.optim uses, so that an
+optimizer can go on where they stopped. A setting is a number or a tensor (). Where tensors hold
+many runs, the runs come first: weights (runs, ...), settings and step counts (runs,).
 """
 
 import math
@@ -12,32 +12,34 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gan.errors import Unfit
-from gan.optimizers import eager
+from gan.build import torch_class
+from gan.errors import NotSupported
 
 Setting = float | Tensor
 Settings = Mapping[str, Setting]
 State = Mapping[str, Tensor]
 Update = Callable[[Tensor, Tensor, State, Settings], None]
-"""Of a weight, its gradient, the optimizer's state for it, and settings by torch.optim's names."""
+"""A function of a weight, its gradient, its state, and settings by torch.optim's names."""
 
 
 def adam(weight: Tensor, gradient: Tensor, state: State, settings: Settings) -> None:
-    """arXiv:1412.6980, with weight decay added to the gradient."""
+    """Update by Adam (arXiv:1412.6980). Weight decay is added to the gradient."""
     _adam(weight, _decayed(weight, gradient, settings), state, settings)
 
 
 def adamw(weight: Tensor, gradient: Tensor, state: State, settings: Settings) -> None:
-    """Adam with weight decay of its own (arXiv:1711.05101)."""
+    """Update by AdamW: Adam with decoupled weight decay (arXiv:1711.05101)."""
     decay = settings["weight_decay"]
-    if _given(decay):
+    if _makes_a_difference(decay):
         weight.mul_(1 - _like(settings["lr"], weight) * _like(decay, weight))
     _adam(weight, gradient, state, settings)
 
 
 def rmsprop(weight: Tensor, gradient: Tensor, state: State, settings: Settings) -> None:
-    """The gradient over the root of a moving average of its square, as torch.optim has it: eps is
-    added to the root."""
+    """Update by the gradient divided by the root of a moving average of its square.
+
+    As in torch.optim, eps is added to the root.
+    """
     gradient = _decayed(weight, gradient, settings)
     state["step"].add_(1)
     state["square_avg"].lerp_(gradient.square(), _like(1 - settings["alpha"], weight))
@@ -48,7 +50,7 @@ def rmsprop(weight: Tensor, gradient: Tensor, state: State, settings: Settings) 
 
 
 def sgd(weight: Tensor, gradient: Tensor, state: State, settings: Settings) -> None:
-    """With momentum, where there is a buffer for it, and Nesterov's variant."""
+    """Update by the gradient, with momentum where the state has a buffer for it."""
     step = _decayed(weight, gradient, settings)
     if "momentum_buffer" in state:
         momentum = _like(settings["momentum"], weight)
@@ -57,50 +59,65 @@ def sgd(weight: Tensor, gradient: Tensor, state: State, settings: Settings) -> N
     weight.sub_(_like(settings["lr"], weight) * step)
 
 
-class Kind(NamedTuple):
-    """A class of torch.optim's."""
+class FunctionalOptimizer(NamedTuple):
+    """The functional form of a class of torch.optim."""
 
     update: Update
-    state: Callable[[Mapping[str, float]], tuple[str, ...]]
-    """What it keeps for a weight, given its settings."""
+    state_names: Callable[[Mapping[str, float]], tuple[str, ...]]
+    """Returns the names of the tensors that are kept for a weight, given the settings."""
 
 
-KINDS: dict[type, Kind] = {
-    torch.optim.Adam: Kind(adam, lambda _: ("step", "exp_avg", "exp_avg_sq")),
-    torch.optim.AdamW: Kind(adamw, lambda _: ("step", "exp_avg", "exp_avg_sq")),
-    torch.optim.RMSprop: Kind(rmsprop, lambda settings: ("step", "square_avg", *_buffer(settings))),
-    torch.optim.SGD: Kind(sgd, lambda settings: _buffer(settings)),
+def _momentum_buffer(settings: Mapping[str, float]) -> tuple[str, ...]:
+    return ("momentum_buffer",) if settings["momentum"] else ()
+
+
+OPTIMIZERS: dict[type, FunctionalOptimizer] = {
+    torch.optim.Adam: FunctionalOptimizer(adam, lambda _: ("step", "exp_avg", "exp_avg_sq")),
+    torch.optim.AdamW: FunctionalOptimizer(adamw, lambda _: ("step", "exp_avg", "exp_avg_sq")),
+    torch.optim.RMSprop: FunctionalOptimizer(
+        rmsprop, lambda settings: ("step", "square_avg", *_momentum_buffer(settings))
+    ),
+    torch.optim.SGD: FunctionalOptimizer(sgd, _momentum_buffer),
 }
 
-DEFAULTS = {
+UNSUPPORTED_SETTINGS = {
     "amsgrad": False,
     "centered": False,
     "dampening": 0,
-    "decoupled_weight_decay": False,
     "maximize": False,
 }
-"""Settings that these updates do not have, at the values that make no difference."""
+"""Settings that these updates do not support, at the only values that are allowed."""
 
 
-def kind(optimizer: torch.optim.Optimizer) -> Kind:
-    """
+def functional_optimizer(optimizer: torch.optim.Optimizer) -> FunctionalOptimizer:
+    """Return the functional form of an optimizer.
+
     Raises:
-        Unfit: there is no such update here.
+        NotSupported: it has none here.
     """
-    own = type(optimizer)
-    found = KINDS.get(own.__bases__[0] if own.__module__ == eager.__module__ else own)
-    if found is None:
-        known = ", ".join(known.__name__ for known in KINDS)
-        raise Unfit(f"the optimizer {own.__name__} is none of {known}")
-    return found
+    wanted = torch_class(optimizer)
+    if wanted not in OPTIMIZERS:
+        known = ", ".join(known.__name__ for known in OPTIMIZERS)
+        raise NotSupported(f"the optimizer {wanted.__name__} is none of {known}")
+    # Adam with this setting is AdamW.
+    allowed = UNSUPPORTED_SETTINGS | {"decoupled_weight_decay": wanted is torch.optim.AdamW}
+    for group in optimizer.param_groups:
+        for name, value in allowed.items():
+            if group.get(name, value) != value:
+                raise NotSupported(f"the optimizer has {name}={group[name]}")
+    return OPTIMIZERS[wanted]
 
 
-def prepare(optimizer: torch.optim.Optimizer) -> None:
-    """Give an optimizer the state that it would make at its first step, on its weights' device."""
+def prepare_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give an optimizer the state that it would make at its first step, on its weights' device.
+
+    Raises:
+        NotSupported: the optimizer has no functional form here.
+    """
     (group,) = optimizer.param_groups
     for weight in group["params"]:
         state = optimizer.state[weight]
-        for name in kind(optimizer).state(group):
+        for name in functional_optimizer(optimizer).state_names(group):
             if name not in state:
                 state[name] = torch.zeros(()) if name == "step" else torch.zeros_like(weight)
             state[name] = state[name].to(weight.device)
@@ -118,34 +135,29 @@ def _adam(weight: Tensor, gradient: Tensor, state: State, settings: Settings) ->
 
 
 def _correction(beta: Setting, step: Tensor, weight: Tensor) -> Tensor:
-    """1 - beta^step, which float32 would round to a wrong value for beta near 1."""
+    """Return 1 - beta^step, which float32 would round to a wrong value for beta near 1."""
     if isinstance(beta, Tensor):
         logarithm: Setting = beta.log()
     else:
         logarithm = math.log(beta) if beta else -math.inf
-    return beside(-torch.expm1(step.double() * logarithm), weight)
+    return broadcastable(-torch.expm1(step.double() * logarithm), weight)
 
 
 def _decayed(weight: Tensor, gradient: Tensor, settings: Settings) -> Tensor:
     decay = settings["weight_decay"]
-    return gradient + _like(decay, weight) * weight if _given(decay) else gradient
+    return gradient + _like(decay, weight) * weight if _makes_a_difference(decay) else gradient
 
 
-def _given(setting: Setting) -> bool:
-    """Whether it makes a difference, for all that is known before it runs."""
+def _makes_a_difference(setting: Setting) -> bool:
+    """Return whether weight decay must be computed: always for a tensor, else if it is not 0."""
     return isinstance(setting, Tensor) or setting != 0
 
 
 def _like(setting: Setting, weight: Tensor) -> Any:
-    """A setting so that it multiplies the weight, of all members or of one."""
-    return beside(setting, weight) if isinstance(setting, Tensor) else setting
+    return broadcastable(setting, weight) if isinstance(setting, Tensor) else setting
 
 
-def beside(value: Tensor, weight: Tensor) -> Tensor:
-    """A number for each member (members,), or one (), so that it broadcasts to a weight."""
+def broadcastable(value: Tensor, weight: Tensor) -> Tensor:
+    """Return one number for each run (runs,), or one number (), in a shape that fits a weight."""
     ones = [1] * (weight.dim() - value.dim())
     return value.reshape(*value.shape, *ones).to(weight.dtype)
-
-
-def _buffer(settings: Mapping[str, float]) -> tuple[str, ...]:
-    return ("momentum_buffer",) if settings["momentum"] else ()

@@ -1,4 +1,4 @@
-"""A training step of tensors by name, of one run or of many that share a program."""
+"""A training step of tensors by name, of one run or of many runs that share a program."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,127 +6,163 @@ from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import get_method
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from gan.build import Parts
-from gan.functional.optimizers import beside, kind
-from gan.functional.tensors import Numbers, Tensors, below, varied
+from gan.functional.optimizers import broadcastable, functional_optimizer
+from gan.functional.tensors import (
+    Hyperparameters,
+    Tensors,
+    below,
+    differing,
+    hyperparameters,
+)
 from gan.losses import Loss
 from gan.penalties import Penalty
-from gan.step import Batch, Game, Played, Player, count, forward, rules, train_step
+from gan.step import (
+    Batch,
+    StepKind,
+    StepResult,
+    TrainableGAN,
+    TrainableNetwork,
+    add_statistics,
+    forward,
+    train_step,
+)
 
 Function = Callable[..., Any]
 
 
-class Blueprint(NamedTuple):
-    """What the runs of a program have in common."""
+class Program(NamedTuple):
+    """Everything but tensors that the training steps of one run, or of several runs, need."""
 
     parts: Parts
-    """Of one of them: tensors take the place of its networks' and its optimizers' own."""
+    """The parts of one of the runs. Named tensors take the place of its own tensors."""
     loss: str
-    """The name of its factory."""
+    """The dotted name of the function that makes the loss."""
     penalty: str | None
-    numbers: Numbers
-    """Of one of them, which count where they do not come as tensors, below settings/."""
+    hyperparameters: Hyperparameters
+    """The values of one of the runs. Those in `varied` are replaced by each run's own."""
+    """The values of one of the runs. Those in `varied` are replaced by each run's own."""
     varied: tuple[str, ...]
-    """The settings that do."""
+    """The hyperparameters in which runs differ. Their values come as tensors, below settings/."""
     stacked: bool
-    """Whether all tensors have members before their own dimensions."""
+    """Every tensor has a dimension for the runs before its own dimensions."""
 
-    def covers(self, numbers: Numbers) -> bool:
-        """Whether a run with these settings can share the program."""
-        return set(varied([self.numbers, numbers])) <= set(self.varied)
+    def fits(self, other: Hyperparameters) -> bool:
+        """Return whether a run with these hyperparameters can share the program."""
+        return set(differing([self.hyperparameters, other])) <= set(self.varied)
 
-    def each(self, function: Function) -> Function:
-        """Of a function of one run's tensors, the one of all."""
+    def vectorize(self, function: Function) -> Function:
+        """Turn a function of one run's tensors into one of all runs' tensors."""
         return vmap(function) if self.stacked else function
 
 
-def step(
-    blueprint: Blueprint, tensors: Tensors, batch: Batch, *, penalize: bool, update_generator: bool
-) -> Played:
-    """Train on one batch, changing the tensors."""
-    played = train_step(
-        _game(blueprint, tensors), batch, penalize=penalize, update_generator=update_generator
-    )
-    count(tensors["state/sums"], tensors["state/healthy"], played.statistics)
-    return played
-
-
-def _game(blueprint: Blueprint, tensors: Tensors) -> Game:
-    parts = blueprint.parts
-    made = rules(parts) | {
-        "loss": _loss(blueprint, tensors),
-        "penalty": _penalty(blueprint, tensors) if parts.penalty else None,
-    }
-    return Game(
-        _player(blueprint, tensors, "generator"),
-        _player(blueprint, tensors, "discriminator"),
-        partial(_average, tensors, parts.average) if parts.average else None,
-        **made,
-        each=blueprint.each,
-        dim=int(blueprint.stacked),
+def make_program(
+    cfg: DictConfig, parts: Parts, *, varied: Sequence[str] = (), stacked: bool = False
+) -> Program:
+    """Return the program of a run, or of several runs that differ in the `varied` numbers only."""
+    return Program(
+        parts,
+        cfg.loss._target_,
+        cfg.penalty._target_,
+        hyperparameters(cfg),
+        tuple(varied),
+        stacked,
     )
 
 
-def _player(blueprint: Blueprint, tensors: Tensors, role: str) -> Player:
-    parts, network = blueprint.parts, getattr(blueprint.parts, role)
+def functional_step(program: Program, tensors: Tensors, batch: Batch, kind: StepKind) -> StepResult:
+    """Train on one batch by changing the tensors."""
+    result = train_step(_trainable_gan(program, tensors), batch, kind)
+    add_statistics(tensors["state/sums"], tensors["state/finite_steps"], result.statistics)
+    return result
+
+
+def _trainable_gan(program: Program, tensors: Tensors) -> TrainableGAN:
+    parts = program.parts
+    averaged = parts.averaged_generator
+    return TrainableGAN(
+        _trainable_network(program, tensors, "generator"),
+        _trainable_network(program, tensors, "discriminator"),
+        partial(_update_ema, tensors, averaged) if averaged else None,
+        loss=_loss(program, tensors),
+        penalty=_penalty(program, tensors),
+        penalty_interval=parts.penalty_interval,
+        one_pass=parts.one_pass,
+        augment=parts.augment,
+        pac=parts.pac,
+        vectorize=program.vectorize,
+        batch_dim=int(program.stacked),
+    )
+
+
+def _trainable_network(program: Program, tensors: Tensors, role: str) -> TrainableNetwork:
+    parts, network = program.parts, getattr(program.parts, role)
     names = [name for name, _ in network.named_parameters()]
-    held = below(tensors, role)
-    # The same memory, so that an update is seen; but the graph begins here.
-    weights = {name: held.pop(name).detach().requires_grad_() for name in names}
-    change = kind(getattr(parts, f"{role}_optimizer")).update
+    buffers = below(tensors, role)
+    # The weights share the tensors' memory, so updates are seen. The autograd graph begins here.
+    weights = {name: buffers.pop(name).detach().requires_grad_() for name in names}
     optimizer = f"{role}_optimizer"
-    settings = below(blueprint.numbers, optimizer) | below(tensors, f"settings/{optimizer}")
+    update_weight = functional_optimizer(getattr(parts, optimizer)).update
+    settings = below(program.hyperparameters, optimizer) | below(tensors, f"settings/{optimizer}")
 
     def call(weights: Tensors, buffers: Tensors, inputs: Tensor, labels: Tensor) -> Tensor:
-        def own(*given: Tensor) -> Tensor:
+        def with_tensors(*given: Tensor) -> Tensor:
             outputs: Tensor = functional_call(network, weights | buffers, given)
             return outputs
 
-        return forward(own, parts, inputs, labels)
+        return forward(with_tensors, parts, inputs, labels)
 
     def update(gradients: Sequence[Tensor | None]) -> None:
         with torch.no_grad():
             for name, gradient in zip(names, gradients, strict=True):
                 if gradient is not None:
                     state = below(tensors, f"{optimizer}/{name}")
-                    change(weights[name], gradient, state, settings)
+                    update_weight(weights[name], gradient, state, settings)
 
-    return Player(partial(blueprint.each(call), weights, held), list(weights.values()), update)
+    return TrainableNetwork(
+        partial(program.vectorize(call), weights, buffers), list(weights.values()), update
+    )
 
 
-def _average(tensors: Tensors, network: nn.Module, kept: Tensor) -> None:
-    weights = {name for name, _ in network.named_parameters()}
+def _update_ema(tensors: Tensors, averaged_generator: nn.Module, decay: Tensor) -> None:
+    weights = {name for name, _ in averaged_generator.named_parameters()}
     with torch.no_grad():
-        for name, held in below(tensors, "average").items():
+        for name, average in below(tensors, "averaged_generator").items():
             now = tensors[f"generator/{name}"]
             if name in weights:
-                held.lerp_(now, 1 - beside(kept, held))
+                average.lerp_(now, 1 - broadcastable(decay, average))
             else:
-                held.copy_(now)
+                average.copy_(now)
 
 
-def _loss(blueprint: Blueprint, tensors: Tensors) -> Loss:
-    made = partial(_made, blueprint, tensors, "loss")
-    return Loss(made("discriminator"), made("generator"), blueprint.parts.loss.pairs)
+def _loss(program: Program, tensors: Tensors) -> Loss:
+    function = partial(_with_own_settings, program, tensors, "loss")
+    return Loss(
+        function("discriminator"), function("generator"), program.parts.loss.uses_real_logits
+    )
 
 
-def _penalty(blueprint: Blueprint, tensors: Tensors) -> Penalty:
-    made = partial(_made, blueprint, tensors, "penalty")
-    assert blueprint.parts.penalty
-    if blueprint.parts.penalty.project:
-        return Penalty(project=made("project"))
-    return Penalty(points=made("points"), cost=made("cost"), draw=blueprint.parts.penalty.draw)
+def _penalty(program: Program, tensors: Tensors) -> Penalty | None:
+    own = program.parts.penalty
+    if own is None:
+        return None
+    function = partial(_with_own_settings, program, tensors, "penalty")
+    if own.clip:
+        return Penalty(clip=function("clip"))
+    return Penalty(points=function("points"), cost=function("cost"), draw=own.draw)
 
 
-def _made(blueprint: Blueprint, tensors: Tensors, group: str, name: str) -> Function:
-    """One of the functions that a factory makes, with each run's own settings."""
-    factory = get_method(getattr(blueprint, group))
-    fixed, own = below(blueprint.numbers, group), below(tensors, f"settings/{group}")
+def _with_own_settings(program: Program, tensors: Tensors, group: str, name: str) -> Function:
+    """Return a function of the loss or the penalty that uses each run's own settings."""
+    factory = get_method(getattr(program, group))
+    shared = below(program.hyperparameters, group)
+    own = below(tensors, f"settings/{group}")
 
     def call(own: Tensors, *given: Tensor) -> Any:
-        return getattr(factory(**(fixed | own)), name)(*given)
+        return getattr(factory(**(shared | own)), name)(*given)
 
-    return partial(blueprint.each(call), own)
+    return partial(program.vectorize(call), own)

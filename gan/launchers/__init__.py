@@ -1,1 +1,1 @@
-"""Where runs are executed: on this machine, by Slurm or by Ray."""
+"""Launchers: they execute runs on this machine, on a Slurm cluster or on a Ray cluster."""

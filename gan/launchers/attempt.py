@@ -1,90 +1,90 @@
-"""One attempt at a run, in whatever process was found for it."""
+"""One attempt at a run in a process of its own, and what launchers need to follow it."""
 
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gan.errors import Busy, Interrupted, UserError, first_line
-from gan.run.progress import Watch, watched
+from gan.errors import Busy, Interrupted, UserError
+from gan.launchers.base import Progress
+from gan.run.attempt import Attempt, Ending, ending_of
+from gan.run.directory import LOG_FILE, METRICS_FILE
+from gan.run.result import Record, Status, read_records
+
+if TYPE_CHECKING:
+    from gan.run.progress import OnProgress
 
 LOCK_PATIENCE = 60.0
-"""Seconds in which a run's lock gets free that a dying machine still holds."""
+"""Seconds to wait for a run's lock that a dying machine may still hold."""
 
 
-def attempt(
-    config: dict[str, Any],
-    run_dir: Path,
-    overrides: Sequence[str],
-    watch: Watch,
-    *,
-    within: AbstractContextManager[None] | None = None,
-    patience: float = 0.0,
-) -> dict[str, Any]:
-    """Train, or continue, with what is printed going into the run's log.
+def execute(
+    attempt: Attempt, on_progress: "OnProgress | None" = None, *, patience: float = 0.0
+) -> Ending:
+    """Train or continue a run in this process. What is printed goes into the run's log.
 
     Args:
-        watch: is told of every step.
-        within: entered for the training alone.
-        patience: seconds to wait for another process to leave `run_dir`.
-
-    Returns:
-        The fields of a gan.launchers.pool.Ended, less the name.
+        on_progress: is told the progress.
+        patience: seconds to wait for another process to leave the run directory.
     """
-    # Where processes are used again, the first run alone waits seconds for it.
+    # These imports take seconds. Where a process is used again, only its first run waits for them.
     from omegaconf import OmegaConf
 
-    from gan.run.directory import LOG_FILE
-    from gan.run.result import read_result
-    from gan.train import run
+    from gan.config.checks import check
+    from gan.run.run import Run
+    from gan.train import train
 
+    deadline = time.monotonic() + patience
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with _redirected(run_dir / LOG_FILE), watched(watch), within or nullcontext():
-            cfg, deadline = OmegaConf.create(config), time.monotonic() + patience
+        with redirected_output(attempt.run_dir):
+            cfg = OmegaConf.create(attempt.config)
+            check(cfg)
             while True:
                 try:
-                    objective = run(cfg, run_dir, overrides=overrides)
+                    opened = Run.open(
+                        cfg,
+                        attempt.run_dir,
+                        attempt.overrides,
+                        on_progress=on_progress or _ignore,
+                    )
                     break
                 except Busy:
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(1)
-        result = read_result(run_dir)
-        assert result is not None
-        return {"status": str(result["status"]), "objective": objective}
+            with opened as run:
+                if not run.finished:
+                    with run.active():
+                        train(run)
+        assert run.result is not None
+        return Ending(Status(run.result["status"]), run.objective)
     except (Interrupted, Exception) as error:
         if isinstance(error, Busy) and patience:
-            return {"status": "lost", "reason": str(error)}
-        return fault(error)
+            return Ending(Status.LOST, reason=str(error))
+        return ending_of(error)
 
 
-def fault(error: Interrupted | Exception) -> dict[str, Any]:
-    """What a gan.launchers.pool.Ended says of a run that ended in an exception."""
-    if isinstance(error, Interrupted):
-        return {"status": "interrupted", "reason": str(error)}
-    if isinstance(error, UserError):
-        return {"status": "refused", "reason": str(error)}
-    return {"status": "raised", "reason": first_line(error)}
+def place_config(config: dict[str, Any], threads: int, *, one_gpu: bool) -> dict[str, Any]:
+    """Return `config` with the threads and the device of the slot that the run gets.
 
-
-def placed(config: dict[str, Any], threads: int, *, one_gpu: bool) -> dict[str, Any]:
-    """The configuration of a run in a place with so many threads; `one_gpu` if the place
-    shows it no other."""
+    Args:
+        one_gpu: the run sees one GPU only, whatever its number is.
+    """
     if one_gpu and config["device"].startswith("cuda"):
         config = config | {"device": "cuda"}
     return config | {"threads": config["threads"] or threads}
 
 
 @contextmanager
-def _redirected(path: Path) -> Iterator[None]:
-    """Standard output and error, of native code too, go into a file; so does an exception."""
+def redirected_output(run_dir: Path) -> Iterator[None]:
+    """Send standard output and error, of native code too, and an exception to the run's log."""
+    run_dir.mkdir(parents=True, exist_ok=True)
     saved = os.dup(1), os.dup(2)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    file = os.open(run_dir / LOG_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
     def point_at(*targets: int) -> None:
         sys.stdout.flush()
@@ -105,3 +105,47 @@ def _redirected(path: Path) -> Iterator[None]:
         point_at(*saved)
         for opened in (file, *saved):
             os.close(opened)
+
+
+class RunFollower:
+    """Follows a run from outside by the records that it writes.
+
+    A run that goes on from a checkpoint writes some records again. They are returned once.
+    """
+
+    def __init__(self, attempt: Attempt):
+        self._attempt = attempt
+        self._size = 0
+        self._step = 0
+
+    def new_progress(self) -> list[Progress]:
+        """Return what the run has logged since the last call."""
+        path = self._attempt.run_dir / METRICS_FILE
+        size = path.stat().st_size if path.exists() else 0
+        if size == self._size:
+            return []
+        self._size = size
+        records = [r for r in read_records(self._attempt.run_dir) if r["step"] > self._step]
+        if records:
+            self._step = records[-1]["step"]
+        trainer = self._attempt.config["trainer"]
+        return [
+            Progress(self._attempt.name, record["step"], _total_steps(trainer, record), record)
+            for record in records
+        ]
+
+
+def newest_checkpoint(run_dir: Path) -> str:
+    """Return the name of the newest checkpoint; an empty text where there is none."""
+    return max((path.name for path in (run_dir / "checkpoints").glob("step-*.pt")), default="")
+
+
+def _total_steps(trainer: dict[str, Any], record: Record) -> int:
+    if trainer["max_steps"] is not None:
+        return int(trainer["max_steps"])
+    total: int = round(trainer["max_epochs"] * record["step"] / record["epoch"])
+    return total
+
+
+def _ignore(step: int, total: int, record: dict[str, Any] | None) -> None:
+    pass

@@ -1,4 +1,4 @@
-"""A pool of processes on this machine that are started once and take tasks as they come."""
+"""The local launcher: worker processes on this machine that take attempts as they come."""
 
 import json
 import os
@@ -9,105 +9,100 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gan.launchers.attempt import placed
-from gan.launchers.pool import Ended, Event, Note, Progress, Requeued, Started, Task
+from gan.launchers.attempt import place_config
+from gan.launchers.base import Ended, Event, Launcher, Note, Progress, Requeued, Started
 from gan.launchers.queue import Queue
-from gan.launchers.slots import Slot, share, slots
-from gan.sweep.directory import Sweep
+from gan.launchers.slots import Slot, make_slots, threads_per_run
+from gan.run.attempt import Attempt, Ending
+from gan.run.result import Status
 
 
-class LocalPlaces:
-    """This machine, as the settings of hydra/launcher=local divide it."""
+class LocalLauncher(Launcher):
+    """A worker for each slot, started when there is an attempt for it, and replaced when it dies.
 
-    def __init__(self, settings: dict[str, Any]):
-        self._n_jobs: int | None = settings.get("n_jobs")
-        self._workers_per_gpu: int = settings.get("workers_per_gpu", 1)
-
-    def check(self) -> None:
-        pass
-
-    def threads(self, device: str, jobs: int) -> int:
-        return share(device, jobs, self._n_jobs, self._workers_per_gpu)
-
-    def count(self, device: str, threads: int) -> int:
-        return len(self._slots(device, threads))
-
-    def width(self, device: str, threads: int) -> int:
-        return self.count(device, threads)
-
-    def pool(self, sweep: Sweep, names: list[str]) -> "LocalPool":
-        found = self.slots_for(sweep, names)
-        return LocalPool(found, sweep.workers_log, Queue(len(found)))
-
-    def slots_for(self, sweep: Sweep, names: list[str]) -> list[Slot]:
-        """For these jobs, no more than can be of use."""
-        assert sweep.threads is not None
-        device = sweep.jobs[names[0]].config["device"]
-        return self._slots(device, sweep.threads)[: len(names)]
-
-    def _slots(self, device: str, threads: int) -> list[Slot]:
-        return slots(device, threads, self._n_jobs, self._workers_per_gpu)
-
-
-class LocalPool:
-    """A worker for each slot, started when there is a task for it, replaced when it died.
-
-    A thread that waits for the first time with a task for a slot must live as long as the pool:
-    on Linux its end ends the worker.
+    Call `wait` from one thread only: on Linux, a worker ends with the thread that started it.
     """
 
-    def __init__(
-        self,
-        slots: list[Slot],
-        log: Path,
-        waiting: Queue,
-        *,
-        module: str = "gan.launchers.worker",
-        settings: dict[str, Any] | None = None,
-    ):
-        """
-        Args:
-            log: takes what workers say outside of their runs.
-            waiting: says which tasks a worker may have at a time.
-            module: the program of a worker.
-            settings: what it is told first, if anything.
-        """
-        self._slots = slots
-        self._log = log
-        self._waiting = waiting
-        self._module = module
-        self._settings = settings
+    worker_module = "gan.launchers.worker"
+    """The program of a worker."""
+
+    def __init__(self, *, workers_per_gpu: int = 1, **settings: Any):
+        super().__init__(**settings)
+        self.workers_per_gpu = workers_per_gpu
+        self._slots: list[Slot] = []
+        self._queue = Queue(1)
         self._events: deque[Event] = deque()
         self._workers: dict[int, _Worker] = {}
         self._stopping: set[str] = set()
         self._messages: Messages = queue.SimpleQueue()
 
-    def submit(self, task: Task) -> None:
-        self._stopping.discard(task.name)
-        self._waiting.add(task)
+    def threads_per_run(self, device: str, runs: int) -> int:
+        """See Launcher."""
+        return threads_per_run(device, runs, self.n_jobs, self.workers_per_gpu)
+
+    def max_running(self, device: str, threads: int) -> int:
+        """See Launcher."""
+        return len(self.slots(device, threads))
+
+    def start(self, folder: Path, log: Path, *, device: str, threads: int, runs: int) -> None:
+        """See Launcher."""
+        # More slots than runs are of no use.
+        self.use(self.slots(device, threads)[:runs], log)
+
+    def use(self, slots: list[Slot], log: Path) -> None:
+        """Use these slots, and a log file for what workers say outside of their runs."""
+        self._slots, self._log = slots, log
+        self._queue = self.make_queue(len(slots))
+
+    def slots(self, device: str, threads: int) -> list[Slot]:
+        """Return the slots of this machine for runs of so many threads."""
+        return make_slots(device, threads, self.n_jobs, self.workers_per_gpu)
+
+    def make_queue(self, workers: int) -> Queue:
+        """Return the queue that decides which attempts a worker may hold at a time."""
+        return Queue(workers)
+
+    def worker_settings(self) -> dict[str, Any]:
+        """Return the fields of gan.vectorized.strategy.CohortSettings for the workers."""
+        return {"vectorize": False}
+
+    def submit(self, attempt: Attempt) -> None:
+        """See Launcher."""
+        self._stopping.discard(attempt.name)
+        self._queue.add(attempt)
 
     def stop(self, name: str) -> None:
-        if self._waiting.withdraw(name):
-            self._events.append(Ended(name, "interrupted"))
+        """See Launcher."""
+        if self._queue.withdraw(name):
+            self._events.append(Ended(name, Ending(Status.INTERRUPTED)))
             return
         if worker := self._holder(name):
             self._stopping.add(name)
-            worker.send(stop=name)
+            if name in worker.training or len(worker.attempts) > 1:
+                worker.send(stop=name)
+            else:
+                # A run that is not ready for its first step hears nothing and has nothing to save.
+                worker.process.kill()
 
     def prune(self, name: str) -> None:
+        """See Launcher."""
         if worker := self._holder(name):
             worker.send(prune=name)
 
     def kill(self, name: str) -> None:
+        """See Launcher."""
         if worker := self._holder(name):
-            worker.killed.add(name)
+            worker.killed_for.add(name)
             worker.process.kill()
 
     def wait(self, timeout: float) -> Event | None:
-        # Not as each task comes: how many there are says how they are divided.
+        """See Launcher."""
+        # Attempts are assigned here and not as each of them comes, because their number decides how
+        # they are divided among the workers.
         self._assign()
         if not self._events:
             try:
@@ -115,13 +110,14 @@ class LocalPool:
             except queue.Empty:
                 return None
             if message is None:
-                self._bury(worker)
+                self._clear_away(worker)
             else:
-                self._hear(worker, message)
+                self._handle(worker, message)
         return self._events.popleft() if self._events else None
 
     def close(self) -> None:
-        self._waiting.clear()
+        """See Launcher."""
+        self._queue.clear()
         for worker in self._workers.values():
             worker.process.kill()
         for worker in self._workers.values():
@@ -129,61 +125,74 @@ class LocalPool:
         self._workers.clear()
 
     def _assign(self) -> None:
-        while chosen := self._next():
-            index, task = chosen
+        while assignment := self._next_assignment():
+            index, attempt = assignment
             if index not in self._workers:
                 self._workers[index] = _Worker(
-                    self._slots[index], self._log, self._messages, self._module, self._settings
+                    self._slots[index],
+                    self._log,
+                    self._messages,
+                    self.worker_module,
+                    self.worker_settings(),
                 )
-            self._workers[index].start(task)
+            self._workers[index].start(attempt)
 
-    def _next(self) -> tuple[int, Task] | None:
-        """The next task, and its slot: of those that may have it, the one with the fewest."""
-        held = {index: worker.tasks for index, worker in self._workers.items()}
+    def _next_assignment(self) -> tuple[int, Attempt] | None:
+        """Return the next attempt and its slot: of those that may hold it, the least busy one."""
+        held = {index: worker.attempts for index, worker in self._workers.items()}
         for index in sorted(range(len(self._slots)), key=lambda index: len(held.get(index, ()))):
-            if index in self._workers and self._workers[index].retired:
+            if index in self._workers and self._workers[index].is_retired:
                 continue
-            if task := self._waiting.take(held.get(index, ())):
-                return index, task
+            if attempt := self._queue.take(held.get(index, ())):
+                return index, attempt
         return None
 
-    def _hear(self, worker: "_Worker", message: dict[str, Any]) -> None:
+    def _handle(self, worker: "_Worker", message: dict[str, Any]) -> None:
+        """Turn a worker's message into an event."""
         kind = message.pop("event")
         if kind == "note":
             self._events.append(Note(**message))
         elif kind == "started":
-            worker.started.add(message["name"])
+            worker.begun.add(message["name"])
             self._events.append(Started(**message))
         elif kind == "progress":
+            worker.training.add(message["name"])
             self._events.append(Progress(**message))
         elif kind == "ended":
-            worker.release(message["name"])
-            if message["status"] == "raised":
-                # What an exception left behind, on a GPU above all, is no place for another run,
-                # and a run that raised is no company for others.
-                worker.retired = True
-                self._waiting.lower(message["name"], 1)
-            self._events.append(Ended(**message))
+            name, ending = message.pop("name"), Ending(**message)
+            ending = ending._replace(status=Status(ending.status))
+            worker.release(name)
+            if ending.status is Status.RAISED:
+                # An exception leaves things behind, on a GPU above all. So no other run comes into
+                # this process, and this one does not share a process again.
+                worker.is_retired = True
+                self._queue.lower_limit(name, 1)
+            self._events.append(Ended(name, ending))
         else:
-            self._give_back(worker, message["name"], message["reason"], message["group"])
-        if worker.retired and not worker.tasks:
+            self._give_back(worker, message["name"], message["reason"], message["max_runs"])
+        if worker.is_retired and not worker.attempts:
             worker.dismiss()
 
-    def _bury(self, worker: "_Worker") -> None:
-        """Clear away a worker that ended, and tell of the tasks that it took along. Which of
-        several is to blame is not known: groups of half the size find it out."""
+    def _clear_away(self, worker: "_Worker") -> None:
+        """Clear away a worker that ended, and decide what becomes of the attempts that it held.
+
+        If it held several, it is not known which one is to blame. Cohorts of half the size find
+        that out.
+        """
         cause = _cause(worker.process.wait())
         self._workers = {i: other for i, other in self._workers.items() if other is not worker}
-        names, killed = list(worker.tasks), worker.killed & set(worker.tasks)
+        names, killed_for = list(worker.attempts), worker.killed_for & set(worker.attempts)
         half = len(names) // 2
-        guilty = killed if killed or half else set(names)
+        to_blame = killed_for if killed_for or half else set(names)
         for name in names:
-            if name in guilty | self._stopping:
+            if name in to_blame | self._stopping:
                 worker.release(name)
-                self._events.append(Ended(name, "lost", reason=f"its process {cause}"))
-        for name in list(worker.tasks):
-            if killed:
-                reason = f"its group's process was ended because of {', '.join(sorted(killed))}"
+                ending = Ending(Status.LOST, reason=f"its process {cause}")
+                self._events.append(Ended(name, ending))
+        for name in list(worker.attempts):
+            if killed_for:
+                culprits = ", ".join(sorted(killed_for))
+                reason = f"its group's process was ended because of {culprits}"
                 self._give_back(worker, name, reason)
             else:
                 limit = f"in a group of at most {half}" if half > 1 else "alone"
@@ -191,29 +200,29 @@ class LocalPool:
                 self._give_back(worker, name, reason, half)
 
     def _give_back(
-        self, worker: "_Worker", name: str, reason: str, group: int | None = None
+        self, worker: "_Worker", name: str, reason: str, max_runs: int | None = None
     ) -> None:
-        """A task is to go on elsewhere, in a group of so many at most."""
-        began = name in worker.started
-        task = worker.release(name)
+        """Put an attempt back into the queue, to go on in a cohort of at most `max_runs`."""
+        has_begun = name in worker.begun
+        attempt = worker.release(name)
         if name in self._stopping:
-            self._events.append(Ended(name, "interrupted"))
-        elif group is not None and self._waiting.cap(name) == 1:
-            # It was alone, and can have no better place.
-            self._events.append(Ended(name, "lost", reason=reason))
+            self._events.append(Ended(name, Ending(Status.INTERRUPTED)))
+        elif max_runs is not None and self._queue.limit(name) == 1:
+            # It was alone, and no better place can be found for it.
+            self._events.append(Ended(name, Ending(Status.LOST, reason=reason)))
         else:
-            if group is not None:
-                self._waiting.lower(name, group)
-            self._waiting.put_back(task)
-            if began:
+            if max_runs is not None:
+                self._queue.lower_limit(name, max_runs)
+            self._queue.put_back(attempt)
+            if has_begun:
                 self._events.append(Requeued(name, reason))
 
     def _holder(self, name: str) -> "_Worker | None":
-        return next((w for w in self._workers.values() if name in w.tasks), None)
+        return next((w for w in self._workers.values() if name in w.attempts), None)
 
 
 class _Worker:
-    """A process and the tasks it works at."""
+    """A worker process and the attempts that it holds."""
 
     def __init__(
         self,
@@ -221,15 +230,18 @@ class _Worker:
         log: Path,
         messages: "Messages",
         module: str,
-        settings: dict[str, Any] | None,
+        settings: dict[str, Any],
     ):
         self._slot = slot
-        self.tasks: dict[str, Task] = {}
-        self.started: set[str] = set()
-        self.killed: set[str] = set()
-        """Those for whose sake it was."""
-        self.retired = False
-        """It gets no more tasks."""
+        self.attempts: dict[str, Attempt] = {}
+        self.begun: set[str] = set()
+        """The names of the attempts that have begun."""
+        self.training: set[str] = set()
+        """The names of the attempts that have made a step."""
+        self.killed_for: set[str] = set()
+        """The names of the attempts because of which the process was killed."""
+        self.is_retired = False
+        """The worker gets no more attempts."""
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module],
@@ -237,38 +249,35 @@ class _Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=os.environ | slot.environment(),
-                # Ctrl-C on a terminal goes to the whole group; the parent passes it on itself.
+                # Ctrl-C on a terminal goes to the whole group. The parent passes it on itself.
                 start_new_session=True,
             )
         threading.Thread(target=self._listen, args=(messages,), daemon=True).start()
-        if settings is not None:
-            self.send(settings=settings)
+        self.send(settings=settings)
 
-    def start(self, task: Task) -> None:
-        self.tasks[task.name] = task
-        config = placed(task.config, self._slot.threads, one_gpu=self._slot.gpu is not None)
-        self.send(
-            task={
-                "name": task.name,
-                "config": config,
-                "run_dir": str(task.run_dir),
-                "overrides": task.overrides,
-            }
-        )
+    def start(self, attempt: Attempt) -> None:
+        """Hand an attempt to the process."""
+        self.attempts[attempt.name] = attempt
+        one_gpu = self._slot.gpu is not None
+        config = place_config(attempt.config, self._slot.threads, one_gpu=one_gpu)
+        self.send(attempt=asdict(attempt) | {"config": config, "run_dir": str(attempt.run_dir)})
 
-    def release(self, name: str) -> Task:
-        self.started.discard(name)
-        return self.tasks.pop(name)
+    def release(self, name: str) -> Attempt:
+        """Forget an attempt that is over, or goes on elsewhere."""
+        self.begun.discard(name)
+        self.training.discard(name)
+        return self.attempts.pop(name)
 
     def send(self, **message: Any) -> None:
+        """Send a message to the process."""
         assert self.process.stdin
-        # Where the worker has just died, the end of its output says so.
+        # If the worker has just died, the end of its output says so.
         with suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()
 
     def dismiss(self) -> None:
-        """It ends when its input does."""
+        """Let the process end, which it does when its input ends."""
         assert self.process.stdin
         with suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -283,7 +292,7 @@ class _Worker:
 
 
 Messages = queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]]
-"""What workers say; None where one has ended."""
+"""Messages of workers; None where a worker has ended."""
 
 
 def _cause(code: int) -> str:

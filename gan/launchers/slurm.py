@@ -1,7 +1,7 @@
-"""A pool of Slurm jobs, submitted as arrays.
+"""The Slurm launcher: jobs of a Slurm cluster, submitted as arrays.
 
-Slurm's own requeueing is off. What is preempted or runs out of time saves a checkpoint and is
-submitted again here, so that it can be told from a job that a node took down with it.
+Slurm's own requeueing is off. A job that is preempted or runs out of time saves a checkpoint and is
+submitted again from here, so that it can be told from a job that a failing node took down.
 """
 
 import getpass
@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -27,22 +26,28 @@ from typing import Any
 
 from gan.errors import Interrupted, UserError
 from gan.files import write_text
-from gan.launchers.attempt import LOCK_PATIENCE, attempt, placed
-from gan.launchers.pool import Ended, Event, Requeued, Started, Task, withdrawn
+from gan.launchers.attempt import (
+    LOCK_PATIENCE,
+    RunFollower,
+    execute,
+    newest_checkpoint,
+    place_config,
+)
+from gan.launchers.base import Ended, Event, Requeued, plain
+from gan.launchers.cluster import ClusterJob, ClusterLauncher, finished_ending
 from gan.launchers.slots import Slot
-from gan.launchers.tail import Tail, newest_checkpoint
-from gan.run.result import FINISHED, objective, read_result
+from gan.run.attempt import Attempt, Ending
+from gan.run.result import FINISHED, Status
 from gan.run.signals import PRUNE
-from gan.sweep.directory import Sweep
 
-POLL = 3.0
-"""Seconds between questions to Slurm: its controller answers those of all users."""
-PATIENCE = 60.0
-"""Seconds in which a network file system shows what a job wrote on another machine."""
-COMMAND_LIMIT = 60.0
+SECONDS_BETWEEN_POLLS = 3.0
+"""Seconds between two questions to Slurm, whose controller answers those of all users."""
+FILE_SYSTEM_PATIENCE = 60.0
+"""Seconds after which a network file system shows what a job wrote on another machine."""
+COMMAND_TIMEOUT = 60.0
 """Seconds that a command of Slurm's may take."""
 
-FINAL = (
+FINAL_STATES = (
     "BOOT_FAIL",
     "CANCELLED",
     "COMPLETED",
@@ -54,20 +59,66 @@ FINAL = (
     "REVOKED",
     "TIMEOUT",
 )
-"""The states in which Slurm has done with a job."""
+"""The states in which Slurm has finished a job."""
 
-GONE = "an unknown state"
+UNKNOWN_STATE = "an unknown state"
 
 log = logging.getLogger(__name__)
 
 
-class SlurmPlaces:
-    """A cluster, as the settings of hydra/launcher=slurm see it."""
+@dataclass
+class _SlurmJob(ClusterJob):
+    """The handle is the job's id with its index in the array, such as 17_3."""
 
-    def __init__(self, settings: dict[str, Any]):
-        self._settings = settings
+    checkpoint: str = ""
+    """The run's newest checkpoint when the job was submitted."""
+    over_since: float | None = None
+    """The time at which the job was first seen to have ended."""
+
+
+class SlurmLauncher(ClusterLauncher):
+    """A launcher whose attempts are Slurm jobs.
+
+    Attempts that are submitted together become one array. While its jobs are in Slurm's hands,
+    others follow as `n_jobs` allows.
+
+    Args:
+        partition: None takes the cluster's default.
+        time: minutes of a job. A run that needs more goes on in another job.
+        signal_delay_s: a run saves its checkpoint so many seconds before the time is up.
+        mem: memory of a job, such as 4GB; None takes the cluster's default.
+        array_size: the number of jobs in one array at most.
+        setup: shell commands before a run.
+        sbatch: further options of sbatch.
+    """
+
+    def __init__(
+        self,
+        *,
+        partition: str | None = None,
+        time: int = 240,
+        signal_delay_s: int = 90,
+        cpus_per_task: int = 2,
+        gpus_per_node: int = 0,
+        mem: str | None = None,
+        array_size: int = 1000,
+        setup: list[str] | None = None,
+        sbatch: dict[str, Any] | None = None,
+        **settings: Any,
+    ):
+        super().__init__(**settings)
+        self.partition, self.time, self.signal_delay_s = partition, time, signal_delay_s
+        self.cpus_per_task, self.gpus_per_node, self.mem = cpus_per_task, gpus_per_node, mem
+        self.array_size = array_size
+        self.setup_commands: list[str] = plain(setup) or []
+        self.sbatch: dict[str, Any] = plain(sbatch) or {}
+        self._cancelled: list[str] = []
+        self._looked = 0.0
+        self._has_submitted = False
+        self._complaint = ""
 
     def check(self) -> None:
+        """See Launcher."""
         if shutil.which("sbatch") is None:
             raise UserError(
                 "hydra/launcher=slurm: there is no sbatch here, this is no Slurm cluster"
@@ -77,95 +128,46 @@ class SlurmPlaces:
                 'hydra/launcher=slurm: submitit is not installed; pip install -e ".[slurm]"'
             )
 
-    def threads(self, device: str, jobs: int) -> int:
-        return int(self._settings["cpus_per_task"])
+    def threads_per_run(self, device: str, runs: int) -> int:
+        """See Launcher."""
+        return self.cpus_per_task
 
-    def count(self, device: str, threads: int) -> int | None:
-        n_jobs: int | None = self._settings["n_jobs"]
-        return n_jobs
-
-    def width(self, device: str, threads: int) -> int | None:
-        return self.count(device, threads)
-
-    def pool(self, sweep: Sweep, names: list[str]) -> "SlurmPool":
-        return SlurmPool(sweep, self._settings)
-
-
-@dataclass
-class _Job:
-    """A task in Slurm's hands."""
-
-    id: str
-    """With the index in its array, such as 17_3."""
-    task: Task
-    tail: Tail
-    checkpoint: str
-    """The run's newest one when the job was submitted."""
-    running: bool = False
-    stopping: bool = False
-    over: float | None = None
-    """Since when it is known to have ended."""
-
-
-class SlurmPool:
-    """Tasks that come together become one array. While its jobs are in Slurm's hands, others
-    follow as `n_jobs` allows."""
-
-    def __init__(self, sweep: Sweep, settings: dict[str, Any]):
-        """
-        Raises:
-            UserError: Slurm does not answer.
-        """
-        assert sweep.threads is not None
-        self._folder = sweep.path.resolve() / ".slurm"
-        self._log = sweep.workers_log
-        self._threads = sweep.threads
-        self._n_jobs: int | None = settings["n_jobs"]
-        self._array_size: int = settings["array_size"]
-        self._one_gpu: bool = settings["gpus_per_node"] > 0
-        self._waiting: deque[Task] = deque()
-        self._events: deque[Event] = deque()
-        self._jobs: dict[str, _Job] = {}
-        self._cancelled: list[str] = []
-        self._looked = 0.0
-        self._submitted = False
-        self._complaint = ""
-        title = re.sub(r"[^\w.=+-]", "_", sweep.path.resolve().name)
-        # The jobs of this sweep, by what Slurm knows.
+    def connect(self, folder: Path) -> None:
+        """See ClusterLauncher."""
+        self._folder = folder / ".slurm"
+        title = re.sub(r"[^\w.=+-]", "_", folder.name)
+        # The name tells the jobs of this sweep from all others.
         digest = hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]
-        self._ours = ["--user", getpass.getuser(), "--name", f"{title}-{digest}"]
-        self._executor = _executor(self._folder, self._ours[-1], sweep.threads, settings)
-        self._end_those_of_a_dead_parent()
+        self._our_jobs = ["--user", getpass.getuser(), "--name", f"{title}-{digest}"]
+        self._executor = self._make_executor(self._our_jobs[-1])
+        self._end_jobs_of_dead_parent()
 
-    def submit(self, task: Task) -> None:
-        self._waiting.append(task)
-
-    def stop(self, name: str) -> None:
-        if withdrawn(self._waiting, name):
-            self._events.append(Ended(name, "interrupted"))
-            return
-        if job := self._jobs.get(name):
-            job.stopping = True
-            self._cancelled.append(job.id)
+    def cancel(self, job: _SlurmJob) -> None:
+        """See ClusterLauncher."""
+        self._cancelled.append(job.handle)
 
     def prune(self, name: str) -> None:
+        """See Launcher."""
         if (job := self._jobs.get(name)) and PRUNE is not None:
-            _slurm("scancel", f"--signal={PRUNE.name.removeprefix('SIG')}", "--full", job.id)
+            number = PRUNE.name.removeprefix("SIG")
+            _run_slurm("scancel", f"--signal={number}", "--full", job.handle)
 
     def kill(self, name: str) -> None:
+        """See Launcher."""
         if job := self._jobs.get(name):
-            job.stopping = True
-            _slurm("scancel", "--signal=KILL", "--full", job.id)
-            self._cancelled.append(job.id)
+            job.is_stopping = True
+            _run_slurm("scancel", "--signal=KILL", "--full", job.handle)
+            self._cancelled.append(job.handle)
 
     def wait(self, timeout: float) -> Event | None:
+        """See Launcher."""
         if self._cancelled:
-            every = all(job.stopping for job in self._jobs.values())
-            _slurm("scancel", *(self._ours if every else self._cancelled))
+            all_of_them = all(job.is_stopping for job in self._jobs.values())
+            _run_slurm("scancel", *(self._our_jobs if all_of_them else self._cancelled))
             self._cancelled.clear()
         deadline = time.monotonic() + timeout
         while not self._events and (now := time.monotonic()) < deadline:
-            if now - self._looked > POLL:
+            if now - self._looked > SECONDS_BETWEEN_POLLS:
                 self._look()
                 self._submit_waiting()
                 self._looked = time.monotonic()
@@ -173,217 +175,229 @@ class SlurmPool:
         return self._events.popleft() if self._events else None
 
     def close(self) -> None:
+        """See Launcher."""
         self._waiting.clear()
         if self._jobs:
-            _slurm("scancel", *self._ours)
+            _run_slurm("scancel", *self._our_jobs)
         else:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _submit_waiting(self) -> None:
-        room = self._array_size
-        if self._jobs and self._n_jobs:
-            # The cap of an array knows nothing of other arrays.
-            room = min(room, self._n_jobs - len(self._jobs))
-        tasks = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-        if not tasks:
+        room = self.array_size
+        if self._jobs and self.n_jobs:
+            # The limit of an array does not count the jobs of other arrays.
+            room = min(room, self.n_jobs - len(self._jobs))
+        attempts = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        if not attempts:
             return
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        for task in tasks:
-            self._report(task.name).unlink(missing_ok=True)
+        for attempt in attempts:
+            self._report_file(attempt.name).unlink(missing_ok=True)
+        one_gpu = self.gpus_per_node > 0
         try:
-            # Nothing comes out of it but what the exception says again.
+            # submitit prints here what its exception says again.
             with redirect_stderr(StringIO()):
                 submitted = self._executor.map_array(
-                    work,
-                    [placed(task.config, self._threads, one_gpu=self._one_gpu) for task in tasks],
-                    [str(task.run_dir.resolve()) for task in tasks],
-                    [task.overrides for task in tasks],
-                    [str(self._report(task.name)) for task in tasks],
+                    execute_job,
+                    [place_config(a.config, self._threads, one_gpu=one_gpu) for a in attempts],
+                    [str(attempt.run_dir.resolve()) for attempt in attempts],
+                    [attempt.overrides for attempt in attempts],
+                    [str(self._report_file(attempt.name)) for attempt in attempts],
                 )
         except (FailedJobError, FailedSubmissionError) as error:
-            refused = f"Slurm takes no jobs: {complaint(str(error))}"
-            if not self._submitted:
-                raise UserError(refused) from None
+            refusal = f"Slurm takes no jobs: {sbatch_errors(str(error))}"
+            if not self._has_submitted:
+                raise UserError(refusal) from None
             # It took some before: a limit is reached, or the controller is busy.
-            self._complain(refused)
-            self._waiting.extendleft(reversed(tasks))
+            self._complain(refusal)
+            self._waiting.extendleft(reversed(attempts))
             return
-        self._submitted = True
-        for task, job in zip(tasks, submitted, strict=True):
-            checkpoint = newest_checkpoint(task.run_dir)
-            self._jobs[task.name] = _Job(job.job_id, task, Tail(task), checkpoint)
+        self._has_submitted = True
+        for attempt, job in zip(attempts, submitted, strict=True):
+            checkpoint = newest_checkpoint(attempt.run_dir)
+            follower = RunFollower(attempt)
+            self._jobs[attempt.name] = _SlurmJob(
+                job.job_id, attempt, follower, checkpoint=checkpoint
+            )
 
     def _look(self) -> None:
         """Note what has happened to the jobs."""
         states = self._states() if self._jobs else {}
         if states is None:
-            # A controller that is restarted, or has too much to do, will answer later.
+            # A controller that restarts, or has too much to do, will answer later.
             self._complain("Slurm does not answer")
             return
         for job in list(self._jobs.values()):
-            state, code = states.get(job.id, (GONE, ""))
-            if state == "RUNNING" and not job.running:
-                job.running = True
-                self._events.append(Started(job.task.name))
-            if job.running:
-                self._events.extend(job.tail.news())
-            if state in FINAL or state == GONE:
-                self._over(job, state, code)
+            state, code = states.get(job.handle, (UNKNOWN_STATE, ""))
+            self.note_progress(job, has_begun=state == "RUNNING")
+            if state in FINAL_STATES or state == UNKNOWN_STATE:
+                self._note_end(job, state, code)
 
     def _complain(self, text: str) -> None:
         if text != self._complaint:
             self._complaint = text
-            log.warning("%s; going on to ask", text)
+            log.warning("%s; asking again every %g s", text, SECONDS_BETWEEN_POLLS)
 
     def _states(self) -> dict[str, tuple[str, str]] | None:
-        """The state and exit code of each job, those that ended of late included."""
+        """Return the state and exit code of each job; None if Slurm does not answer.
+
+        Jobs that ended a short time ago are included.
+        """
         columns = "JobArrayID:|,State:|,exit_code:|"
         command = ["squeue", "--noheader", "--array", "--states=all", "--Format", columns]
-        told = _slurm(*command, *self._ours)
-        if told is None:
+        output = _run_slurm(*command, *self._our_jobs)
+        if output is None:
             return None
-        rows = [line.strip().split("|") for line in told.splitlines() if line.strip()]
+        rows = [line.strip().split("|") for line in output.splitlines() if line.strip()]
         return {row[0]: (row[1], row[2]) for row in rows}
 
-    def _over(self, job: _Job, state: str, code: str) -> None:
-        name = job.task.name
-        event = self._ending(job, state, code)
+    def _note_end(self, job: _SlurmJob, state: str, code: str) -> None:
+        event = self._end_event(job, state, code)
         if event is None:
             return
-        del self._jobs[name]
+        del self._jobs[job.attempt.name]
         self._clear_away(job)
         if isinstance(event, Requeued):
-            self._waiting.append(job.task)
+            self._waiting.append(job.attempt)
         self._events.append(event)
 
-    def _ending(self, job: _Job, state: str, code: str) -> Ended | Requeued | None:
-        """What the end of a job means; None while what it wrote is still to be seen."""
-        name, run_dir = job.task.name, job.task.run_dir
-        result = read_result(run_dir)
-        if result and result["status"] in FINISHED:
-            return Ended(name, result["status"], objective(result))
-        if job.stopping:
-            return Ended(name, "interrupted")
+    def _end_event(self, job: _SlurmJob, state: str, code: str) -> Ended | Requeued | None:
+        """Return what the end of a job means; None while its files are not all seen yet."""
+        name, run_dir = job.attempt.name, job.attempt.run_dir
+        if finished := finished_ending(run_dir):
+            return Ended(name, finished)
+        if job.is_stopping:
+            return Ended(name, Ending(Status.INTERRUPTED))
         report = self._read_report(name)
         status = report.get("status")
         if state == "COMPLETED" and (status is None or status in FINISHED):
-            job.over = job.over or time.monotonic()
-            if time.monotonic() - job.over < PATIENCE:
+            job.over_since = job.over_since or time.monotonic()
+            if time.monotonic() - job.over_since < FILE_SYSTEM_PATIENCE:
                 return None
         if state == "CANCELLED":
-            return Ended(name, "refused", reason=f"its Slurm job {job.id} was cancelled by scancel")
+            reason = f"its Slurm job {job.handle} was cancelled by scancel"
+            return Ended(name, Ending(Status.REFUSED, reason=reason))
         if state == "PREEMPTED":
-            return Requeued(name, f"its Slurm job {job.id} was preempted")
-        if state == "TIMEOUT" or (state == "COMPLETED" and status == "interrupted"):
+            return Requeued(name, f"its Slurm job {job.handle} was preempted")
+        if state == "TIMEOUT" or (state == "COMPLETED" and status == Status.INTERRUPTED):
             if newest_checkpoint(run_dir) > job.checkpoint:
-                return Requeued(name, f"its Slurm job {job.id} ran out of time")
-            reason = f"its Slurm job {job.id} ran out of time before it saved a checkpoint"
-            return Ended(name, "lost", reason=reason)
-        if status in ("raised", "refused", "lost"):
-            return Ended(name, status, reason=report["reason"])
-        return Ended(name, "lost", reason=f"its Slurm job {job.id} ended in {state}{cause(code)}")
+                return Requeued(name, f"its Slurm job {job.handle} ran out of time")
+            reason = f"its Slurm job {job.handle} ran out of time before it saved a checkpoint"
+            return Ended(name, Ending(Status.LOST, reason=reason))
+        if status in (Status.RAISED, Status.REFUSED, Status.LOST):
+            return Ended(name, Ending(Status(status), reason=report["reason"]))
+        reason = f"its Slurm job {job.handle} ended in {state}{describe_wait_status(code)}"
+        return Ended(name, Ending(Status.LOST, reason=reason))
 
-    def _report(self, name: str) -> Path:
+    def _report_file(self, name: str) -> Path:
         return self._folder / f"{name}.json"
 
     def _read_report(self, name: str) -> dict[str, Any]:
         try:
-            report: dict[str, Any] = json.loads(self._report(name).read_text())
+            report: dict[str, Any] = json.loads(self._report_file(name).read_text())
         except (OSError, ValueError):
             return {}
         return report
 
-    def _clear_away(self, job: _Job) -> None:
-        """Keep what the job complained of, and remove its files."""
-        self._report(job.task.name).unlink(missing_ok=True)
-        for path in self._folder.glob(f"{job.id}_*"):
+    def _clear_away(self, job: _SlurmJob) -> None:
+        """Keep what a job wrote to its standard error, and remove its files."""
+        name = job.attempt.name
+        self._report_file(name).unlink(missing_ok=True)
+        for path in self._folder.glob(f"{job.handle}_*"):
             if path.suffix == ".err" and (text := path.read_bytes()):
-                title = f"{job.task.name}, Slurm job {job.id}:\n".encode()
+                title = f"{name}, Slurm job {job.handle}:\n".encode()
                 with self._log.open("ab") as file:
                     file.write(title + text)
             path.unlink()
 
-    def _end_those_of_a_dead_parent(self) -> None:
-        """They run on where the process that submitted them was killed."""
-        active = ["squeue", "--noheader", "--format=%i", *self._ours]
-        left = _slurm(*active)
+    def _end_jobs_of_dead_parent(self) -> None:
+        """End jobs that still run because the process that submitted them was killed."""
+        list_jobs = ["squeue", "--noheader", "--format=%i", *self._our_jobs]
+        left = _run_slurm(*list_jobs)
         if left is None:
             raise UserError("hydra/launcher=slurm: Slurm does not answer, try squeue")
         if left:
             log.warning("ending the Slurm jobs of an earlier process: %s", " ".join(left.split()))
         while left != "":
-            _slurm("scancel", *self._ours)
-            time.sleep(POLL)
-            left = _slurm(*active)
+            _run_slurm("scancel", *self._our_jobs)
+            time.sleep(SECONDS_BETWEEN_POLLS)
+            left = _run_slurm(*list_jobs)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
 
+    def _make_executor(self, name: str) -> Any:
+        from submitit import SlurmExecutor
 
-def work(config: dict[str, Any], run_dir: str, overrides: list[str], report: str) -> None:
-    """What a Slurm job does: an attempt at a run, and a report of how it ended."""
-    began = False
+        variables = Slot(self._threads).environment()
+        exports = [f"export {key}={value}" for key, value in variables.items()]
+        executor = SlurmExecutor(self._folder, python=shlex.quote(sys.executable))
+        executor.update_parameters(
+            job_name=name,
+            partition=self.partition,
+            time=self.time,
+            signal_delay_s=self.signal_delay_s,
+            cpus_per_task=self.cpus_per_task,
+            gpus_per_node=self.gpus_per_node or None,
+            mem=self.mem,
+            array_parallelism=self.n_jobs or self.array_size,
+            setup=[*self.setup_commands, *exports],
+            # Since Slurm 22.05, srun does not ask sbatch for the number of cores.
+            srun_args=[f"--cpus-per-task={self.cpus_per_task}"],
+            additional_parameters={"no_requeue": True, **self.sbatch},
+        )
+        return executor
 
-    def tell(step: int, total: int, record: dict[str, Any] | None) -> None:
-        nonlocal began
-        began = True
+
+def execute_job(config: dict[str, Any], run_dir: str, overrides: list[str], report: str) -> None:
+    """Execute an attempt in a Slurm job, and write a report of its end."""
+    has_begun = False
+
+    def note_begin(step: int, total: int, record: dict[str, Any] | None) -> None:
+        nonlocal has_begun
+        has_begun = True
 
     def stop(number: int, frame: FrameType | None) -> None:
-        # Within the training this is another handler; both Slurm and srun send the signal.
-        if not began:
+        # Training has a handler of its own. Slurm and srun both send the signal, so a second one
+        # may come when training has ended.
+        if not has_begun:
             raise Interrupted(f"{run_dir}: stopped before its first step", 128 + number)
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, stop)
-    # Comes before the time is up.
+    # Slurm sends this one before the time is up.
     signal.signal(signal.SIGUSR2, pass_on)
-    ended = attempt(config, Path(run_dir), overrides, tell, patience=LOCK_PATIENCE)
-    write_text(Path(report), json.dumps(ended))
+    attempt = Attempt(Path(run_dir).name, config, Path(run_dir), overrides)
+    ending = execute(attempt, note_begin, patience=LOCK_PATIENCE)
+    write_text(Path(report), json.dumps(ending._asdict()))
 
 
-def _executor(folder: Path, name: str, threads: int, settings: dict[str, Any]) -> Any:
-    from submitit import SlurmExecutor
-
-    cpus, gpus = settings["cpus_per_task"], settings["gpus_per_node"]
-    exports = [f"export {key}={value}" for key, value in Slot(threads).environment().items()]
-    executor = SlurmExecutor(folder, python=shlex.quote(sys.executable))
-    executor.update_parameters(
-        job_name=name,
-        partition=settings["partition"],
-        time=settings["time"],
-        signal_delay_s=settings["signal_delay_s"],
-        cpus_per_task=cpus,
-        gpus_per_node=gpus or None,
-        mem=settings["mem"],
-        array_parallelism=settings["n_jobs"] or settings["array_size"],
-        setup=[*settings["setup"], *exports],
-        # Since Slurm 22.05, srun does not ask sbatch how many there are.
-        srun_args=[f"--cpus-per-task={cpus}"],
-        additional_parameters={"no_requeue": True, **settings["sbatch"]},
-    )
-    return executor
-
-
-def cause(status: str) -> str:
-    """What a wait status, as Slurm tells it, adds to a story."""
+def describe_wait_status(status: str) -> str:
+    """Return a wait status, as Slurm gives it, in words to be added to a sentence."""
     code = os.waitstatus_to_exitcode(int(status or 0))
-    # The shell's way to tell of a signal.
+    # A shell reports a signal as an exit code of 128 and more.
     number = -code if code < 0 else code - 128
     if number in set(signal.Signals):
         return f", killed by {signal.Signals(number).name}"
     return f", exit code {code}" if code else ""
 
 
-def _slurm(*command: str) -> str | None:
-    """What a command says; None where it failed."""
+def sbatch_errors(text: str) -> str:
+    """Return what sbatch has said, in one line."""
+    lines = [line.partition("error:")[2].strip() for line in text.splitlines() if "error:" in line]
+    return "; ".join(lines) or " ".join(text.split())
+
+
+def _run_slurm(*command: str) -> str | None:
+    """Return what a command prints; None if it fails."""
     try:
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
-            timeout=COMMAND_LIMIT,
+            timeout=COMMAND_TIMEOUT,
             # Ctrl-C on a terminal goes to the whole group.
             start_new_session=True,
         )
@@ -393,9 +407,3 @@ def _slurm(*command: str) -> str | None:
         log.debug("%s: %s", " ".join(command), done.stderr.strip())
         return None
     return done.stdout
-
-
-def complaint(text: str) -> str:
-    """What sbatch said, in one line."""
-    lines = [line.partition("error:")[2].strip() for line in text.splitlines() if "error:" in line]
-    return "; ".join(lines) or " ".join(text.split())

@@ -1,39 +1,50 @@
-"""Workers on this machine that train runs together."""
+"""The vectorized launcher: workers on this machine that train many runs each."""
 
 from typing import Any
 
-from gan.launchers.local import LocalPlaces, LocalPool
+from gan.launchers.local import LocalLauncher
 from gan.launchers.queue import Queue
-from gan.sweep.directory import Sweep
-from gan.vectorized.compatible import signature
+from gan.vectorized.compatible import compatibility_key
 
-MOST = 64
-"""Members that a group is asked to have; where there is not the memory, it gives some back."""
-SEARCHED = 8
-"""Members of a group in a search: with more, its points are chosen before others have taught it
-anything."""
+MAX_RUNS = 64
+"""Runs that a cohort is offered. A cohort gives some back if there is not the memory for them."""
+MAX_RUNS_IN_SEARCH = 8
+"""Runs of a cohort in a search. With more, points are chosen before others have taught anything."""
 
 
-class VectorizedPlaces(LocalPlaces):
-    """This machine, as the settings of hydra/launcher=vectorized divide it."""
+class VectorizedLauncher(LocalLauncher):
+    """A local launcher whose workers train cohorts of many runs."""
 
-    def __init__(self, settings: dict[str, Any]):
-        super().__init__(settings)
-        self._max_group: int | None = settings["max_group"]
-        self._how = {name: settings[name] for name in ("compile", "cuda_graphs", "measure")}
+    def __init__(
+        self,
+        *,
+        max_group: int | None = None,
+        compile: bool = True,
+        cuda_graphs: bool = True,
+        measure: bool = True,
+        **settings: Any,
+    ):
+        super().__init__(**settings)
+        self.max_group = max_group
+        self._worker_settings = {
+            "vectorize": True,
+            "compile": compile,
+            "cuda_graphs": cuda_graphs,
+            "measure": measure,
+        }
 
-    def count(self, device: str, threads: int) -> int:
-        return super().count(device, threads) * (self._max_group or MOST)
+    def max_running(self, device: str, threads: int) -> int:
+        """See Launcher."""
+        return super().max_running(device, threads) * (self.max_group or MAX_RUNS)
 
-    def width(self, device: str, threads: int) -> int:
-        return super().count(device, threads) * (self._max_group or SEARCHED)
+    def max_running_in_search(self, device: str, threads: int) -> int:
+        """See Launcher."""
+        return super().max_running(device, threads) * (self.max_group or MAX_RUNS_IN_SEARCH)
 
-    def pool(self, sweep: Sweep, names: list[str]) -> LocalPool:
-        found = self.slots_for(sweep, names)
-        return LocalPool(
-            found,
-            sweep.workers_log,
-            Queue(len(found), self._max_group or MOST, signature),
-            module="gan.launchers.group_worker",
-            settings=self._how,
-        )
+    def make_queue(self, workers: int) -> Queue:
+        """See LocalLauncher."""
+        return Queue(workers, self.max_group or MAX_RUNS, compatibility_key)
+
+    def worker_settings(self) -> dict[str, Any]:
+        """See LocalLauncher."""
+        return self._worker_settings

@@ -1,81 +1,161 @@
-"""A process that trains one run after another: `python -m gan.launchers.worker`.
+"""A worker process: `python -m gan.launchers.worker`.
 
-It reads a line of JSON for each task, `{"task": {...}}`, `{"stop": NAME}` or
-`{"prune": NAME}`, from its standard input, and writes its events in the same way.
+It reads lines of JSON from its standard input: `{"settings": {...}}` first, then
+`{"attempt": {...}}`, `{"stop": NAME}` or `{"prune": NAME}` as they come. It writes its events in
+the same way. It trains a cohort: one run after the other, or many at a time, as the settings say.
 """
 
+import ctypes
+import faulthandler
+import json
 import os
-import queue
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, TextIO
 
-from gan.errors import Interrupted
-from gan.launchers.attempt import attempt
-from gan.launchers.parent import Tell, listen, prepare
-from gan.launchers.startup import lasting
+from gan.launchers.attempt import redirected_output
+from gan.run.attempt import Attempt, Ending
 from gan.run.signals import PRUNE
+from gan.startup import fast_imports
 
 
-class Inbox:
-    """What the parent sends, read as it comes."""
+class PipeReporter:
+    """Writes events for the parent process to what was the standard output."""
 
     def __init__(self) -> None:
-        self.tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._current: str | None = None
-        self._stopped: set[str] = set()
-        """Tasks to stop that have come, but not begun."""
-        listen(self._take)
+        self._file: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
+        # From now on, what is printed goes to the standard error.
+        os.dup2(2, 1)
+
+    def started(self, name: str) -> None:
+        """See Reporter."""
+        self._send("started", name=name)
+
+    def progress(self, name: str, step: int, total: int, record: dict[str, Any] | None) -> None:
+        """See Reporter."""
+        self._send("progress", name=name, step=step, total=total, record=record)
+
+    def ended(self, name: str, ending: Ending) -> None:
+        """See Reporter."""
+        self._send("ended", name=name, **ending._asdict())
+
+    def returned(self, name: str, reason: str, max_runs: int) -> None:
+        """See Reporter."""
+        self._send("returned", name=name, reason=reason, max_runs=max_runs)
+
+    def note(self, text: str) -> None:
+        """See Reporter."""
+        self._send("note", text=text)
+
+    def _send(self, event: str, **fields: Any) -> None:
+        self._file.write(json.dumps({"event": event, **fields}) + "\n")
+
+
+class PipeInbox:
+    """Messages of the parent process, kept until they are asked for.
+
+    A thread reads them as they come. When the input ends, the parent process is gone or has no more
+    use for this one, which then ends at once: its runs have their last checkpoints.
+    """
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] = {}
+        self._changed = threading.Condition()
+        self._attempts: list[Attempt] = []
+        self._stop_signals: dict[str, signal.Signals] = {}
+        self._handed_out: set[str] = set()
+        """The names of attempts that were asked for since the last wait."""
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def wait(self) -> None:
+        """Wait until there is an attempt."""
+        with self._changed:
+            self._handed_out.clear()
+            self._changed.wait_for(lambda: self._attempts)
+
+    def new_attempts(self) -> list[Attempt]:
+        """See Inbox."""
+        with self._changed:
+            attempts, self._attempts = self._attempts, []
+            self._handed_out |= {attempt.name for attempt in attempts}
+            return attempts
+
+    def stop_all(self) -> bool:
+        """Ask every attempt to stop; return whether there is any."""
+        with self._changed:
+            self._stop_signals |= dict.fromkeys(self._handed_out, signal.SIGTERM)
+            return bool(self._handed_out)
+
+    def stop_signals(self) -> dict[str, signal.Signals]:
+        """See Inbox."""
+        with self._changed:
+            # Signals for attempts that were not asked for yet wait with them.
+            early = {attempt.name for attempt in self._attempts}
+            now = {name: how for name, how in self._stop_signals.items() if name not in early}
+            self._stop_signals = {n: how for n, how in self._stop_signals.items() if n in early}
+            return now
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            self._take(json.loads(line))
+        os._exit(1)
 
     def _take(self, message: dict[str, Any]) -> None:
-        with self._lock:
-            if "task" in message:
-                self._stopped.clear()
-                self.tasks.put(message["task"])
-            elif "prune" in message:
-                if message["prune"] == self._current and PRUNE is not None:
-                    os.kill(os.getpid(), PRUNE)
-            elif message["stop"] == self._current:
-                os.kill(os.getpid(), signal.SIGTERM)
-            else:
-                # A signal outside a task would end the process.
-                self._stopped.add(message["stop"])
+        with self._changed:
+            if "settings" in message:
+                self.settings = message["settings"]
+            elif "attempt" in message:
+                fields = message["attempt"]
+                # A signal that is still here was meant for an earlier attempt, which has ended.
+                self._stop_signals.pop(fields["name"], None)
+                self._attempts.append(Attempt(**fields | {"run_dir": Path(fields["run_dir"])}))
+                self._changed.notify()
+            elif "stop" in message:
+                self._stop_signals[message["stop"]] = signal.SIGTERM
+            elif PRUNE is not None:
+                self._stop_signals.setdefault(message["prune"], PRUNE)
 
-    @contextmanager
-    def working_at(self, name: str) -> Iterator[None]:
-        """Within the block, a stop of this task comes as SIGTERM."""
-        with self._lock:
-            if name in self._stopped:
-                raise Interrupted(f"{name}: stopped before it began", 128 + signal.SIGTERM)
-            self._current = name
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._current = None
+
+def end_with_parent() -> None:
+    """Let this process end when its parent does, and print where it was if it crashes."""
+    faulthandler.enable()
+    if sys.platform != "linux":
+        return
+    # The end of the input tells of the parent's death as well, but a thread must read it.
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def main() -> None:
-    prepare()
-    tell, inbox = Tell(), Inbox()
-    task = inbox.tasks.get()
-    # Seconds: the first task waits for it, the next ones do not.
-    with lasting():
-        import gan.train  # noqa: F401
+    """Train cohorts until the parent process is gone."""
+    end_with_parent()
+    reporter, inbox = PipeReporter(), PipeInbox()
+    inbox.wait()
 
+    def stop(number: int, frame: FrameType | None) -> None:
+        if not inbox.stop_all():
+            sys.exit(128 + number)
+
+    # Someone may stop this process and not its parent. Its runs then save checkpoints first.
+    signal.signal(signal.SIGTERM, stop)
+    # These imports take seconds. The first attempt waits for them, the next ones do not.
+    with fast_imports():
+        from gan.vectorized.autotune import Autotuner
+        from gan.vectorized.cohort import Cohort
+        from gan.vectorized.strategy import CohortSettings
+
+    settings = CohortSettings(**inbox.settings)
+    if settings.vectorize:
+        cohort = Cohort(inbox, reporter, settings)
+    else:
+        cohort = Cohort(inbox, reporter, settings, capture_output=redirected_output)
+    autotuner = Autotuner(cohort)
     while True:
-        name, run_dir = task["name"], Path(task["run_dir"])
-        tell.started(name)
-        watch, working = partial(tell.progress, name), inbox.working_at(name)
-        tell.ended(
-            name, **attempt(task["config"], run_dir, task["overrides"], watch, within=working)
-        )
-        task = inbox.tasks.get()
+        autotuner.train()
+        inbox.wait()
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Measures of how near generated samples are to real ones."""
+"""Metrics: numbers that tell how near generated samples are to real ones."""

@@ -1,15 +1,13 @@
-"""The Fréchet distance between two sets of features, known as FID for Inception's."""
+"""The Fréchet distance between two sets of features. On features of Inception it is the FID."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gan.metrics.checks import check_features
-
 
 class Moments(NamedTuple):
-    """All that the distance takes from a set of features."""
+    """Mean and covariance of a set of features: all that the distance needs to know of it."""
 
     mean: Tensor
     """float64 (width,)."""
@@ -18,10 +16,10 @@ class Moments(NamedTuple):
 
 
 def moments(features: Tensor) -> Moments:
-    """Of features (n, width).
+    """Return the mean and covariance of features (n, width).
 
     Raises:
-        ValueError: there are no more samples than the width, or a value is not finite.
+        ValueError: n is not above the width, or a value is not finite.
     """
     if features.dim() != 2 or len(features) <= features.shape[1]:
         shape = tuple(features.shape)
@@ -33,7 +31,7 @@ def moments(features: Tensor) -> Moments:
 
 
 def gaussian_distance(real: Moments, fake: Moments) -> float:
-    """`frechet_distance` of features whose moments are known.
+    """Return the `frechet_distance` of two sets of features from their moments.
 
     Raises:
         ValueError: the widths differ.
@@ -43,25 +41,25 @@ def gaussian_distance(real: Moments, fake: Moments) -> float:
         raise ValueError(f"need moments of one width, got {widths}")
     means = (real.mean - fake.mean).square().sum()
     # The eigenvalues of AB are those of the symmetric sqrt(A) B sqrt(A).
-    root = _root(real.covariance)
+    root = _square_root(real.covariance)
     shared = torch.linalg.eigvalsh(root @ fake.covariance @ root).clamp(min=0).sqrt().sum()
     distance = means + real.covariance.trace() + fake.covariance.trace() - 2 * shared
     return float(distance.clamp(min=0))
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """The squared Fréchet distance between Gaussians of the same means and covariances
-    (arXiv:1706.08500); 0 for equal sets.
+    """Return the squared Fréchet distance between two Gaussians that have the means and
+    covariances of the features (arXiv:1706.08500). It is 0 for equal sets.
 
-    It is biased upwards for finite sets, the more so the smaller they are: only values of the
-    same numbers of samples can be compared.
+    Finite sets bias it upwards, and small sets more than large ones. Compare only values that come
+    from the same numbers of samples.
 
     Args:
-        real: (n, width). fake: (m, width).
+        real: (n, width).
+        fake: (m, width).
 
     Raises:
-        ValueError: the widths differ, a set has no more samples than the width, or a value is
-            not finite.
+        ValueError: the widths differ, n or m is not above the width, or a value is not finite.
     """
     check_features(real, fake)
     width = real.shape[1]
@@ -73,7 +71,21 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     return gaussian_distance(moments(real), moments(fake))
 
 
-def _root(covariance: Tensor) -> Tensor:
+def check_features(real: Tensor, fake: Tensor) -> None:
+    """Check that two sets of features can be compared.
+
+    Raises:
+        ValueError: they are not of shape (n, width) and (m, width), or a value is not finite.
+    """
+    if real.dim() != 2 or fake.dim() != 2 or real.shape[1] != fake.shape[1]:
+        shapes = f"{tuple(real.shape)} and {tuple(fake.shape)}"
+        raise ValueError(f"need two (n, width) sets of one width, got {shapes}")
+    for name, features in (("real", real), ("fake", fake)):
+        if not features.isfinite().all():
+            raise ValueError(f"{name} features hold NaN or infinity")
+
+
+def _square_root(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     return root

@@ -1,5 +1,5 @@
-"""Features of colour images: those of the Inception network that FID was defined with, by way
-of torch-fidelity."""
+"""Features of colour images, from the Inception network that defines the FID. torch-fidelity
+carries this network; its weights are a download of their own."""
 
 import functools
 import hashlib
@@ -13,21 +13,29 @@ from gan.data.vision import torchvision
 from gan.errors import UserError
 
 WIDTH = 2048
+"""Number of features."""
 BATCH = 50
+"""Images that go through the network at once."""
 
 
 class Inception:
-    """2,048 features of an image, in evaluation mode, on the device of the images."""
-
-    width = WIDTH
+    """The Inception network, in evaluation mode. It moves to the device of the images."""
 
     def __init__(self, network: Any, sha256: str):
+        """Wrap a network.
+
+        Args:
+            network: torch-fidelity's.
+            sha256: hexadecimal hash of the file of weights.
+        """
         self._network = network
         self.facts = {"name": "inception-v3-compat", "sha256": sha256[:12]}
+        """The network's name and the first 12 digits of the hash."""
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """uint8 images (n, 3, height, width), resized to 299x299, to float64 (n, 2048)."""
+        """Return features, float64 (n, 2048), of uint8 images (n, 3, height, width), which are
+        resized to 299x299."""
         self._network.to(images.device)
         parts = [self._network(part)[0] for part in images.split(BATCH)]
         return torch.cat(parts).double()
@@ -35,10 +43,10 @@ class Inception:
 
 @functools.cache
 def load() -> Inception:
-    """
+    """Return the network with its published weights. Nothing is downloaded.
+
     Raises:
-        UserError: torch-fidelity is not installed, or its weights are not on this machine or
-            damaged.
+        UserError: torch-fidelity is not installed, or the file of weights is missing or damaged.
     """
     torchvision()
     try:
@@ -57,7 +65,8 @@ def load() -> Inception:
             f"metrics.names: features of colour images need the weights {path}, "
             f"to be had from {URL_INCEPTION_V3}"
         )
-    # The name ends with the first digits of the hash. Checked, as the content is unpickled.
+    # The file's name ends with the first digits of its hash. torch-fidelity unpickles the file,
+    # so it must be the published one.
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(path.stem.rpartition("-")[2]):
         raise UserError(f"metrics.names: {path} is damaged; to be had from {URL_INCEPTION_V3}")

@@ -1,46 +1,51 @@
-"""The kernel distance between two sets of features, known as KID for Inception's."""
+"""The kernel distance between two sets of features. On features of Inception it is the KID."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gan.metrics.checks import check_features
+from gan.metrics.frechet import check_features
 
-LEAST = 4
-"""Samples in a set."""
+MIN_SAMPLES = 4
+"""Samples that each set must have."""
 _SEED = 0
 
 
 class KernelDistance(NamedTuple):
+    """A kernel distance and how sure it is."""
+
     value: float
-    error: float
-    """The standard error of the value, were both sets drawn anew."""
+    standard_error: float
+    """The standard deviation that the value would have if both sets were drawn anew."""
 
 
 def kernel_distance(
     real: Tensor, fake: Tensor, *, subsets: int = 50, subset_size: int = 1000
 ) -> KernelDistance:
-    """The squared maximum mean discrepancy with the kernel (x.y / width + 1)^3, unbiased, over
-    random subsets (arXiv:1801.01401); 0 on average for samples of one distribution.
+    """Return the squared maximum mean discrepancy with the kernel (x.y / width + 1)^3, as the mean
+    of unbiased estimates on random subsets (arXiv:1801.01401).
+
+    Samples of one distribution get 0 on average, and may get less than 0.
 
     Args:
-        real: (n, width). fake: (m, width).
-        subsets: how many pairs of subsets; they are the same at every call.
-        subset_size: samples in each; of a smaller set one half, as the spread over subsets tells
-            the error and that of whole sets is 0.
+        real: (n, width).
+        fake: (m, width).
+        subsets: number of pairs of subsets, which are the same at every call.
+        subset_size: samples in each subset, but at most half of the smaller set: the standard
+            error comes from the spread over subsets, and whole sets would have none.
 
     Raises:
         ValueError: the widths differ, a value is not finite, a set has fewer than 4 samples, or
             there are fewer than 2 subsets of 2.
     """
     check_features(real, fake)
-    least = min(len(real), len(fake))
-    size = min(subset_size, least // 2)
+    smaller = min(len(real), len(fake))
+    size = min(subset_size, smaller // 2)
     if min(size, subsets) < 2:
         raise ValueError(
-            f"a kernel distance needs {LEAST} samples and 2 subsets of 2, got {len(real)} and "
-            f"{len(fake)} for {subsets} of {subset_size}"
+            f"a kernel distance needs {MIN_SAMPLES} samples and 2 subsets of 2, "
+            f"got {len(real)} and {len(fake)} for {subsets} of {subset_size}"
         )
     generator = torch.Generator().manual_seed(_SEED)
     real, fake = real.double(), fake.double()
@@ -51,11 +56,11 @@ def kernel_distance(
             for features in (real, fake)
         )
         values.append(_discrepancy(x, y))
-    found = torch.stack(values)
-    # Subsets share samples: their mean is no surer than the sets that they are drawn from.
-    part = size / least
-    error = found.std() * (1 / subsets + part / (1 - part)) ** 0.5
-    return KernelDistance(float(found.mean()), float(error))
+    estimates = torch.stack(values)
+    # Subsets share samples, so more of them do not make up for the limited number of samples.
+    part = size / smaller
+    standard_error = estimates.std() * (1 / subsets + part / (1 - part)) ** 0.5
+    return KernelDistance(float(estimates.mean()), float(standard_error))
 
 
 def _discrepancy(x: Tensor, y: Tensor) -> Tensor:

@@ -1,37 +1,40 @@
-"""Fidelity and variety of samples, from the distances to their nearest neighbours."""
+"""Fidelity and variety of generated samples, from distances to nearest neighbours."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gan.metrics.checks import check_features
+from gan.metrics.frechet import check_features
 
 K = 5
-"""Neighbours, as in arXiv:2002.09797."""
+"""Number of nearest neighbours, as in arXiv:2002.09797."""
 CHUNK = 512
-"""Rows of distances held at once. They take less than 50 bytes for each row and each sample of the
-larger set, whatever its size: some 100 MB for 10,000 samples, measured."""
+"""Rows of distances that are in memory at once. A measurement found less than 50 bytes for each
+row and each sample of the larger set, whatever its size: some 100 MB for 10,000 samples."""
 
 
 class PRDC(NamedTuple):
+    """Precision, recall, density and coverage. The ball of a sample reaches to its k-th nearest
+    neighbour in its own set."""
+
     precision: float
-    """The part of fake samples that lie in a ball of a real one."""
+    """The part of the fake samples that lie in the ball of any real one."""
     recall: float
-    """The part of real samples that lie in a ball of a fake one."""
+    """The part of the real samples that lie in the ball of any fake one."""
     density: float
-    """How many balls of real samples a fake one lies in, over k: about 1 for real samples."""
+    """The number of real balls that a fake sample lies in, over k: about 1 for real samples."""
     coverage: float
-    """The part of real samples whose ball holds a fake one: about 1 - 2^-k for real samples."""
+    """The part of the real balls that hold a fake sample: about 1 - 2^-k for real samples."""
 
 
 def prdc(real: Tensor, fake: Tensor, *, k: int = K) -> PRDC:
-    """Precision and recall (arXiv:1904.06991), density and coverage (arXiv:2002.09797).
-
-    The ball of a sample reaches to its k-th nearest neighbour in its own set.
+    """Return precision and recall (arXiv:1904.06991), density and coverage (arXiv:2002.09797).
 
     Args:
-        real: (n, width). fake: (m, width).
+        real: features (n, width).
+        fake: features (m, width).
+        k: number of nearest neighbours that a ball reaches to.
 
     Raises:
         ValueError: the widths differ, a value is not finite, or a set has no more than k samples.
@@ -57,10 +60,10 @@ def prdc(real: Tensor, fake: Tensor, *, k: int = K) -> PRDC:
 
 
 def _radii(points: Tensor, k: int) -> Tensor:
-    """The distance of each point to its k-th nearest neighbour (n,)."""
+    """Return the distance of each point to its k-th nearest neighbour (n,)."""
     parts = []
     for part in points.split(CHUNK):
-        # The nearest of all is the point itself.
+        # The nearest of all is the point itself, so there is one more to look at.
         nearest = torch.cdist(part, points).topk(k + 1, dim=1, largest=False, sorted=True)
         parts.append(nearest.values[:, -1])
     return torch.cat(parts)

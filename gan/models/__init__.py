@@ -1,4 +1,4 @@
-"""Generator and discriminator networks."""
+"""Pairs of a generator and a discriminator."""
 
 from gan.models.base import Discriminator, Generator
 from gan.models.dcgan import dcgan_pair

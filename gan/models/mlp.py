@@ -5,9 +5,7 @@ import math
 
 from torch import nn
 
-from gan.models.base import Discriminator, Generator, Shape
-from gan.models.norms import norm_1d
-from gan.models.spectral import add_spectral_norm
+from gan.models.base import Discriminator, Generator, Shape, make_pair, norm_1d
 
 
 def mlp_pair(
@@ -24,44 +22,47 @@ def mlp_pair(
     generator_spectral_norm: bool,
     discriminator_spectral_norm: bool,
 ) -> tuple[Generator, Discriminator]:
-    """A generator (ReLU) and a discriminator (LeakyReLU) whose hidden layers have the same sizes.
+    """Make a generator (ReLU) and a discriminator (LeakyReLU) with hidden layers of equal sizes.
 
     Args:
-        image_shape: (channels, height, width) of images in [-1, 1], or (2,) of points, which are
-            unbounded.
-        classes: of the labels; 0 makes networks that take none.
-        pac: samples that the discriminator sees at once, as channels (arXiv:1712.04086).
+        image_shape: (channels, height, width) of images in [-1, 1], or (2,) of points, which have
+            no bounds.
+        classes: number of classes; 0 makes networks that take no labels.
+        pac: number of samples that the discriminator judges at once, as channels
+            (arXiv:1712.04086).
+        latent_dim: number of latents.
+        hidden_dim: width of each hidden layer.
+        hidden_layers: number of hidden layers in each network.
+        negative_slope: slope of the LeakyReLU for negative inputs.
         generator_norm: none, batch or layer, after every hidden layer.
+        discriminator_norm: the same for the discriminator.
+        generator_spectral_norm: divide the generator's weights by their spectral norm.
+        discriminator_spectral_norm: the same for the discriminator.
 
     Raises:
         ValueError: there is no norm of that name.
     """
     values = math.prod(image_shape)
-    sizes = [latent_dim + classes] + [hidden_dim] * hidden_layers
-    generator = Generator(
-        nn.Sequential(
-            *_hidden(sizes, generator_norm, nn.ReLU()),
-            nn.Linear(hidden_dim, values),
-            *([nn.Tanh(), nn.Unflatten(1, image_shape)] if len(image_shape) > 1 else []),
-        ),
+    hidden_dims = [hidden_dim] * hidden_layers
+    generator = nn.Sequential(
+        *_hidden([latent_dim + classes, *hidden_dims], generator_norm, nn.ReLU()),
+        nn.Linear(hidden_dim, values),
+        *([nn.Tanh(), nn.Unflatten(1, image_shape)] if len(image_shape) > 1 else []),
+    )
+    discriminator = nn.Sequential(
+        nn.Flatten(),
+        *_hidden([pac * values, *hidden_dims], discriminator_norm, nn.LeakyReLU(negative_slope)),
+        nn.Linear(hidden_dim, 1),
+    )
+    return make_pair(
+        generator,
+        discriminator,
         latent_dim=latent_dim,
         classes=classes,
-    )
-    sizes[0] = pac * values
-    discriminator = Discriminator(
-        nn.Sequential(
-            nn.Flatten(),
-            *_hidden(sizes, discriminator_norm, nn.LeakyReLU(negative_slope)),
-            nn.Linear(hidden_dim, 1),
-        ),
         features=hidden_dim,
-        classes=classes,
+        generator_spectral_norm=generator_spectral_norm,
+        discriminator_spectral_norm=discriminator_spectral_norm,
     )
-    if generator_spectral_norm:
-        add_spectral_norm(generator)
-    if discriminator_spectral_norm:
-        add_spectral_norm(discriminator)
-    return generator, discriminator
 
 
 def _hidden(sizes: list[int], norm: str, activation: nn.Module) -> list[nn.Module]:

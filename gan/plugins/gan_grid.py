@@ -1,18 +1,18 @@
-"""hydra/sweeper=grid"""
+"""The plugin behind hydra/sweeper=grid."""
 
 from dataclasses import replace
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
+from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
 class GridSweeper(Sweeper):
-    """The settings are those of conf/hydra/sweeper/grid.yaml."""
+    """A sweeper over every combination of values. Its settings: conf/hydra/sweeper/grid.yaml."""
 
     def __init__(self, params: dict[str, str]):
         self.params = params
@@ -20,25 +20,33 @@ class GridSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        """Keep what `sweep` needs."""
         self.context = hydra_context
         self.task = task_function
         self.config = config
 
     def sweep(self, arguments: list[str]) -> Any:
-        from gan.sweep.grid import grid
-        from gan.sweep.launch import launch, raise_failure, through
+        """Run every combination of the swept values."""
+        # Imported late, because Hydra imports every plugin even for --help.
+        from gan.config.checks import check_ranges
+        from gan.launchers.base import Launcher
+        from gan.sweep.plan import grid
+        from gan.sweep.sweep import in_launcher, raise_failure, run_sweep, through_hydra
 
         assert self.config is not None
         loader = self.context.config_loader
-        launcher = self._launcher(loader)
-        own = getattr(launcher, "execute", None)
-        execute = own() if own else through(self._launcher, loader)
+        launcher = self._make_launcher(loader)
+        if isinstance(launcher, Launcher):
+            check_ranges(self.config.hydra.launcher, "hydra.launcher.")
+            execute = in_launcher(launcher)
+        else:
+            execute = through_hydra(self._make_launcher, loader)
         points = grid(loader, arguments, self.params)
-        returned = launch(self.config, loader, points, execute)
+        returned = run_sweep(self.config, loader, points, execute)
         raise_failure(returned)
         return returned
 
-    def _launcher(self, loader: ConfigLoader) -> Launcher:
+    def _make_launcher(self, loader: ConfigLoader) -> HydraLauncher:
         assert self.config is not None
         context = replace(self.context, config_loader=loader)
         return Plugins.instance().instantiate_launcher(

@@ -1,7 +1,8 @@
-"""hydra/launcher=local"""
+"""The plugin behind hydra/launcher=local."""
 
-from gan.launchers.hydra_launcher import SweepLauncher
+from gan.launchers import local
+from gan.sweep.hydra_launcher import SweepLauncher
 
 
-class LocalLauncher(SweepLauncher):
-    """The settings are those of conf/hydra/launcher/local.yaml."""
+class LocalLauncher(SweepLauncher, local.LocalLauncher):
+    """A launcher whose settings stand in conf/hydra/launcher/local.yaml."""

@@ -1,4 +1,4 @@
-"""hydra/sweeper=optuna and random"""
+"""The plugin behind hydra/sweeper=optuna and hydra/sweeper=random."""
 
 from typing import Any
 
@@ -8,19 +8,22 @@ from omegaconf import DictConfig
 
 
 class OptunaSweeper(Sweeper):
-    """The settings are those of conf/hydra/sweeper/optuna.yaml."""
+    """A search by Optuna, with the settings of conf/hydra/sweeper/optuna.yaml."""
 
     def __init__(self, **settings: Any):
-        pass
+        """Ignore the settings, which `sweep` reads from the configuration."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        """Keep what `sweep` needs."""
         self.loader = hydra_context.config_loader
         self.config = config
 
     def sweep(self, arguments: list[str]) -> None:
-        from gan.sweep.search import search
+        """Run what is left of the search."""
+        # Imported late, because Hydra imports every plugin even for --help.
+        from gan.sweep.search import run_search
 
         assert self.config is not None
-        search(self.config, self.loader, arguments)
+        run_search(self.config, self.loader, arguments)

@@ -1,7 +1,8 @@
-"""hydra/launcher=ray"""
+"""The plugin behind hydra/launcher=ray."""
 
-from gan.launchers.hydra_launcher import SweepLauncher
+from gan.launchers import ray
+from gan.sweep.hydra_launcher import SweepLauncher
 
 
-class RayLauncher(SweepLauncher):
-    """The settings are those of conf/hydra/launcher/ray.yaml."""
+class RayLauncher(SweepLauncher, ray.RayLauncher):
+    """A launcher whose settings stand in conf/hydra/launcher/ray.yaml."""

@@ -1,7 +1,8 @@
-"""hydra/launcher=slurm"""
+"""The plugin behind hydra/launcher=slurm."""
 
-from gan.launchers.hydra_launcher import SweepLauncher
+from gan.launchers import slurm
+from gan.sweep.hydra_launcher import SweepLauncher
 
 
-class SlurmLauncher(SweepLauncher):
-    """The settings are those of conf/hydra/launcher/slurm.yaml."""
+class SlurmLauncher(SweepLauncher, slurm.SlurmLauncher):
+    """A launcher whose settings stand in conf/hydra/launcher/slurm.yaml."""

@@ -1,7 +1,8 @@
-"""hydra/launcher=vectorized"""
+"""The plugin behind hydra/launcher=vectorized."""
 
-from gan.launchers.hydra_launcher import SweepLauncher
+from gan.launchers import vectorized
+from gan.sweep.hydra_launcher import SweepLauncher
 
 
-class VectorizedLauncher(SweepLauncher):
-    """The settings are those of conf/hydra/launcher/vectorized.yaml."""
+class VectorizedLauncher(SweepLauncher, vectorized.VectorizedLauncher):
+    """A launcher whose settings stand in conf/hydra/launcher/vectorized.yaml."""

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+"""Checkpoints: everything that a run needs to go on as if it had never stopped."""
 
 import io
 import logging
@@ -13,29 +13,51 @@ from gan.files import write_bytes
 
 log = logging.getLogger(__name__)
 
+CHECKPOINTS = "checkpoints"
+"""The name of the folder in a run directory."""
 KEPT = 2
-"""The newest checkpoint, and the one before it in case the newest is damaged."""
+"""The newest checkpoint is kept, and the one before it in case the newest is damaged."""
 
 
-def save(run_dir: Path, state: dict[str, Any]) -> Path:
-    """Save tensors and plain values under `state["step"]`, then remove older checkpoints.
+def save_checkpoint(run_dir: Path, content: dict[str, Any]) -> Path:
+    """Save tensors and plain values under the step `content["step"]`; remove older checkpoints.
 
     Raises:
-        OSError: the disk is full or not writable; the checkpoints before are untouched.
+        OSError: the disk is full or cannot be written. Older checkpoints are untouched.
     """
-    folder = run_dir / "checkpoints"
+    folder = run_dir / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
-    torch.save(_compact(state), buffer)
-    path = folder / f"step-{state['step']:08d}.pt"
+    torch.save(_compact(content), buffer)
+    path = folder / f"step-{content['step']:08d}.pt"
     write_bytes(path, buffer.getvalue())
-    for old in paths(run_dir)[KEPT:]:
+    for old in checkpoint_paths(run_dir)[KEPT:]:
         old.unlink()
     return path
 
 
+def checkpoint_paths(run_dir: Path) -> list[Path]:
+    """Return the checkpoints of a run, newest first."""
+    paths = (run_dir / CHECKPOINTS).glob("step-*.pt")
+    return sorted((p for p in paths if re.fullmatch(r"step-\d+\.pt", p.name)), reverse=True)
+
+
+def load_newest_checkpoint(run_dir: Path) -> dict[str, Any] | None:
+    """Return the newest checkpoint that is whole, on the CPU; None where there is none.
+
+    A damaged checkpoint is skipped with a warning.
+    """
+    for path in checkpoint_paths(run_dir):
+        try:
+            return _load(path)
+        except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            log.warning("%s is damaged (%s): using the one before it", path, reason)
+    return None
+
+
 def _compact(value: Any) -> Any:
-    """Without the memory around tensors that are parts of others, which would be saved too."""
+    """Copy tensors that are parts of larger ones, which would be saved whole otherwise."""
     if isinstance(value, torch.Tensor):
         whole = value.untyped_storage().nbytes() == value.nbytes
         return value if whole else value.clone(memory_format=torch.contiguous_format)
@@ -46,33 +68,10 @@ def _compact(value: Any) -> Any:
     return value
 
 
-def paths(run_dir: Path) -> list[Path]:
-    """The checkpoints of a run, newest first."""
-    found = (run_dir / "checkpoints").glob("step-*.pt")
-    return sorted((p for p in found if re.fullmatch(r"step-\d+\.pt", p.name)), reverse=True)
-
-
-def load_latest(run_dir: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole, on the CPU; None where there is none.
-
-    A damaged one is passed over with a warning.
-    """
-    for path in paths(run_dir):
-        try:
-            return _load(path)
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            log.warning("%s is damaged (%s): using the one before it", path, _line(error))
-    return None
-
-
 def _load(path: Path) -> dict[str, Any]:
     # torch does not compare the checksums that its archives hold.
     with zipfile.ZipFile(path) as archive:
         if (damaged := archive.testzip()) is not None:
             raise ValueError(f"wrong checksum of {damaged}")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content

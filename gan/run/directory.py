@@ -1,7 +1,6 @@
-"""The directory of one run: who works in it, and whose configuration it belongs to."""
+"""The directory of one run: which process works in it, and which configuration it belongs to."""
 
 import errno
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,29 +13,32 @@ from gan.config.checks import defines_result, flatten
 from gan.errors import Busy, UserError
 from gan.files import write_text
 
-log = logging.getLogger(__name__)
-
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
-LOCK_FILE = ".lock"
+METRICS_FILE = "metrics.jsonl"
+RESULT_FILE = "result.json"
 LOG_FILE = "train.log"
+LOCK_FILE = ".lock"
+SAMPLES = "samples"
+"""The name of the folder of sample pictures."""
 REAL_FILE = "real.png"
-"""In samples/: real images in the same arrangement."""
+"""Real samples in the folder of sample pictures, in the same arrangement."""
 
 
 @contextmanager
 def claimed(run_dir: Path) -> Iterator[None]:
-    """Make the directory and keep other processes out of it; what is still empty at the end
-    is removed. The lock of a process that died is free.
+    """Make the directory and keep other processes out of it.
+
+    A directory that is still empty at the end is removed. A process that dies frees its lock.
 
     Raises:
-        Busy: another process works in it.
+        Busy: another process works in the directory.
     """
     created = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / LOCK_FILE)
     try:
-        # Long enough for whoever only looks whether it is held.
+        # A process that only looks whether the lock is held lets it go within this time.
         lock.acquire(timeout=0.2)
     except Timeout:
         raise Busy(f"{run_dir}: another process is at work in this run directory") from None
@@ -51,8 +53,8 @@ def claimed(run_dir: Path) -> Iterator[None]:
 
 
 def in_use(run_dir: Path) -> bool:
-    """Whether a process holds the lock of a directory; nothing is written to find out."""
-    # Windows has none, and needs none to train.
+    """Return whether a process holds the lock of a directory. Nothing is written to find out."""
+    # Windows has no fcntl, and training does not need it.
     import fcntl
 
     try:
@@ -60,7 +62,7 @@ def in_use(run_dir: Path) -> bool:
     except OSError:
         return False
     try:
-        # Shared, so that several may look at the same time.
+        # A shared lock, so that several processes may look at the same time.
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
@@ -70,17 +72,17 @@ def in_use(run_dir: Path) -> bool:
 
 
 def remove_empty(run_dir: Path, created: Sequence[Path] = ()) -> None:
-    """Remove a run directory with nothing in it, and the given folders above it likewise."""
+    """Remove a run directory if it is empty, and then the given folders above it likewise."""
     for path in (run_dir, *created):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
 
 def read_config(run_dir: Path) -> DictConfig:
-    """The resolved configuration of a run.
+    """Return the resolved configuration of a run.
 
     Raises:
-        UserError: the directory is not a run's.
+        UserError: the directory is not a run directory.
     """
     path = run_dir / CONFIG_FILE
     if not path.exists():
@@ -91,31 +93,32 @@ def read_config(run_dir: Path) -> DictConfig:
 
 
 def read_overrides(run_dir: Path) -> list[str]:
-    """The command line that a run began with."""
+    """Return the command line's overrides that a run began with."""
     return [str(override) for override in OmegaConf.load(run_dir / OVERRIDES_FILE)]
 
 
-def settle_config(
+def store_config(
     run_dir: Path, cfg: DictConfig, overrides: Sequence[str], threads: int
 ) -> DictConfig:
-    """Save the configuration of a new run.
+    """Save the configuration of a new run; leave that of an old one as it is.
 
     Returns:
-        `cfg` with the number of threads the run began with: rounding depends on it.
+        `cfg` with the number of threads that the run began with, because rounding depends on it.
     """
-    known = (run_dir / CONFIG_FILE).exists()
-    settled = OmegaConf.merge(cfg, {"threads": read_config(run_dir).threads if known else threads})
-    assert isinstance(settled, DictConfig)
-    if not known:
+    is_new = not (run_dir / CONFIG_FILE).exists()
+    stored = OmegaConf.merge(cfg, {"threads": threads if is_new else read_config(run_dir).threads})
+    assert isinstance(stored, DictConfig)
+    if is_new:
         write_text(run_dir / OVERRIDES_FILE, OmegaConf.to_yaml(list(overrides)))
-        write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(settled, resolve=True))
-    return settled
+        write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
+    return stored
 
 
 def refuse_other_config(run_dir: Path, cfg: DictConfig) -> None:
-    """
+    """Refuse to continue a run with a configuration that would give another result.
+
     Raises:
-        UserError: the directory holds a run that this configuration would not continue.
+        UserError: names the first key that differs.
     """
     if not (run_dir / CONFIG_FILE).exists():
         return

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes."""
+"""A trace of some training steps, to see where their time goes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,27 +7,28 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
 
-SKIPPED, WARM_UP, RECORDED = 20, 5, 10
-"""Steps: libraries set themselves up, the profiler does, and what is written."""
+SKIPPED_STEPS = 20
+"""Steps in which libraries set themselves up."""
+WARM_UP_STEPS = 5
+"""Steps in which the profiler sets itself up."""
+TRACED_STEPS = 10
 
 
 @contextmanager
-def profiled(folder: Path) -> Iterator[Callable[[], None]]:
-    """Within the block, what it gives is called after each step; the trace of some steps comes
-    into the folder, as JSON for TensorBoard's profiler and for Perfetto.
+def profiler(folder: Path) -> Iterator[Callable[[], None]]:
+    """Yield a function to call after each step; write a trace of TRACED_STEPS into `folder`.
 
-    A run that is too short writes none.
+    The trace is JSON for TensorBoard's profiler and for Perfetto. A run that is too short writes
+    none.
     """
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
-    plan = schedule(wait=SKIPPED, warmup=WARM_UP, active=RECORDED, repeat=1)
-    handler = tensorboard_trace_handler(str(folder), worker_name="train")
     with profile(
         activities=activities,
-        schedule=plan,
-        on_trace_ready=handler,
+        schedule=schedule(wait=SKIPPED_STEPS, warmup=WARM_UP_STEPS, active=TRACED_STEPS, repeat=1),
+        on_trace_ready=tensorboard_trace_handler(str(folder), worker_name="train"),
         record_shapes=True,
         profile_memory=True,
-    ) as profiler:
-        yield profiler.step
+    ) as active_profiler:
+        yield active_profiler.step

@@ -1,9 +1,8 @@
-"""How a run tells where it is: a bar on a terminal, lines elsewhere."""
+"""Progress of a run: a bar on a terminal, lines elsewhere."""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 from rich.console import Console
@@ -20,81 +19,76 @@ from rich.text import Text
 
 log = logging.getLogger(__name__)
 
-Update = Callable[[int, dict[str, Any] | None], None]
-"""Called after each step, with the values logged there, if any."""
+ShowStep = Callable[[int, dict[str, Any] | None], None]
+"""A function of the present step and of the values that were logged there, if any."""
 
-Watch = Callable[[int, int, dict[str, Any] | None], None]
-"""Like Update, with the step the run ends at in the middle."""
-
-_watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
+OnProgress = Callable[[int, int, dict[str, Any] | None], None]
+"""A function of the present step, the last step, and the values that were logged, if any."""
 
 
 @contextmanager
-def watched(watch: Watch) -> Iterator[None]:
-    """Within the block, runs tell `watch` where they are and not the terminal."""
-    token = _watch.set(watch)
-    try:
-        yield
-    finally:
-        _watch.reset(token)
+def progress(
+    start: int, total: int, *, enabled: bool, on_progress: OnProgress | None = None
+) -> Iterator[ShowStep]:
+    """Yield a function that shows the present step. The log file gets lines in any case.
 
+    Args:
+        start: the step at which training begins.
+        total: the step at which it ends.
+        enabled: show a bar on a terminal, and log lines elsewhere.
+        on_progress: is called instead, and nothing is shown here.
+    """
+    level, console = logging.DEBUG, Console()
 
-@contextmanager
-def progress(start: int, total: int, enabled: bool) -> Iterator[Update]:
-    """Show the steps from `start` to `total`; the log file gets lines in any case."""
-    if watch := _watch.get():
+    def write_line(step: int, record: dict[str, Any] | None) -> None:
+        if record is not None:
+            log.log(level, "step %d/%d  %s", step, total, summary(record))
+
+    if on_progress:
 
         def report(step: int, record: dict[str, Any] | None) -> None:
-            watch(step, total, record)
-            if record is not None:
-                log.debug("step %d/%d  %s", step, total, summary(record))
+            on_progress(step, total, record)
+            write_line(step, record)
 
         yield report
         return
-    console = Console()
     if not (enabled and console.is_terminal):
         level = logging.INFO if enabled else logging.DEBUG
-
-        def write(step: int, record: dict[str, Any] | None) -> None:
-            if record is not None:
-                log.log(level, "step %d/%d  %s", step, total, summary(record))
-
-        yield write
+        yield write_line
         return
     columns = (
         MofNCompleteColumn(),
         BarColumn(bar_width=None),
-        _Rate(),
+        _StepRate(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[values]}"),
     )
     with Progress(*columns, console=console, expand=True) as bar:
         task = bar.add_task("", total=total, completed=start, values="")
 
-        def show(step: int, record: dict[str, Any] | None) -> None:
-            if record is None:
-                bar.update(task, completed=step)
-            else:
-                bar.update(task, completed=step, values=summary(record))
-                log.debug("step %d/%d  %s", step, total, summary(record))
+        def move_bar(step: int, record: dict[str, Any] | None) -> None:
+            bar.update(task, completed=step)
+            if record is not None:
+                bar.update(task, values=summary(record))
+            write_line(step, record)
 
-        yield show
+        yield move_bar
 
 
 def summary(record: dict[str, Any]) -> str:
-    """A record in a line: the losses, D at real and at fake images, and any metrics."""
+    """Return a record in one line: the losses, D of real and of fake samples, and the metrics."""
     short = {
         "loss/discriminator": "D loss",
         "loss/generator": "G loss",
         "prob/real": "D(x)",
         "prob/fake": "D(G(z))",
     }
-    measured = [name for name in record if "/" not in name and name not in ("step", "epoch")]
-    names = short | {name: name for name in measured}
-    shown = {label: record[name] for name, label in names.items() if name in record}
+    metrics = [name for name in record if "/" not in name and name not in ("step", "epoch")]
+    labels = short | {name: name for name in metrics}
+    shown = {label: record[name] for name, label in labels.items() if name in record}
     return "  ".join(f"{label} {value:.3f}" for label, value in shown.items())
 
 
-class _Rate(ProgressColumn):
+class _StepRate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.0f} steps/s" if task.speed else "- steps/s")

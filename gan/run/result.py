@@ -1,37 +1,58 @@
-"""Reading back what a run wrote, and result.json, which says how it ended."""
+"""The outcome of a run, result.json, and the records in metrics.jsonl that it is made from."""
 
 import importlib.metadata
 import json
 import math
 import platform
 import subprocess
-from collections.abc import Sequence
 from datetime import datetime, timezone
+from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
 from gan.files import write_text
 from gan.metrics.catalogue import METRICS, sign
+from gan.run.directory import METRICS_FILE, RESULT_FILE
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
-METRICS_FILE = "metrics.jsonl"
-RESULT_FILE = "result.json"
-FINISHED = ("completed", "diverged", "pruned")
-"""The states in which a run has nothing left to do; others are failed and interrupted."""
+class Status(str, Enum):
+    """The states of a run and of an attempt at one. They equal their texts."""
+
+    COMPLETED = "completed"
+    DIVERGED = "diverged"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    """The run raised an error, or its process died too often."""
+    INTERRUPTED = "interrupted"
+    """The run was asked to stop and has saved a checkpoint."""
+    NEW = "new"
+    """A sweep has planned the run, and nothing of it was trained."""
+    RAISED = "raised"
+    """An attempt ended in an error of the program."""
+    REFUSED = "refused"
+    """An attempt ended in a mistake of the user's: another attempt is of no use."""
+    LOST = "lost"
+    """The process of an attempt died."""
+
+    __str__ = str.__str__
+    __hash__ = str.__hash__
+
+
+FINISHED = (Status.COMPLETED, Status.DIVERGED, Status.PRUNED)
+"""A run that ended in one of these ways has nothing left to do."""
 
 Result = dict[str, Any]
+"""The content of result.json."""
 
 Record = dict[str, Any]
-"""A line of metrics.jsonl: the step, and the values logged there."""
+"""A line of metrics.jsonl: the step, and the values that were logged there."""
 
 
 def read_result(run_dir: Path) -> Result | None:
-    """The content of result.json, or None where there is none that can be read."""
+    """Return the content of result.json, or None where no such file can be read."""
     try:
         result: Result = json.loads((run_dir / RESULT_FILE).read_text())
     except (OSError, ValueError):
@@ -39,64 +60,32 @@ def read_result(run_dir: Path) -> Result | None:
     return result
 
 
+def write_result(run_dir: Path, result: Result) -> None:
+    """Write result.json."""
+    write_text(run_dir / RESULT_FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")
+
+
 def read_records(run_dir: Path) -> list[Record]:
-    """The lines of metrics.jsonl; a last line still being written is left out."""
+    """Return the lines of metrics.jsonl. A last line that is still being written is left out."""
     path = run_dir / METRICS_FILE
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
-def load(*paths: str | Path, keys: Sequence[str] = ()) -> "DataFrame":
-    """A table of the runs at and anywhere below the paths, a row for each.
-
-    Columns are `run` (its directory's name), the configuration keys in which runs differ (by
-    their shortest names, such as `lr`), `status`, the last value of everything logged, `best/NAME`
-    of every metric, what scripts/evaluate.py measured as `OPTION/NAME`, `steps`, `images`,
-    `seconds`, `images_per_second`, `changed` (when it last wrote, UTC), `error` and `path`.
-    Runs may go on meanwhile; what did not change since an earlier call is not read again.
-
-    Args:
-        keys: further keys of the configuration that are to be columns, such as `trainer.pac`.
-
-    Raises:
-        UserError: there is no run, or no such key.
-    """
-    # Most users of this module have no use for pandas, which takes half a second.
-    from gan.compare.frame import read_table
-
-    return read_table(paths, keys).frame
-
-
-def history(run_dir: str | Path) -> "DataFrame":
-    """The lines of a run's metrics.jsonl that are whole, with the columns `step`, `epoch` and
-    whatever was logged; NaN where a line has no such value.
-
-    Raises:
-        UserError: the directory is not a run's.
-    """
-    from gan.compare.frame import read_curves
-
-    return read_curves(Path(run_dir))
-
-
-def write_result(run_dir: Path, result: Result) -> None:
-    write_text(run_dir / RESULT_FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")
-
-
-def outcome(
-    cfg: DictConfig, run_dir: Path, *, status: str, step: int, seconds: float, **facts: Any
+def make_result(
+    cfg: DictConfig, run_dir: Path, *, status: Status, step: int, seconds: float, **facts: Any
 ) -> Result:
-    """What result.json says of a run that ended, for whatever reason, at that step."""
+    """Return the result of a run that ended at `step`, for whatever reason."""
     records = read_records(run_dir)
     final = records[-1] if records else {}
     images = step * cfg.trainer.batch_size
     return {
-        "status": status,
+        "status": status.value,
         "objective_name": cfg.metrics.objective,
-        "objective": None if status == "diverged" else final.get(cfg.metrics.objective),
+        "objective": None if status is Status.DIVERGED else final.get(cfg.metrics.objective),
         "final": final,
-        "best": best(records),
+        "best": best_values(records),
         "steps": step,
         "images": images,
         "seconds": round(seconds, 3),
@@ -110,46 +99,52 @@ def outcome(
 
 
 def objective(result: Result) -> float:
-    """What a sweeper improves; of a run that diverged, the worst that there is."""
+    """Return the value that a sweeper improves: the worst possible one for a diverged run."""
     value = result["objective"]
     return sign(result["objective_name"]) * math.inf if value is None else float(value)
 
 
-def best(records: list[Record]) -> dict[str, dict[str, float]]:
-    """The best value of each metric and its step, over the lines of metrics.jsonl."""
-    found: dict[str, dict[str, float]] = {}
+def best_values(
+    records: list[Record], earlier: dict[str, dict[str, float]] | None = None
+) -> dict[str, dict[str, float]]:
+    """Return the best value of each metric, and its step, over the lines of metrics.jsonl.
+
+    Args:
+        earlier: the best values of earlier lines.
+    """
+    best = dict(earlier or {})
     for record in records:
-        for name in METRICS.keys() & record.keys():
+        for name in (name for name in METRICS if name in record):
             value = record[name]
-            if name not in found or sign(name) * (value - found[name]["value"]) < 0:
-                found[name] = {"value": value, "step": record["step"]}
-    return found
+            if name not in best or sign(name) * (value - best[name]["value"]) < 0:
+                best[name] = {"value": value, "step": record["step"]}
+    return best
 
 
 @cache
 def environment() -> dict[str, Any]:
-    """The versions a result may depend on, and the commit this package stands at."""
+    """Return the versions that a result may depend on, and the commit of this package."""
     packages = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard")
     versions = {"gan-sweeps": importlib.metadata.version("gan-sweeps")}
     versions |= {name: importlib.metadata.version(name) for name in packages}
     return {
         "versions": versions | {"python": platform.python_version()},
         "platform": platform.platform(),
-        "git": _git(),
+        "git": _git_state(),
     }
 
 
-def _git() -> dict[str, Any] | None:
+def _git_state() -> dict[str, Any] | None:
     root = Path(__file__).resolve().parents[2]
 
-    def ask(*arguments: str) -> str:
+    def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        # An installed copy may lie inside some other project's checkout.
-        if Path(ask("rev-parse", "--show-toplevel")).resolve() != root:
+        # An installed copy may lie inside the checkout of another project.
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
             return None
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,4 +1,4 @@
-"""What changes as a run goes on, and its way into a checkpoint and back."""
+"""The state of a run that training changes, and its way into a checkpoint and back."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,86 +7,91 @@ import torch
 from torch import Tensor
 
 from gan.build import Parts
+from gan.metrics.catalogue import STEP_STATISTICS
 from gan.seeds import stream
 
 
 @dataclass
 class State:
-    """What changes beside the networks and their optimizers."""
+    """Everything that training changes, except the networks and their optimizers."""
 
     noise: torch.Generator
-    """Draws the latents of training, and what penalties and augmentation need."""
+    """Draws the latents of training and the random numbers of penalties and augmentation."""
     sums: Tensor
-    """Of the training statistics, over the steps since the last record."""
-    healthy: Tensor
-    """How many steps passed before the first loss that was not finite."""
-    summed: int = 0
+    """Sums of STEP_STATISTICS (6,) over the steps since the last record."""
+    finite_steps: Tensor
+    """The number of steps before the first loss that was not finite."""
+    summed_steps: int = 0
+    """Steps since the last record."""
     generator_updates: int = 0
-    """Since the last record."""
+    """Updates of the generator since the last record."""
     step: int = 0
     seconds: float = 0.0
+    """Seconds of training, those before a resume included."""
 
 
-def initial(parts: Parts, seed: int, statistics: int) -> State:
-    """The state before the first step, with that many training statistics."""
+def initial_state(parts: Parts, seed: int) -> State:
+    """Return the state before the first step."""
     return State(
         noise=torch.Generator(parts.device).manual_seed(stream(seed, "noise")),
-        sums=torch.zeros(statistics, device=parts.device),
-        healthy=torch.zeros((), dtype=torch.int64, device=parts.device),
+        sums=torch.zeros(len(STEP_STATISTICS), device=parts.device),
+        finite_steps=torch.zeros((), dtype=torch.int64, device=parts.device),
     )
 
 
-def snapshot(parts: Parts, state: State) -> dict[str, Any]:
-    """Tensors and plain values from which `restore` goes on bit for bit on the CPU."""
+def to_checkpoint(parts: Parts, state: State) -> dict[str, Any]:
+    """Return tensors and plain values from which a run goes on, bit for bit on a CPU."""
+    averaged = parts.averaged_generator
+    # The names are part of the file format.
     return {
         "step": state.step,
         "image_shape": list(parts.data.shape),
         "classes": parts.data.classes,
         "seconds": state.seconds,
         "sums": state.sums,
-        "summed": state.summed,
+        "summed": state.summed_steps,
         "generator_updates": state.generator_updates,
-        "healthy": state.healthy,
+        "healthy": state.finite_steps,
         "noise": state.noise.get_state(),
         "random": torch.get_rng_state(),
-        "cuda_random": torch.cuda.get_rng_state(parts.device) if _cuda(parts) else None,
+        "cuda_random": torch.cuda.get_rng_state(parts.device) if _on_cuda(parts) else None,
         "generator": parts.generator.state_dict(),
         "discriminator": parts.discriminator.state_dict(),
-        "average": parts.average.state_dict() if parts.average else None,
+        "average": averaged.state_dict() if averaged else None,
         "generator_optimizer": parts.generator_optimizer.state_dict(),
         "discriminator_optimizer": parts.discriminator_optimizer.state_dict(),
     }
 
 
-def restore(parts: Parts, state: State, saved: dict[str, Any]) -> None:
-    """Put a snapshot, read back on the CPU, in place."""
-    state.step, state.seconds, state.summed = saved["step"], saved["seconds"], saved["summed"]
-    state.generator_updates = saved["generator_updates"]
+def from_checkpoint(parts: Parts, state: State, saved: dict[str, Any]) -> None:
+    """Put the content of a checkpoint, read on the CPU, back in place."""
+    state.step, state.seconds = saved["step"], saved["seconds"]
+    state.summed_steps, state.generator_updates = saved["summed"], saved["generator_updates"]
     state.sums.copy_(saved["sums"])
-    state.healthy.copy_(saved["healthy"])
+    state.finite_steps.copy_(saved["healthy"])
     torch.set_rng_state(saved["random"])
-    # A generator's state has meaning on its own kind of device alone.
+    # The state of a random generator means nothing on another kind of device.
     if state.noise.get_state().shape == saved["noise"].shape:
         state.noise.set_state(saved["noise"])
-    if _cuda(parts) and saved["cuda_random"] is not None:
+    if _on_cuda(parts) and saved["cuda_random"] is not None:
         torch.cuda.set_rng_state(saved["cuda_random"], parts.device)
     parts.generator.load_state_dict(saved["generator"])
     parts.discriminator.load_state_dict(saved["discriminator"])
-    if parts.average:
-        parts.average.load_state_dict(saved["average"])
-    _refill(parts.generator_optimizer, saved["generator_optimizer"])
-    _refill(parts.discriminator_optimizer, saved["discriminator_optimizer"])
+    if parts.averaged_generator:
+        parts.averaged_generator.load_state_dict(saved["average"])
+    _load_optimizer(parts.generator_optimizer, saved["generator_optimizer"])
+    _load_optimizer(parts.discriminator_optimizer, saved["discriminator_optimizer"])
 
 
-def _refill(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     optimizer.load_state_dict(saved)
-    # A fused step pairs values by their place in memory, and checkpoints keep that order: those
-    # of a run on another device may have another one.
+    # A fused step pairs values by their place in memory. Checkpoints keep the memory's order,
+    # which may be another one on another device.
     for weight, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:
                 values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
-def _cuda(parts: Parts) -> bool:
+def _on_cuda(parts: Parts) -> bool:
     return parts.device.type == "cuda"

@@ -1,5 +1,7 @@
-"""TensorBoard's event files, written so that a resumed run can go on in the same file."""
+"""TensorBoard's event file of a run, written so that a resumed run goes on in the same file."""
 
+import copy
+import hashlib
 import os
 import re
 import socket
@@ -10,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig, OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, summary_v2
@@ -18,37 +21,52 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from gan.build import Parts
+from gan.config.checks import all_keys, defines_result, flatten
+from gan.metrics.catalogue import LOSSES_AND_PROBABILITIES
+from gan.run.directory import read_overrides
+
 Value = bool | int | float | str
+
+CHARTS = {
+    "Training": {
+        "Losses": ["loss/discriminator", "loss/generator"],
+        "D(x) and D(G(z))": ["prob/real", "prob/fake"],
+    }
+}
+"""Sections of charts, and the curves that each chart overlays, for every run."""
 
 
 def event_files(run_dir: Path) -> list[Path]:
+    """Return the event files of a run."""
     return sorted(run_dir.glob("events.out.tfevents.*"))
 
 
 class EventFile:
     """The one event file of a run, opened for appending.
 
-    Unlike SummaryWriter it writes at once and raises where the disk is full.
+    Unlike SummaryWriter it writes at once, and raises where the disk is full.
     """
 
     def __init__(self, run_dir: Path):
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
         existing = event_files(run_dir)
-        self.new = not existing
+        self.is_new = not existing
         self.path = existing[0] if existing else run_dir / name
         self._file = self.path.open("ab")
-        self._records = RecordWriter(self._file)
-        if self.new:
+        self._writer = RecordWriter(self._file)
+        if self.is_new:
             self._write(Event(file_version="brain.Event:2"))
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write values by their tags."""
         summary = Summary(
             value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         )
         self._write(Event(step=step, summary=summary))
 
-    def image(self, step: int, tag: str, png: bytes, shape: tuple[int, ...]) -> None:
-        """A PNG file's content; `shape` is its channels, height and width."""
+    def write_image(self, step: int, tag: str, png: bytes, shape: tuple[int, ...]) -> None:
+        """Write the content of a PNG file of that shape: channels, height, width."""
         channels, height, width = shape
         image = Summary.Image(
             height=height, width=width, colorspace=channels, encoded_image_string=png
@@ -56,28 +74,30 @@ class EventFile:
         value = Summary.Value(tag=tag, image=image)
         self._write(Event(step=step, summary=Summary(value=[value])))
 
-    def describe(
+    def write_description(
         self,
         text: str,
         network: nn.Module,
         example: tuple[Tensor, ...],
         charts: Mapping[str, Mapping[str, Sequence[str]]],
     ) -> None:
-        """The configuration as text, and the graph of a network applied to example inputs.
+        """Write the configuration as text, the graph of a network, and the layout of charts.
 
         Args:
+            text: Markdown.
             network: in evaluation mode.
-            charts: for the Custom Scalars tab, sections of charts and the tags that each overlays.
+            example: its inputs.
+            charts: for the tab Custom Scalars: sections of charts, and the tags in each chart.
         """
         with tempfile.TemporaryDirectory() as folder:
             writer = SummaryWriter(folder)
             writer.add_text("config", text)
-            # The check of a trace imports SymPy and more; in evaluation mode there is no doubt.
+            # Checking the trace would import SymPy and more. It is not needed in evaluation mode.
             traced = torch.jit.trace(network, example, check_trace=False)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "The input to trace is already a ScriptModule")
                 writer.add_graph(traced, example)
-            # Tags are regular expressions there, which would find best/NAME for NAME.
+            # Tags are regular expressions there, so NAME alone would also match best/NAME.
             layout = {
                 section: {
                     title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
@@ -87,7 +107,7 @@ class EventFile:
             }
             writer.add_custom_scalars(layout)
             writer.close()
-            # Records stand one after another: a file's content can be appended to another's.
+            # Records follow one another, so one file's content can be appended to another file.
             for path in event_files(Path(folder)):
                 self._file.write(path.read_bytes())
 
@@ -99,11 +119,11 @@ class EventFile:
         metrics: Sequence[str],
         values: Mapping[str, Value],
     ) -> None:
-        """This run's row of the HPARAMS table.
+        """Write this run's row of the HPARAMS table.
 
         Args:
-            run: identifies the row; rows of one name are merged.
-            columns: the hyperparameters that any run may have; all runs must name the same.
+            run: identifies the row. Rows of one name are merged.
+            columns: the hyperparameters that any run may have. All runs must name the same.
             varied: the columns to show first.
             metrics: tags of scalars, whose last values are columns too.
             values: this run's hyperparameters.
@@ -112,30 +132,83 @@ class EventFile:
             api_pb2.HParamInfo(name=name, type=_type(values.get(name)), differs=name in varied)
             for name in columns
         ]
-        measured = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics]
-        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=measured)
-        self._hparams(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
+        metric_infos = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics]
+        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metric_infos)
+        self._write_hparams(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
         self._write(Event(summary=summary_v2.hparams_pb(dict(values), trial_id=run)))
 
     def end_session(self, success: bool) -> None:
+        """Write into the HPARAMS table that the run has ended."""
         status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
         end = SessionEndInfo(status=status, end_time_secs=time.time())
-        self._hparams(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
+        self._write_hparams(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
 
     def flush(self) -> None:
-        self._records.flush()
+        """Hand everything that was written to the operating system."""
+        self._writer.flush()
 
     def close(self) -> None:
-        self._records.close()
+        """Close the file."""
+        self._writer.close()
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
+        self._writer.write(event.SerializeToString())
 
-    def _hparams(self, tag: str, data: HParamsPluginData) -> None:
-        described = metadata.create_summary_metadata(data)
-        value = Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)
+    def _write_hparams(self, tag: str, data: HParamsPluginData) -> None:
+        summary_metadata = metadata.create_summary_metadata(data)
+        value = Summary.Value(tag=tag, metadata=summary_metadata, tensor=metadata.NULL_TENSOR)
         self._write(Event(summary=Summary(value=[value])))
+
+
+def describe_run(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path) -> None:
+    """Write all that TensorBoard shows of a run beside its curves and pictures.
+
+    That is its configuration, the graph of both networks, the charts and the HPARAMS row.
+    """
+    z = torch.zeros(1, parts.latent_dim, device=parts.device)
+    label = torch.zeros(1, dtype=torch.int64, device=parts.device)
+    text = "".join(f"    {line}\n" for line in OmegaConf.to_yaml(cfg, resolve=True).splitlines())
+    metrics = list(cfg.metrics.names)
+    quality = {name: [name, f"best/{name}"] for name in metrics}
+    charts = CHARTS | ({"Quality": quality} if quality else {})
+    example = (z, label) if parts.conditional else (z,)
+    events.write_description(text, GAN(parts), example, charts)
+    columns = [name for name in all_keys() if defines_result(name)]
+    flat = flatten(cfg)
+    overridden = [override.partition("=")[0] for override in read_overrides(run_dir)]
+    path_hash = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:6]
+    events.start_session(
+        # The hash is there because runs of two sweeps may have the same name.
+        f"{run_dir.name} {path_hash}",
+        columns,
+        [name for name in columns if any(f"{name}.".startswith(f"{o}.") for o in overridden)],
+        # Only the run's own metrics: columns of all metrics would stay empty for most runs.
+        [*(f"best/{name}" for name in metrics), *metrics, *LOSSES_AND_PROBABILITIES],
+        {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in flat.items()
+            if name in columns and value is not None
+        },
+    )
+
+
+class GAN(nn.Module):
+    """D(G(z)) as one network, so that one graph shows both networks."""
+
+    def __init__(self, parts: Parts):
+        super().__init__()
+        # Copies, because tracing runs the networks, which may change their buffers.
+        self.generator = copy.deepcopy(parts.generator).eval()
+        self.discriminator = copy.deepcopy(parts.discriminator).eval()
+        self._pac = parts.pac
+
+    def forward(self, z: Tensor, *labels: Tensor) -> Tensor:
+        """Map latents (batch, latent_dim) to logits (batch, 1)."""
+        samples = self.generator(z, *labels)
+        pack = torch.cat([samples] * self._pac, dim=1)
+        logits: Tensor = self.discriminator(pack, *labels)
+        return logits
 
 
 def _type(value: Value | None) -> int:

@@ -1,4 +1,4 @@
-"""Many runs in one directory: planned, run side by side, resumed."""
+"""Sweeps: many runs in one directory, planned before the first starts, and resumable."""
 
 SWEEP_FILE = "sweep.json"
-"""What makes a directory a sweep's."""
+"""The file that makes a directory a sweep directory."""

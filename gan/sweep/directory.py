@@ -1,4 +1,4 @@
-"""The directory of a sweep: what it was planned to be, and who works in it."""
+"""The directory of a sweep: what was planned there, and which process works in it."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from gan import __version__
 from gan.config.checks import defines_result
 from gan.errors import UserError
 from gan.files import write_text
-from gan.run.directory import LOG_FILE
+from gan.run.directory import LOG_FILE, RESULT_FILE
 from gan.run.result import (
     FINISHED,
-    RESULT_FILE,
     Result,
-    outcome,
+    Status,
+    make_result,
     read_records,
     read_result,
     write_result,
@@ -39,41 +39,44 @@ PROJECT = "gan-sweeps"
 
 @dataclass
 class Sweep:
-    """What is stored of a sweep, beside its runs."""
+    """Everything that is stored of a sweep, except its runs."""
 
     SOURCES: ClassVar = "conf"
-    """The YAML files as they were when the sweep began."""
+    """The folder of copies of the YAML files as they were when the sweep began."""
 
     path: Path
     jobs: dict[str, Job] = field(default_factory=dict)
-    """By name, in the order they were planned."""
+    """The jobs by name, in the order in which they were planned."""
     commands: list[dict[str, Any]] = field(default_factory=list)
-    """Each command line that planned jobs here: when, its words, `points`, `seeds` and the
-    names of its jobs per point."""
+    """Each command line that planned jobs here: its time, its arguments, a hash of its points and
+    seeds, and the names of each point's jobs."""
     swept: list[str] = field(default_factory=list)
+    """The dotted keys that vary."""
     fixed: dict[str, str] = field(default_factory=dict)
+    """The overrides that all runs share, by key."""
     threads: int | None = None
-    """Of each run: rounding depends on it, so it stays when a sweep is resumed elsewhere."""
+    """The threads of each run. Rounding depends on them, so they stay when a sweep is resumed."""
     launcher: dict[str, Any] = field(default_factory=dict)
-    """The settings of the last command, for a resume without one."""
+    """The settings of the launcher of the last command, for a resume without a command."""
     search: dict[str, Any] = field(default_factory=dict)
-    """Of a sweep whose points are chosen as it goes: what may not change from one command to
-    the next, by name."""
+    """The settings of a search that must not change from one command to the next."""
 
     @property
     def workers_log(self) -> Path:
-        """What processes say outside of their runs."""
+        """The file for what processes say outside of their runs."""
         return self.path / "workers.log"
 
     def run_dir(self, name: str) -> Path:
+        """Return the directory of a run."""
         return self.path / name
 
     def log(self, name: str) -> Path:
-        """Where to look for what happened to a run."""
+        """Return the file that tells what happened to a run."""
         log = self.run_dir(name) / LOG_FILE
         return log if log.exists() else self.workers_log
 
     def save(self) -> None:
+        """Write the sweep to its directory."""
         facts = {
             "project": PROJECT,
             "version": __version__,
@@ -88,37 +91,38 @@ class Sweep:
         write_text(self.path / JOBS_FILE, "".join(lines))
         write_text(self.path / SWEEP_FILE, json.dumps(facts, indent=1) + "\n")
 
-    def status(self, name: str) -> tuple[str, Result | None]:
-        """`new`, `interrupted`, or the status in the run's result.json, and that file."""
+    def status(self, name: str) -> tuple[Status, Result | None]:
+        """Return the status of a run, and the content of its result.json if there is one."""
         run_dir = self.run_dir(name)
         result = read_result(run_dir)
-        if result is not None:
-            return str(result["status"]), result
-        return ("interrupted" if (run_dir / "checkpoints").is_dir() else "new"), None
+        if result is not None and result["status"] in list(Status):
+            return Status(result["status"]), result
+        has_begun = (run_dir / "checkpoints").is_dir()
+        return Status.INTERRUPTED if has_begun else Status.NEW, None
 
-    def final(self, name: str) -> dict[str, Any]:
-        """The last record of a run that has ended."""
+    def last_record(self, name: str) -> dict[str, Any]:
+        """Return the last record of a run that has ended."""
         result = read_result(self.run_dir(name))
         assert result is not None
         final: dict[str, Any] = result["final"]
         return final
 
     def pending(self, names: list[str], *, retry_failed: bool) -> list[str]:
-        """Those that have something left to do."""
-        settled = FINISHED if retry_failed else (*FINISHED, "failed")
-        return [name for name in names if self.status(name)[0] not in settled]
+        """Return the runs that have something left to do."""
+        done = FINISHED if retry_failed else (*FINISHED, Status.FAILED)
+        return [name for name in names if self.status(name)[0] not in done]
 
     def record_failure(self, name: str, reason: str | None) -> None:
-        """result.json of a run whose process could not write it, or not the whole story."""
+        """Write the result.json of a run whose process could not write it."""
         run_dir = self.run_dir(name)
-        # Where the disk is full, the failure is still told.
+        # Where the disk is full, the failure is still reported.
         with suppress(OSError):
             run_dir.mkdir(parents=True, exist_ok=True)
             records = read_records(run_dir)
-            result = outcome(
+            result = make_result(
                 OmegaConf.create(self.jobs[name].config),
                 run_dir,
-                status="failed",
+                status=Status.FAILED,
                 step=records[-1]["step"] if records else 0,
                 seconds=0.0,
                 error=reason,
@@ -126,13 +130,13 @@ class Sweep:
             write_result(run_dir, result)
 
     def forget_failure(self, name: str) -> None:
-        """A failed run that starts again is a failed one no more, even if it is interrupted."""
-        if self.status(name)[0] == "failed":
+        """Remove the result of a failed run that starts again and so counts as failed no longer."""
+        if self.status(name)[0] is Status.FAILED:
             (self.run_dir(name) / RESULT_FILE).unlink()
 
 
 def read_sweep(path: Path) -> Sweep | None:
-    """The sweep stored in a directory; None where there is no directory, or an empty one.
+    """Return the sweep that is stored in a directory; None for no directory, or an empty one.
 
     Raises:
         UserError: the directory holds something else, or the sweep of another version.
@@ -142,9 +146,9 @@ def read_sweep(path: Path) -> Sweep | None:
     if not path.is_dir():
         raise UserError(f"{path}: not a directory")
     if not (path / SWEEP_FILE).exists():
-        # The start of a sweep that was killed before it was planned, or Hydra's own sweepers.
-        begun = {Sweep.SOURCES, JOBS_FILE, "multirun.yaml"}
-        if all(entry.name in begun or entry.name.startswith(".") for entry in path.iterdir()):
+        # These files may stem from a sweep that was killed before it was planned, or from Hydra.
+        early = {Sweep.SOURCES, JOBS_FILE, "multirun.yaml"}
+        if all(entry.name in early or entry.name.startswith(".") for entry in path.iterdir()):
             return None
         raise UserError(
             f"{path}: not a sweep directory and not empty, it has no {SWEEP_FILE}; "
@@ -176,8 +180,9 @@ def read_sweep(path: Path) -> Sweep | None:
 
 @contextmanager
 def owned(path: Path) -> Iterator[None]:
-    """Make the directory and keep other processes out of it; one in which no sweep was saved
-    is removed. The system frees the lock of a process that died.
+    """Make the directory and keep other processes out of it.
+
+    A directory in which no sweep was saved is removed. The system frees the lock of a dead process.
 
     Raises:
         UserError: another process works in it.
@@ -206,7 +211,7 @@ def owned(path: Path) -> Iterator[None]:
 
 
 def with_free_keys(stored: Job, asked: Mapping[str, Any]) -> Job:
-    """A stored job with those keys of another configuration that leave its result alone."""
+    """Return a stored job with those keys of `asked` that do not change its result."""
 
     def merged(old: Any, new: Any, key: str) -> Any:
         if isinstance(old, dict) and isinstance(new, dict):

@@ -1,36 +1,46 @@
-"""Which runs a command line asks for: their configurations and names, before any of them starts."""
+"""Plans of sweeps: the points of a grid, and the jobs of points, before any run starts."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
 from gan.config.checks import check, defines_result, flatten
 from gan.errors import UserError
-from gan.sweep.composer import Composer, plain
-from gan.sweep.naming import identity, job_name
+from gan.sweep.composer import Composer, plain_config
 
-GLOBAL = ("recipe", "experiment")
-"""Config groups that set keys anywhere."""
+GLOBAL_GROUPS = ("recipe", "experiment")
+"""Config groups that may set any key."""
+MAX_NAME_LENGTH = 120
+"""Characters of a job's name. File systems allow 255 bytes; tables should be narrower."""
 
 Point = Sequence[str]
-"""The overrides of one combination of swept values, those that are the same in all included."""
+"""All overrides of one point: its swept values, and those that are equal in all points."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep."""
+    """One run as a sweep plans it."""
 
     name: str
-    """Of its directory below the sweep's."""
+    """The name of its directory below the sweep's."""
     identity: str
     overrides: list[str]
     config: dict[str, Any]
-    """Resolved; what the run is given."""
+    """The resolved configuration that the run is given."""
 
     def flat(self) -> dict[str, Any]:
+        """Return the configuration with dotted keys."""
         return flatten(self.config)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
         return asdict(self)
 
 
@@ -39,13 +49,44 @@ class Plan:
     """The jobs of one command line."""
 
     jobs: list[Job]
-    """Each of them once."""
+    """Each job once."""
     points: list[list[str]]
-    """For each point, the names of its jobs: one per seed."""
+    """The names of each point's jobs, one job for each seed."""
     swept: list[str]
     """The dotted keys that vary, in this command or an earlier one of the same sweep."""
     fixed: dict[str, str]
     """The overrides that all points share, by key."""
+
+
+def grid(
+    loader: ConfigLoader, arguments: Sequence[str], params: Mapping[str, object]
+) -> list[Point]:
+    """Return every combination of the swept values. The last swept key varies fastest.
+
+    Args:
+        arguments: the overrides of the command line. They replace those of `params`.
+        params: further sweeps by key, such as `{"optimizer.lr": "1e-4,2e-4"}`.
+
+    Raises:
+        UserError: a sweep is over an interval and not over values.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    values: dict[str, list[str]] = {}
+    texts = [*(f"{key}={value}" for key, value in params.items()), *arguments]
+    for override in parser.parse_overrides(texts):
+        key = override.get_key_element()
+        # A key that is given twice counts where it was given last.
+        values.pop(key, None)
+        if not override.is_sweep_override():
+            assert override.input_line is not None
+            values[key] = [override.input_line]
+        elif override.is_discrete_sweep():
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise UserError(
+                f"{override.input_line}: a grid needs values, such as {key}=1,2 or {key}=range(1,4)"
+            )
+    return [list(point) for point in itertools.product(*values.values())]
 
 
 def make_plan(
@@ -59,19 +100,19 @@ def make_plan(
     """Compose and check every job.
 
     Args:
-        composer: of the sweep's own copy of the YAML files.
-        points: without `sweep.*`, which is about the sweep and not its runs.
+        composer: reads the sweep's own copy of the YAML files.
+        points: without `sweep.*`, which is about the sweep and not about its runs.
         swept: keys that vary even if they have one value in `points`.
-        seeds: repeat each point with so many, counted up from its own.
-        known: the jobs already in the sweep; one that is asked for again keeps its name.
+        seeds: the number of seeds of each point, counted up from its own seed.
+        known: the jobs that are already in the sweep. One that is asked for again keeps its name.
 
     Raises:
         UserError: the configuration of a point is wrong, or nothing is swept.
-        HydraException, OmegaConfBaseException: an override fits no key, or not its type.
+        HydraException, OmegaConfBaseException: an override fits no key, or has the wrong type.
     """
     if not points:
         raise UserError("an empty sweep: a swept key has no values")
-    texts = _texts(composer, points)
+    texts = _override_texts(composer, points)
     varying = [key for key, values in texts.items() if len(values) > 1]
     swept = sorted({*swept, *varying, *(["seed"] if seeds > 1 else [])})
     if not swept:
@@ -88,18 +129,19 @@ def make_plan(
     if seeds > 1 and "seed" in varying:
         raise UserError(f"sweep.seeds={seeds}: the seed is swept as well; leave out one of them")
     by_identity = {job.identity: job for job in known}
-    taken = {job.name for job in by_identity.values()}
+    names_in_use = {job.name for job in by_identity.values()}
     jobs: dict[str, Job] = {}
     names: list[list[str]] = []
     for point in points:
         names.append([])
-        for job in _repeated(composer, point, swept, seeds):
-            name = by_identity[job.identity].name if job.identity in by_identity else job.name
-            if job.identity not in by_identity and name in taken:
+        for job in _jobs_of_point(composer, point, swept, seeds):
+            is_known = job.identity in by_identity
+            name = by_identity[job.identity].name if is_known else job.name
+            if not is_known and name in names_in_use:
                 name = f"{name}-{job.identity[:8]}"
             job = Job(name, job.identity, job.overrides, job.config)
             by_identity[job.identity] = job
-            taken.add(name)
+            names_in_use.add(name)
             jobs.setdefault(name, job)
             names[-1].append(name)
     fixed = {key: next(iter(values)) for key, values in texts.items() if key not in swept}
@@ -109,9 +151,10 @@ def make_plan(
 def refuse_conflict(
     where: str, old: Sequence[Job], old_fixed: dict[str, str], new: Plan, swept: Sequence[str]
 ) -> None:
-    """
+    """Refuse to mix jobs in one sweep that differ in a key that no command sweeps over.
+
     Raises:
-        UserError: a key that neither command sweeps over has another value in each.
+        UserError: names the key and its values.
     """
     candidates = [
         key
@@ -120,11 +163,11 @@ def refuse_conflict(
     ]
     if not candidates:
         return
-    before, after = _values(old), _values(new.jobs)
+    before, after = _values_by_key(old), _values_by_key(new.jobs)
     for key in candidates:
         for name in {**before, **after}:
-            concerned = name == key or name.startswith(f"{key}.") or key in GLOBAL
-            if not concerned or not defines_result(name):
+            is_set_by_key = name == key or name.startswith(f"{key}.") or key in GLOBAL_GROUPS
+            if not is_set_by_key or not defines_result(name):
                 continue
             if any(name == other or name.startswith(f"{other}.") for other in swept):
                 continue
@@ -132,13 +175,57 @@ def refuse_conflict(
             if not any(value in theirs for value in ours):
                 raise UserError(
                     f"{key}={new.fixed.get(key, 'default')}: the sweep in {where} has "
-                    f"{name}={_or(theirs)}, not {_or(ours)}; choose another hydra.sweep.dir, "
+                    f"{name}={_join(theirs)}, not {_join(ours)}; choose another hydra.sweep.dir, "
                     "or sweep over the key to have both"
                 )
 
 
-def _repeated(composer: Composer, point: Point, swept: Sequence[str], seeds: int) -> list[Job]:
-    """The jobs of a point: one for each seed."""
+def identity(flat: Mapping[str, Any]) -> str:
+    """Return a hash of the (dotted) configuration keys that define a run's result."""
+    defining = {key: value for key, value in flat.items() if defines_result(key)}
+    return _digest(json.dumps(defining, sort_keys=True))
+
+
+def job_name(values: Mapping[str, Any]) -> str:
+    """Return the name of a job by its values of the swept (dotted) keys.
+
+    Such as `hidden_dim=256,lr=0.0002,seed=1`. The name does not depend on the order of the keys.
+    """
+    # The seed comes last, so that the runs of one point stand together in a sorted list.
+    keys = sorted(values, key=lambda key: (key == "seed", key))
+    short = short_names(keys)
+    full = ",".join(f"{short[key]}={_value_text(values[key])}" for key in keys)
+    safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", full)
+    if safe == full and len(safe) <= MAX_NAME_LENGTH:
+        return safe
+    return f"{safe[: MAX_NAME_LENGTH - 9]}-{_digest(full)[:8]}"
+
+
+def point_name(names: list[str]) -> str:
+    """Return what the names of one point's jobs, which differ in their seeds, have in common."""
+    return names[0].rpartition("seed=")[0].rstrip(",") or "all"
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return the shortest ending of each dotted key that no other key has."""
+    keys = list(keys)
+
+    def ending(key: str) -> str:
+        parts = key.split(".")
+        for count in range(1, len(parts)):
+            short = ".".join(parts[-count:])
+            # An index means nothing without the name of its list.
+            if not short[0].isdigit() and not any(
+                other != key and f".{other}".endswith(f".{short}") for other in keys
+            ):
+                return short
+        return key
+
+    return {key: ending(key) for key in keys}
+
+
+def _jobs_of_point(composer: Composer, point: Point, swept: Sequence[str], seeds: int) -> list[Job]:
+    """Return the jobs of a point, one for each seed."""
     jobs = []
     texts = {composer.parse(text).key_or_group: text for text in point}
     for offset in range(seeds):
@@ -149,39 +236,52 @@ def _repeated(composer: Composer, point: Point, swept: Sequence[str], seeds: int
             overrides = [text for text in point if text != texts.get("seed")]
             overrides.append(f"seed={cfg.seed}")
         check(cfg)
-        config = plain(cfg)
+        config = plain_config(cfg)
         flat = flatten(config)
-        # A config group is no key of its own: its choice stands in the override.
-        chosen = {
+        # A config group is no key of the configuration. Its choice stands in the override only.
+        choices = {
             key: composer.parse(text).get_value_element_as_str() for key, text in texts.items()
         }
-        values = {key: flat.get(key, chosen.get(key)) for key in swept}
-        values = {key: value for key, value in values.items() if key in flat or key in chosen}
+        values = {
+            key: flat.get(key, choices.get(key)) for key in swept if key in flat or key in choices
+        }
         jobs.append(Job(job_name(values), identity(flat), overrides, config))
     return jobs
 
 
-def _texts(composer: Composer, points: Sequence[Point]) -> dict[str, set[str]]:
-    """The values that each key is given in overrides, as written."""
-    found: dict[str, set[str]] = {}
+def _override_texts(composer: Composer, points: Sequence[Point]) -> dict[str, set[str]]:
+    """Return the values that each key has in overrides, as they are written."""
+    texts: dict[str, set[str]] = {}
     for point in points:
         for text in point:
             override = composer.parse(text)
             value = override.get_value_element_as_str()
-            found.setdefault(override.key_or_group, set()).add(value)
-    return found
+            texts.setdefault(override.key_or_group, set()).add(value)
+    return texts
 
 
-def _values(jobs: Sequence[Job]) -> dict[str, list[Any]]:
-    """The values of each dotted key over all jobs."""
-    found: dict[str, list[Any]] = {}
+def _values_by_key(jobs: Sequence[Job]) -> dict[str, list[Any]]:
+    """Return the values of each dotted key over all jobs, each once."""
+    by_key: dict[str, list[Any]] = {}
     for job in jobs:
         for key, value in job.flat().items():
-            values = found.setdefault(key, [])
+            values = by_key.setdefault(key, [])
             if value not in values:
                 values.append(value)
-    return found
+    return by_key
 
 
-def _or(values: list[Any]) -> str:
+def _join(values: list[Any]) -> str:
     return " or ".join("null" if value is None else str(value) for value in values) or "no such key"
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, list):
+        return "_".join(map(_value_text, value))
+    if isinstance(value, str):
+        return value
+    return json.dumps(value)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

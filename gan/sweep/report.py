@@ -1,28 +1,26 @@
-"""What a sweep shows of itself: a live table on a terminal, lines elsewhere."""
+"""Reports of a sweep: a live table on a terminal, lines elsewhere, and tables at the end."""
 
 import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gan.launchers.pool import Note, Progress, Requeued, Started
+from gan.launchers.base import Note, Progress, Requeued, Started
 from gan.metrics.catalogue import sign
-from gan.sweep.schedule import Outcome, Retry, Told
-
-if TYPE_CHECKING:
-    from gan.commands.evaluate import Measured
+from gan.run.result import FINISHED, Result, Status
+from gan.sweep.schedule import JobEnded, Retry, ScheduleEvent
 
 PLAIN_WIDTH = 160
-"""Columns where there is no terminal to ask."""
+"""The width of a page in characters where there is no terminal to ask."""
 
 STYLES = {
     "completed": "green",
@@ -32,52 +30,56 @@ STYLES = {
     "pruned": "cyan",
     "running": "blue",
 }
+"""The colours of statuses."""
 
 
 def console(width: int = PLAIN_WIDTH) -> Console:
-    """Standard output as it is, so many columns wide where it is no terminal."""
-    shown = Console(highlight=False, emoji=False, markup=False)
-    if shown.is_terminal:
-        return shown
+    """Return the standard output for plain text, `width` characters wide if it is no terminal."""
+    terminal = Console(highlight=False, emoji=False, markup=False)
+    if terminal.is_terminal:
+        return terminal
     return Console(highlight=False, emoji=False, markup=False, width=width)
 
 
-class Display:
-    """Follows the events of a sweep."""
+class LiveDisplay:
+    """Shows the events of a sweep."""
 
     def __init__(self, total: int, done: Iterable[float | None], objective: str):
-        """
+        """Show nothing yet.
+
         Args:
-            total: runs of the sweep, those done before included.
-            done: the objectives of these.
-            objective: its name.
+            total: the number of runs, those that were done before included.
+            done: the objectives of the runs that were done before.
+            objective: the name of the objective.
         """
         self._console = console()
         self._total = total
         self._objective = objective
-        self._counts: Counter[str] = Counter()
-        self._running: dict[str, _Running] = {}
-        self._noted: set[str] = set()
+        self._counts: Counter[Status] = Counter()
+        self._running: dict[str, _RunningJob] = {}
+        self._notes: set[str] = set()
         self._best: tuple[float, str] | None = None
-        self._before = 0
+        self._done_before = 0
         self._began = time.monotonic()
         for value in done:
-            self._before += 1
-            self._note(value, "an earlier run")
+            self._done_before += 1
+            self._note_objective(value, "an earlier run")
 
     @contextmanager
     def live(self) -> Iterator[None]:
+        """See Display."""
         if not self._console.is_terminal:
             yield
             return
         with Live(get_renderable=self._table, console=self._console, refresh_per_second=4):
             yield
 
-    def follow(self, event: Told) -> None:
+    def show(self, event: ScheduleEvent) -> None:
+        """See Display."""
         if isinstance(event, Started):
-            self._running[event.name] = _Running()
+            self._running[event.name] = _RunningJob()
         elif isinstance(event, Progress):
-            self._running.setdefault(event.name, _Running()).follow(event)
+            self._running.setdefault(event.name, _RunningJob()).follow(event)
         elif isinstance(event, Requeued):
             self._running.pop(event.name, None)
             if event.reason:
@@ -86,30 +88,30 @@ class Display:
             self._running.pop(event.job.name, None)
             self._print(f"{event.job.name}: {event.reason}; trying again", "yellow")
         elif isinstance(event, Note):
-            if event.text not in self._noted:
-                self._noted.add(event.text)
+            if event.text not in self._notes:
+                self._notes.add(event.text)
                 self._print(event.text, "")
         else:
-            self._end(event)
+            self._show_end(event)
 
-    def _end(self, outcome: Outcome) -> None:
-        run = self._running.pop(outcome.job.name, None)
-        self._counts[outcome.status] += 1
-        self._note(outcome.objective, outcome.job.name)
-        if outcome.status == "interrupted":
+    def _show_end(self, event: JobEnded) -> None:
+        running = self._running.pop(event.job.name, None)
+        self._counts[event.status] += 1
+        self._note_objective(event.objective, event.job.name)
+        if event.status is Status.INTERRUPTED:
             return
-        done = self._before + sum(self._counts.values())
-        line = f"[{done}/{self._total}] {outcome.job.name}: {outcome.status}"
-        if outcome.reason:
-            line += f", {outcome.reason}"
-        if outcome.objective is not None:
-            line += f", {self._objective} {outcome.objective:.4g}"
-        if run:
-            line += f", {_duration(time.monotonic() - run.began)}"
-        if not self._console.is_terminal or outcome.status != "completed":
-            self._print(line, STYLES.get(outcome.status, ""))
+        done = self._done_before + sum(self._counts.values())
+        line = f"[{done}/{self._total}] {event.job.name}: {event.status}"
+        if event.reason:
+            line += f", {event.reason}"
+        if event.objective is not None:
+            line += f", {self._objective} {event.objective:.4g}"
+        if running:
+            line += f", {_duration(time.monotonic() - running.began)}"
+        if not self._console.is_terminal or event.status is not Status.COMPLETED:
+            self._print(line, STYLES.get(event.status, ""))
 
-    def _note(self, objective: float | None, name: str) -> None:
+    def _note_objective(self, objective: float | None, name: str) -> None:
         if objective is not None and math.isfinite(objective):
             candidate = (objective, name)
             order = [candidate, self._best] if self._best else [candidate]
@@ -123,25 +125,28 @@ class Display:
         table.add_column("running", ratio=1, no_wrap=True)
         for name in ("step", "left", self._objective):
             table.add_column(name, justify="right", no_wrap=True)
-        for name, run in sorted(self._running.items()):
-            table.add_row(name, *run.cells(self._objective))
-        return Group(Text(self._line(), style="bold"), table)
+        for name, running in sorted(self._running.items()):
+            table.add_row(name, *running.cells(self._objective))
+        return Group(Text(self._summary_line(), style="bold"), table)
 
-    def _line(self) -> str:
+    def _summary_line(self) -> str:
         ended = sum(self._counts.values())
-        parts = [f"{self._before + self._counts['completed']}/{self._total} done"]
+        completed = self._counts[Status.COMPLETED]
+        parts = [f"{self._done_before + completed}/{self._total} done"]
         parts += [f"{len(self._running)} running"]
-        parts += [f"{self._total - self._before - ended - len(self._running)} queued"]
-        parts += [f"{n} {status}" for status, n in self._counts.items() if status != "completed"]
+        parts += [f"{self._total - self._done_before - ended - len(self._running)} queued"]
+        parts += [f"{n} {s}" for s, n in self._counts.items() if s is not Status.COMPLETED]
         if ended:
-            left = self._total - self._before - ended
+            left = self._total - self._done_before - ended
             parts.append(f"{_duration((time.monotonic() - self._began) / ended * left)} left")
         if self._best:
             parts.append(f"best {self._best[0]:.4g} ({self._best[1]})")
         return ", ".join(parts)
 
 
-class _Running:
+class _RunningJob:
+    """The progress of a job that runs."""
+
     def __init__(self) -> None:
         self.began = time.monotonic()
         self._first: tuple[int, float] | None = None
@@ -164,15 +169,19 @@ class _Running:
         return f"{self._step}/{self._total}", left, "" if value is None else f"{value:.4g}"
 
 
-def print_runs(rows: Iterable[tuple[str, str, dict[str, Any] | None]], objective: str) -> None:
-    """A table of runs, best first: each one's name, status and result, if it has one."""
+StatusRow = tuple[str, Status, Result | None]
+"""The name of a run, its status, and its result if it has one."""
+
+
+def print_runs(rows: Iterable[StatusRow], objective: str) -> None:
+    """Print a table of runs, best first."""
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("status")
     for name in (objective, "steps", "time"):
         table.add_column(name, justify="right")
 
-    def order(row: tuple[str, str, dict[str, Any] | None]) -> tuple[bool, float, str]:
+    def order(row: StatusRow) -> tuple[bool, float, str]:
         value = row[2]["objective"] if row[2] else None
         return value is None, sign(objective) * (value or 0.0), row[0]
 
@@ -180,16 +189,18 @@ def print_runs(rows: Iterable[tuple[str, str, dict[str, Any] | None]], objective
         cells = ["", "", ""]
         if result:
             value = result["objective"]
-            cells[0] = "" if value is None or status == "failed" else f"{value:.4g}"
+            cells[0] = "" if value is None or status is Status.FAILED else f"{value:.4g}"
             cells[1] = str(result["steps"])
             cells[2] = _duration(result["seconds"]) if result["seconds"] else ""
-        table.add_row(name, Text(status, STYLES.get(status, "")), *cells)
+        table.add_row(name, Text(status.value, STYLES.get(status, "")), *cells)
     console().print(table)
 
 
 def print_points(points: Iterable[tuple[str, list[float]]], objective: str) -> None:
-    """A table of points that were repeated over seeds, best first: the median and the
-    interquartile range of what their finished runs gave."""
+    """Print a table of points that were repeated over seeds, best first.
+
+    It holds the median and the interquartile range (IQR) of the objectives of finished runs.
+    """
     table = Table(box=None, pad_edge=False)
     table.add_column("point", overflow="fold")
     for name in ("seeds", f"median {objective}", "IQR"):
@@ -202,25 +213,11 @@ def print_points(points: Iterable[tuple[str, list[float]]], objective: str) -> N
     console().print(table)
 
 
-def print_measured(rows: Sequence["Measured"]) -> None:
-    """A table of runs and the metrics of their samples."""
-    names = dict.fromkeys(name for row in rows for name in row.values)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for name in ("step", "weights", *names):
-        table.add_column(name, justify="right")
-    for row in rows:
-        values = (row.values.get(name) for name in names)
-        cells = ("" if value is None else f"{value:.4g}" for value in values)
-        table.add_row(row.name, "" if row.step is None else str(row.step), row.weights, *cells)
-    console().print(table)
-
-
 def spread(values: list[float]) -> tuple[float, float]:
-    """The median and the interquartile range; infinite values are allowed."""
+    """Return the median and the interquartile range of values, some of them perhaps infinite."""
     if len(values) < 2:
         return values[0], 0.0
-    # Between two values, infinity times zero would be no number.
+    # Interpolating between values would multiply infinity by zero, which is not a number.
     huge = 1e300
     bounded = [max(-huge, min(value, huge)) for value in values]
     low, median, high = statistics.quantiles(bounded, n=4, method="inclusive")
@@ -231,31 +228,35 @@ def spread(values: list[float]) -> tuple[float, float]:
     )
 
 
-def print_plan(
-    rows: Iterable[tuple[str, str, dict[str, Any] | None]], left: set[str], places: int
-) -> None:
-    """What a sweep would do: each run's name, status and result; which are left to run."""
+def print_plan(rows: Iterable[StatusRow], left: set[str], at_a_time: int) -> None:
+    """Print what a sweep would do.
+
+    Args:
+        left: the names of the runs that are left to run.
+        at_a_time: how many of them run at the same time.
+    """
     rows = list(rows)
-    marks = {"completed": "done", "diverged": "done", "pruned": "done"}
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("now")
     table.add_column("would")
     for name, status, _ in rows:
-        would = "run" if status == "new" else "continue" if name in left else ""
-        table.add_row(name, Text(marks.get(status, status), STYLES.get(status, "")), would)
+        would = "run" if status is Status.NEW else "continue" if name in left else ""
+        now = "done" if status in FINISHED else status.value
+        table.add_row(name, Text(now, STYLES.get(status, "")), would)
     console().print(table)
-    line = f"{len(rows)} runs, {len(rows) - len(left)} settled, {len(left)} to run"
-    seconds = [result["seconds"] for _, status, result in rows if result and status in marks]
+    line = f"{len(rows)} runs, {len(rows) - len(left)} done, {len(left)} to run"
+    seconds = [result["seconds"] for _, status, result in rows if result and status in FINISHED]
     if seconds and left:
-        estimate = sum(seconds) / len(seconds) * math.ceil(len(left) / places)
-        line += f": about {_duration(estimate)}, {places} at a time, going by the finished ones"
+        estimate = sum(seconds) / len(seconds) * math.ceil(len(left) / at_a_time)
+        line += f": about {_duration(estimate)}, {at_a_time} at a time, going by the finished ones"
     elif left:
-        line += f", {places} at a time; no finished run to estimate the time from"
+        line += f", {at_a_time} at a time; no finished run to estimate the time from"
     console().print(line, soft_wrap=True)
 
 
 def print_failures(failures: Iterable[tuple[str, str | None, Path]]) -> None:
+    """Print why runs failed, and where to look."""
     for name, reason, log in failures:
         line = f"failed: {name}: {reason or 'for a reason unknown'}; log: {log}"
         console().print(Text(line, "red"), soft_wrap=True)

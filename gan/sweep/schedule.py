@@ -1,176 +1,227 @@
-"""Seeing runs through in a pool: attempts, time limits, failures and being told to stop."""
+"""Running the jobs of a sweep to their end: attempts, time limits, failures, and being stopped."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gan.errors import Interrupted
-from gan.launchers.pool import Ended, Note, Pool, Progress, Requeued, Started, Task
-from gan.run.result import FINISHED
-from gan.run.signals import StopRequest
+from gan.launchers.base import Ended, Launcher, Note, Progress, Requeued, Started
+from gan.run.attempt import Attempt
+from gan.run.result import FINISHED, Status
+from gan.run.signals import StopRequest, deferred_stop
 from gan.sweep.directory import Sweep
 from gan.sweep.plan import Job
 
-GRACE = 30.0
-"""Seconds that a run told to stop has for its checkpoint before it is killed."""
+STOP_PATIENCE = 30.0
+"""Seconds that a run has for its checkpoint before it is killed."""
 TICK = 0.2
-"""Seconds between looks at time limits and signals."""
+"""Seconds between two looks at time limits and signals."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """
-    Args:
-        retries: attempts beyond the first, where a process dies or the run raises.
-        timeout: seconds that one attempt may take.
-        max_failures: failed runs after which no other is started and all are stopped.
-    """
-
-    retries: int = 0
-    timeout: float | None = None
-    max_failures: int | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended for good: completed, diverged, failed, interrupted, or what `stop` said."""
+class JobEnded:
+    """A job has ended for good: completed, diverged, pruned, failed or interrupted."""
 
     job: Job
-    status: str
+    status: Status
     objective: float | None
     reason: str | None
     log: Path
+    """The file that tells what happened."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """An attempt failed and the next one waits for its place."""
+    """An attempt failed, and the next one waits for its place."""
 
     job: Job
     reason: str
 
 
-Told = Started | Progress | Requeued | Note | Retry | Outcome
+ScheduleEvent = Started | Progress | Requeued | Note | Retry | JobEnded
 
 
 @dataclass
-class _Attempt:
+class _ActiveJob:
+    """A job with an attempt that is waiting or running."""
+
     job: Job
-    number: int = 1
+    attempt_number: int = 1
     began: float | None = None
-    stopping: float | None = None
-    """Since when it is being stopped."""
-    status: str = "interrupted"
-    """What to call it when it has stopped."""
+    stopping_since: float | None = None
+    is_killed: bool = False
+    status: Status = Status.INTERRUPTED
+    """The status that the job gets when it has stopped."""
     reason: str | None = None
 
 
-class Runner:
-    """Jobs go in by `submit`, even while others run, and come out of `events`.
+class Scheduler:
+    """Runs jobs in a launcher until each has ended for good.
 
-    A sweeper that chooses its points one after the other, or stops some in the middle, uses
-    it in the same way as one that knows all of them from the start.
+    Jobs may be submitted while others run. So a search that chooses its points one after the other
+    uses it in the same way as a grid, whose jobs are all known at the start.
     """
 
-    def __init__(self, sweep: Sweep, pool: Pool, limits: Limits):
+    def __init__(self, sweep: Sweep, launcher: Launcher):
         self._sweep = sweep
-        self._pool = pool
-        self._limits = limits
-        self._attempts: dict[str, _Attempt] = {}
+        self._launcher = launcher
+        self._active: dict[str, _ActiveJob] = {}
         self.failures = 0
 
     def submit(self, job: Job) -> None:
+        """Run a job as soon as there is a place for it."""
         self._sweep.forget_failure(job.name)
-        self._begin(_Attempt(job))
+        self._begin_attempt(_ActiveJob(job))
 
-    def stop(self, name: str, status: str = "interrupted", reason: str | None = None) -> None:
-        """Have a job save a checkpoint and end with that status, unless it ends before."""
-        attempt = self._attempts.get(name)
-        if attempt is None or attempt.stopping is not None:
+    def stop(
+        self, name: str, status: Status = Status.INTERRUPTED, reason: str | None = None
+    ) -> None:
+        """Let a job save a checkpoint and end with that status, unless it ends before."""
+        active = self._active.get(name)
+        if active is None or active.stopping_since is not None:
             return
-        attempt.stopping, attempt.status, attempt.reason = time.monotonic(), status, reason
-        self._pool.stop(name)
+        active.stopping_since, active.status, active.reason = time.monotonic(), status, reason
+        self._launcher.stop(name)
 
     def prune(self, name: str) -> None:
-        """Have a job save a checkpoint and end as pruned, unless it ends before."""
-        if name in self._attempts and self._attempts[name].stopping is None:
-            self._pool.prune(name)
+        """Let a job save a checkpoint and end as pruned, unless it ends before."""
+        if name in self._active and self._active[name].stopping_since is None:
+            self._launcher.prune(name)
 
-    def events(self, stop: StopRequest) -> Iterator[Told]:
-        """What happens until nothing is left to do.
+    def events(self, stop: StopRequest) -> Iterator[ScheduleEvent]:
+        """Yield what happens until no job is left.
 
         Raises:
-            Interrupted: the stop came. What ran has been stopped and its outcome told.
+            Interrupted: the stop signal came. All jobs have been stopped, and their ends yielded.
         """
-        stopped = False
-        while self._attempts:
-            if stop.came is not None and not stopped:
-                stopped = True
+        was_stopped = False
+        while self._active:
+            if stop.signal is not None and not was_stopped:
+                was_stopped = True
                 self._stop_all()
-            yield from self._next()
-            self._watch_the_clock()
-        if stop.came is not None:
-            raise Interrupted(stop.came.name, 128 + stop.came)
+            yield from self._next_events()
+            self._check_time_limits()
+        if stop.signal is not None:
+            raise Interrupted(stop.signal.name, 128 + stop.signal)
 
-    def _next(self) -> Iterator[Told]:
-        event = self._pool.wait(TICK)
+    def _next_events(self) -> Iterator[ScheduleEvent]:
+        event = self._launcher.wait(TICK)
         if isinstance(event, Note):
             yield event
             return
-        attempt = self._attempts.get(event.name) if event else None
-        if event is None or attempt is None:
+        active = self._active.get(event.name) if event else None
+        if event is None or active is None:
             return
         if isinstance(event, Ended):
-            yield from self._ended(attempt, event)
+            yield from self._end_attempt(active, event)
             return
         if isinstance(event, Started):
-            attempt.began = time.monotonic()
+            active.began = time.monotonic()
         if isinstance(event, Requeued):
-            attempt.began = None
+            active.began = None
         yield event
 
-    def _begin(self, attempt: _Attempt) -> None:
-        job = attempt.job
-        self._attempts[job.name] = attempt
+    def _begin_attempt(self, active: _ActiveJob) -> None:
+        job = active.job
+        self._active[job.name] = active
         run_dir = self._sweep.run_dir(job.name)
-        self._pool.submit(Task(job.name, job.config, run_dir, job.overrides))
+        self._launcher.submit(Attempt(job.name, job.config, run_dir, job.overrides))
 
-    def _ended(self, attempt: _Attempt, ended: Ended) -> Iterator[Retry | Outcome]:
-        job, status, reason = attempt.job, ended.status, ended.reason
-        del self._attempts[job.name]
+    def _end_attempt(self, active: _ActiveJob, event: Ended) -> Iterator[Retry | JobEnded]:
+        job, (status, objective, reason) = active.job, event.ending
+        del self._active[job.name]
         if status in FINISHED:
-            yield self._outcome(job, status, ended.objective, None)
+            yield self._ended(job, status, objective, None)
             return
-        if attempt.stopping is not None:
-            status, reason = attempt.status, attempt.reason
-        elif status != "refused" and attempt.number <= self._limits.retries:
+        may_retry = status is not Status.REFUSED
+        if active.stopping_since is not None:
+            status, reason = active.status, active.reason
+        elif may_retry and active.attempt_number <= self._launcher.retries:
             yield Retry(job, reason or status)
-            self._begin(_Attempt(job, attempt.number + 1))
+            self._begin_attempt(_ActiveJob(job, active.attempt_number + 1))
             return
         else:
-            status = "failed"
-        if status == "failed":
+            status = Status.FAILED
+        if status is Status.FAILED:
             self.failures += 1
             self._sweep.record_failure(job.name, reason)
-        yield self._outcome(job, status, None, reason)
-        if status == "failed" and self.failures == self._limits.max_failures:
+        yield self._ended(job, status, None, reason)
+        if status is Status.FAILED and self.failures == self._launcher.max_failures:
             self._stop_all()
 
     def _stop_all(self) -> None:
-        for name in list(self._attempts):
+        for name in list(self._active):
             self.stop(name)
 
-    def _watch_the_clock(self) -> None:
-        now, timeout = time.monotonic(), self._limits.timeout
-        for name, attempt in list(self._attempts.items()):
-            if attempt.stopping is not None:
-                if now - attempt.stopping > GRACE:
-                    self._pool.kill(name)
-            elif timeout and attempt.began is not None and now - attempt.began > timeout:
-                self.stop(name, "failed", f"took longer than {timeout:g} s")
+    def _check_time_limits(self) -> None:
+        now, timeout = time.monotonic(), self._launcher.timeout
+        for name, active in list(self._active.items()):
+            if active.stopping_since is not None:
+                if now - active.stopping_since > STOP_PATIENCE and not active.is_killed:
+                    active.is_killed = True
+                    self._launcher.kill(name)
+            elif timeout and active.began is not None and now - active.began > timeout:
+                self.stop(name, Status.FAILED, f"took longer than {timeout:g} s")
 
-    def _outcome(
-        self, job: Job, status: str, objective: float | None, reason: str | None
-    ) -> Outcome:
-        return Outcome(job, status, objective, reason, self._sweep.log(job.name))
+    def _ended(
+        self, job: Job, status: Status, objective: float | None, reason: str | None
+    ) -> JobEnded:
+        return JobEnded(job, status, objective, reason, self._sweep.log(job.name))
+
+
+class Display(Protocol):
+    """Shows the events of a sweep to people."""
+
+    def live(self) -> AbstractContextManager[None]:
+        """Show the state of the sweep within the block."""
+
+    def show(self, event: ScheduleEvent) -> None:
+        """Show an event."""
+
+
+def run_jobs(
+    sweep: Sweep,
+    launcher: Launcher,
+    names: list[str],
+    display: Display,
+    *,
+    on_event: Callable[[ScheduleEvent, Scheduler, StopRequest], None],
+    remaining: Callable[[], str],
+) -> None:
+    """Run jobs of a sweep, and those that follow from them, in a launcher.
+
+    Args:
+        names: the jobs to begin with.
+        on_event: is called after each event. It may submit further jobs, or prune some.
+        remaining: says how much is left to do, such as "3 of 8 runs".
+
+    Raises:
+        UserError: the launcher cannot start.
+        Interrupted: SIGINT or SIGTERM arrived, and the sweep can be resumed.
+    """
+    assert sweep.threads is not None
+    device = sweep.jobs[names[0]].config["device"]
+    launcher.start(
+        sweep.path, sweep.workers_log, device=device, threads=sweep.threads, runs=len(names)
+    )
+    scheduler = Scheduler(sweep, launcher)
+    try:
+        with deferred_stop() as stop, display.live():
+            for name in names:
+                scheduler.submit(sweep.jobs[name])
+            for event in scheduler.events(stop):
+                display.show(event)
+                on_event(event, scheduler, stop)
+    except KeyboardInterrupt as error:
+        deferred = isinstance(error, Interrupted)
+        how = str(error) if deferred else "SIGINT, the second one"
+        raise Interrupted(
+            f"{sweep.path}: stopped by {how} with {remaining()} left; "
+            f"continue with: python scripts/resume.py {sweep.path}",
+            exit_code=error.exit_code if isinstance(error, Interrupted) else 130,
+        ) from None
+    finally:
+        launcher.close()

@@ -1,44 +1,55 @@
-"""Sweeps whose points are chosen by what earlier ones gave: Optuna's ask and tell."""
+"""Searches: sweeps whose points are chosen by the results of earlier ones, with Optuna."""
 
+import itertools
 import statistics
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from gan.config.checks import check_ranges
 from gan.errors import UserError
-from gan.launchers.pool import Progress
+from gan.launchers.base import Launcher, Progress
 from gan.metrics.catalogue import METRICS, direction
-from gan.run.signals import deferred_stop
-from gan.sweep.composer import Composer, save_sources, saved_loader
+from gan.run.result import Status
+from gan.run.signals import StopRequest
+from gan.seeds import stream
+from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import Sweep, owned, read_sweep
-from gan.sweep.launch import add_command, extend, failures, places, report, stopped
 from gan.sweep.plan import Plan, make_plan
-from gan.sweep.report import Display, console, spread
-from gan.sweep.schedule import Limits, Outcome, Runner
+from gan.sweep.report import LiveDisplay, console, spread
+from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, run_jobs
+from gan.sweep.sweep import (
+    add_command,
+    extend,
+    failures,
+    launcher_settings,
+    planning_launcher,
+    report,
+)
 
 try:
     import optuna
 
     from gan.sweep import space as spaces
-    from gan.sweep.study import open_study
 except ImportError as error:
     raise UserError(
         f"hydra/sweeper=optuna: {error.name} is not installed; pip install -e '.[optuna]'"
     ) from error
 
-ENDED = (
+STUDY_NAME = "search"
+ENDED_STATES = (
     optuna.trial.TrialState.COMPLETE,
     optuna.trial.TrialState.PRUNED,
     optuna.trial.TrialState.FAIL,
 )
 
 
-def search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> None:
+def run_search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> None:
     """Run what is left of `hydra.sweeper.n_trials` trials in `hydra.sweep.dir`.
 
     Args:
@@ -46,9 +57,9 @@ def search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -
         arguments: the command line's overrides.
 
     Raises:
-        UserError: the search cannot be planned; no run has started and nothing is left behind.
+        UserError: the search cannot be planned. No run has started, and nothing is left behind.
         JobsFailed: some runs failed.
-        Interrupted: SIGINT or SIGTERM came, and the sweep can be resumed.
+        Interrupted: SIGINT or SIGTERM arrived, and the search can be resumed.
     """
     path, settings = Path(str(master.hydra.sweep.dir)), master.hydra.sweeper
     check_ranges(settings, "hydra.sweeper.")
@@ -57,20 +68,19 @@ def search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -
     texts = [text for text in arguments if not text.startswith("sweep.")]
     space, fixed = spaces.read_space(loader, texts, settings.params)
     n_trials = settings.n_trials
-    known = [spaces.values(distribution) for distribution in space.values()]
     if settings.sampler == "grid":
-        n_trials = min(n_trials, _combinations(space, known))
+        n_trials = min(n_trials, _count_combinations(space))
     read_sweep(path)
     with owned(path):
         sweep = read_sweep(path)
-        new = sweep is None
-        if new:
+        if sweep is None:
             save_sources(loader, path / Sweep.SOURCES)
-        composer = Composer(saved_loader(loader, path / Sweep.SOURCES), master)
+        composer = Composer(loader_of_copies(loader, path / Sweep.SOURCES), master)
         planner = _Planner(composer, fixed, space, master.sweep.seeds)
-        probes = [planner.plan({}, point) for point in spaces.corners(space)]
-        probe = probes[0].jobs[0].config
-        objectives, directions = _objectives(settings, probe)
+        # Composing the corners of the space finds mistakes before the first run starts.
+        corners = [planner.plan({}, point) for point in spaces.corners(space)]
+        example = corners[0].jobs[0].config
+        objectives, directions = _objectives(settings, example)
         search = {
             "space": {
                 key: optuna.distributions.distribution_to_json(d) for key, d in space.items()
@@ -86,34 +96,78 @@ def search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -
             how = f"{n_trials} trials by {settings.sampler}, pruned by {settings.pruner}"
             console().print(f"{path}: {how}, over {', '.join(space)}", soft_wrap=True)
             return
-        launcher = OmegaConf.to_container(master.hydra.launcher, resolve=True)
-        assert isinstance(launcher, dict)
-        sweep.launcher = {str(key): value for key, value in launcher.items()}
-        where = places(sweep.launcher)
-        where.check()
+        sweep.launcher = launcher_settings(master)
+        launcher = planning_launcher(sweep.launcher)
+        launcher.check()
         sweep.threads = sweep.threads or (
-            probe["threads"] or where.threads(probe["device"], n_trials)
+            example["threads"] or launcher.threads_per_run(example["device"], n_trials)
         )
         study = open_study(
             settings,
             path,
             directions,
-            known=dict(zip(space, known, strict=True)),
+            space=space,
             seed=int(master.seed),
-            max_steps=probe["trainer"]["max_steps"],
+            max_steps=example["trainer"]["max_steps"],
         )
         add_command(sweep, request="", jobs=[])
         sweep.save()
-        _Search(sweep, study, planner, objectives, n_trials).run()
-        asked = [job for trial in study.get_trials() for job in trial.user_attrs.get("jobs", [])]
-        report(sweep, list(dict.fromkeys(asked)))
+        _Search(sweep, study, planner, objectives, n_trials).run(launcher)
+        jobs = [job for trial in study.get_trials() for job in trial.user_attrs.get("jobs", [])]
+        names = list(dict.fromkeys(jobs))
+        report(sweep, names)
         _print_best(study, objectives, settings.storage or f"sqlite:///{path / 'study.db'}")
-        if failed := failures(sweep, list(dict.fromkeys(asked))):
+        if failed := failures(sweep, names):
             raise failed
 
 
+def open_study(
+    settings: DictConfig,
+    path: Path,
+    directions: list[str],
+    *,
+    space: "spaces.Space",
+    seed: int,
+    max_steps: int | None,
+) -> "optuna.Study":
+    """Return the study that is stored for a sweep, or a new one.
+
+    Args:
+        settings: the keys of `hydra.sweeper`.
+        path: the sweep's directory.
+        seed: decides the first points.
+        max_steps: the step at which runs end, if it is known.
+
+    Raises:
+        UserError: the storage does not answer.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    url = settings.storage or f"sqlite:///{path / 'study.db'}"
+    name = STUDY_NAME if settings.storage is None else str(path.resolve())
+    try:
+        study = optuna.create_study(
+            storage=url,
+            study_name=name,
+            directions=[optuna.study.StudyDirection[name.upper()] for name in directions],
+            load_if_exists=True,
+            pruner=_make_pruner(settings, max_steps),
+        )
+        trials_before = len(study.get_trials(deepcopy=False))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"hydra.sweeper.storage={url}: does not answer ({reason})") from error
+    study.sampler = _make_sampler(settings.sampler, seed, trials_before)
+    if settings.sampler == "grid" and not trials_before:
+        # Optuna's own grid sampler stops a study, which does not work with ask and tell.
+        values = [spaces.values(distribution) or [] for distribution in space.values()]
+        for point in itertools.product(*values):
+            study.enqueue_trial(dict(zip(space, point, strict=True)))
+    return study
+
+
 class _Planner:
-    """Makes jobs of points."""
+    """Plans the jobs of a point."""
 
     def __init__(self, composer: Composer, fixed: list[str], space: "spaces.Space", seeds: int):
         self._composer, self._fixed, self._seeds = composer, fixed, seeds
@@ -127,16 +181,16 @@ class _Planner:
 
 
 @dataclass
-class _Trial:
+class _ActiveTrial:
     """A trial whose runs have not all ended."""
 
     trial: "optuna.trial.Trial"
     jobs: list[str]
-    statuses: dict[str, str] = field(default_factory=dict)
-    reported: dict[int, dict[str, float]] = field(default_factory=dict)
-    """By step, the objective of each run that got there."""
-    told: set[int] = field(default_factory=set)
-    """The steps that the study knows of: a run that goes on from a checkpoint repeats some."""
+    statuses: dict[str, Status] = field(default_factory=dict)
+    values: dict[int, dict[str, float]] = field(default_factory=dict)
+    """The objective of each run that reached a step, by step."""
+    reported_steps: set[int] = field(default_factory=set)
+    """Steps that the study knows. A run that goes on from a checkpoint repeats some of them."""
 
 
 class _Search:
@@ -152,63 +206,63 @@ class _Search:
     ):
         self._sweep, self._study, self._planner = sweep, study, planner
         self._objectives, self._n_trials = objectives, n_trials
-        self._running: list[_Trial] = []
-        # What a process left running when it died is gone on with.
+        self._active: list[_ActiveTrial] = []
+        # Trials that a dead process left running go on.
         left = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
-        self._left = [optuna.trial.Trial(study, trial._trial_id) for trial in left]
-        self._told = {trial.number: set(trial.intermediate_values) for trial in left}
+        self._left_running = [optuna.trial.Trial(study, trial._trial_id) for trial in left]
+        self._reported_steps = {trial.number: set(trial.intermediate_values) for trial in left}
 
-    def run(self) -> None:
-        settings = self._sweep.launcher
-        first = self._next()
+    def run(self, launcher: Launcher) -> None:
+        """Run the trials that are left in a launcher.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM arrived, and the search can be resumed.
+        """
+        first = self._next_jobs()
         if not first:
             return
-        config = self._sweep.jobs[first[0]].config
-        where = places(settings)
-        width = where.width(config["device"], self._sweep.threads or 1) or self._n_trials
-        while len(first) < width and (more := self._next()):
+        device = self._sweep.jobs[first[0]].config["device"]
+        threads = self._sweep.threads or 1
+        width = launcher.max_running_in_search(device, threads) or self._n_trials
+        while len(first) < width and (more := self._next_jobs()):
             first += more
-        done = self._ended()
-        display = Display(self._n_trials * len(self._running[0].jobs), [], self._objectives[0])
+        left = self._n_trials - self._ended_trials()
+        total_runs = self._n_trials * len(self._active[0].jobs)
         console().print(
-            f"{self._sweep.path}: {self._n_trials - done} of {self._n_trials} trials to run; "
+            f"{self._sweep.path}: {left} of {self._n_trials} trials to run; "
             f"{min(width, len(first))} runs at a time, {self._sweep.threads} threads to a process",
             soft_wrap=True,
         )
-        pool = where.pool(self._sweep, first)
-        limits = Limits(settings["retries"], settings["timeout"], settings["max_failures"])
-        runner = Runner(self._sweep, pool, limits)
-        try:
-            with deferred_stop() as stop, display.live():
-                for name in first:
-                    runner.submit(self._sweep.jobs[name])
-                for event in runner.events(stop):
-                    display.follow(event)
-                    if isinstance(event, Progress) and event.record:
-                        self._report(event, runner)
-                    if isinstance(event, Outcome):
-                        self._settle(event.job.name, event.status)
-                        if stop.came is None and event.status != "interrupted":
-                            for name in self._next() or ():
-                                runner.submit(self._sweep.jobs[name])
-        except KeyboardInterrupt as error:
-            left = self._n_trials - self._ended()
-            raise stopped(self._sweep.path, error, f"{left} of {self._n_trials} trials") from None
-        finally:
-            pool.close()
+        run_jobs(
+            self._sweep,
+            launcher,
+            first,
+            LiveDisplay(total_runs, [], self._objectives[0]),
+            on_event=self._handle,
+            remaining=lambda: f"{self._n_trials - self._ended_trials()} of {self._n_trials} trials",
+        )
 
-    def _ended(self) -> int:
-        return len(self._study.get_trials(deepcopy=False, states=ENDED))
+    def _handle(self, event: ScheduleEvent, scheduler: Scheduler, stop: StopRequest) -> None:
+        if isinstance(event, Progress) and event.record:
+            self._report_value(event, scheduler)
+        if isinstance(event, JobEnded):
+            self._note_end(event.job.name, event.status)
+            if stop.signal is None and event.status is not Status.INTERRUPTED:
+                for name in self._next_jobs():
+                    scheduler.submit(self._sweep.jobs[name])
 
-    def _next(self) -> list[str]:
-        """The runs of another trial; none if enough trials have been asked for.
+    def _ended_trials(self) -> int:
+        return len(self._study.get_trials(deepcopy=False, states=ENDED_STATES))
 
-        A point that was chosen before, and whose runs have ended, is told at once.
+    def _next_jobs(self) -> list[str]:
+        """Return the jobs of another trial; none if enough trials were asked for.
+
+        A point that was chosen before, and whose runs have ended, is told to the study at once.
         """
         while True:
-            if self._left:
-                trial = self._left.pop(0)
-            elif self._ended() + len(self._running) < self._n_trials:
+            if self._left_running:
+                trial = self._left_running.pop(0)
+            elif self._ended_trials() + len(self._active) < self._n_trials:
                 trial = self._study.ask(self._planner.space)
             else:
                 return []
@@ -218,65 +272,104 @@ class _Search:
             names = plan.points[0]
             trial.set_user_attr("jobs", names)
             self._sweep.save()
-            current = _Trial(trial, names, told=self._told.get(trial.number, set()))
-            busy = {name for other in self._running for name in other.jobs}
-            self._running.append(current)
+            reported = self._reported_steps.get(trial.number, set())
+            active = _ActiveTrial(trial, names, reported_steps=reported)
+            busy = {name for other in self._active for name in other.jobs}
+            self._active.append(active)
             pending = self._sweep.pending(names, retry_failed=True)
             for name in names:
                 if name not in pending:
-                    current.statuses[name] = self._sweep.status(name)[0]
-            if fresh := [name for name in pending if name not in busy]:
-                return fresh
+                    active.statuses[name] = self._sweep.status(name)[0]
+            if new := [name for name in pending if name not in busy]:
+                return new
             if not pending:
-                self._tell(current)
+                self._tell(active)
 
-    def _report(self, event: Progress, runner: Runner) -> None:
+    def _report_value(self, event: Progress, scheduler: Scheduler) -> None:
+        """Report an objective to the study, and prune the trial if its pruner says so."""
         assert event.record
         value = event.record.get(self._objectives[0])
         if value is None or len(self._objectives) > 1:
             return
-        for current in self._running:
-            if event.name not in current.jobs:
+        for active in self._active:
+            if event.name not in active.jobs:
                 continue
-            at = current.reported.setdefault(event.step, {})
-            at[event.name] = value
-            if len(at) == len(current.jobs) and event.step not in current.told:
-                current.told.add(event.step)
-                current.trial.report(statistics.median(at.values()), event.step)
-                if event.step < event.total and current.trial.should_prune():
-                    for name in current.jobs:
-                        runner.prune(name)
+            values = active.values.setdefault(event.step, {})
+            values[event.name] = value
+            if len(values) == len(active.jobs) and event.step not in active.reported_steps:
+                active.reported_steps.add(event.step)
+                active.trial.report(statistics.median(values.values()), event.step)
+                if event.step < event.total and active.trial.should_prune():
+                    for name in active.jobs:
+                        scheduler.prune(name)
 
-    def _settle(self, name: str, status: str) -> None:
-        for current in [trial for trial in self._running if name in trial.jobs]:
-            current.statuses[name] = status
-            if len(current.statuses) == len(current.jobs):
-                self._tell(current)
+    def _note_end(self, name: str, status: Status) -> None:
+        for active in [active for active in self._active if name in active.jobs]:
+            active.statuses[name] = status
+            if len(active.statuses) == len(active.jobs):
+                self._tell(active)
 
-    def _tell(self, current: _Trial) -> None:
-        self._running.remove(current)
-        statuses = set(current.statuses.values())
-        if "interrupted" in statuses:
+    def _tell(self, active: _ActiveTrial) -> None:
+        """Tell the study how a trial ended."""
+        self._active.remove(active)
+        statuses = set(active.statuses.values())
+        if Status.INTERRUPTED in statuses:
             return
-        if statuses & {"failed", "diverged"}:
-            self._study.tell(current.trial, state=optuna.trial.TrialState.FAIL)
-        elif "pruned" in statuses:
-            self._study.tell(current.trial, state=optuna.trial.TrialState.PRUNED)
+        if statuses & {Status.FAILED, Status.DIVERGED}:
+            self._study.tell(active.trial, state=optuna.trial.TrialState.FAIL)
+        elif Status.PRUNED in statuses:
+            self._study.tell(active.trial, state=optuna.trial.TrialState.PRUNED)
         else:
-            finals = [self._sweep.final(name) for name in current.jobs]
-            spreads = [spread([final[name] for final in finals]) for name in self._objectives]
-            current.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
-            self._study.tell(current.trial, [median for median, _ in spreads])
+            records = [self._sweep.last_record(name) for name in active.jobs]
+            spreads = [spread([record[name] for record in records]) for name in self._objectives]
+            active.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
+            self._study.tell(active.trial, [median for median, _ in spreads])
 
 
-def _objectives(settings: DictConfig, probe: dict[str, Any]) -> tuple[list[str], list[str]]:
-    names = list(settings.objectives) or [probe["metrics"]["objective"]]
-    directions = list(settings.directions) or [str(direction(name).value) for name in names]
+def _make_sampler(name: str, seed: int, trials_before: int) -> "optuna.samplers.BaseSampler":
+    # A sampler that went on with the same seed would choose the first points again.
+    fresh = stream(seed, "search", trials_before) % 2**31
+    samplers = optuna.samplers
+    makers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
+        "random": lambda: samplers.RandomSampler(seed=fresh),
+        "grid": lambda: samplers.RandomSampler(seed=fresh),
+        # The study stores the place in the sequence.
+        "sobol": lambda: samplers.QMCSampler(
+            qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False
+        ),
+        "cmaes": lambda: samplers.CmaEsSampler(seed=fresh, warn_independent_sampling=False),
+        "tpe": lambda: samplers.TPESampler(seed=fresh),
+    }
+    return makers[name]()
+
+
+def _make_pruner(settings: DictConfig, max_steps: int | None) -> "optuna.pruners.BasePruner":
+    pruners = optuna.pruners
+    min_steps, factor = settings.min_steps, settings.reduction_factor
+    makers: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+        "none": pruners.NopPruner,
+        "median": lambda: pruners.MedianPruner(settings.startup_trials, min_steps),
+        "asha": lambda: pruners.SuccessiveHalvingPruner(
+            min_resource=min_steps, reduction_factor=factor
+        ),
+        "hyperband": lambda: pruners.HyperbandPruner(
+            min_resource=min_steps, max_resource=max_steps or "auto", reduction_factor=factor
+        ),
+        "wilcoxon": lambda: pruners.WilcoxonPruner(n_startup_steps=2),
+    }
+    return makers[settings.pruner]()
+
+
+def _objectives(settings: DictConfig, example: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the objectives and their directions."""
+    metrics = example["metrics"]
+    names = list(settings.objectives) or [metrics["objective"]]
+    directions = list(settings.directions) or [direction(name).value for name in names]
     for name in names:
-        if name in METRICS and name not in probe["metrics"]["names"]:
+        if name in METRICS and name not in metrics["names"]:
             raise UserError(
                 f"hydra.sweeper.objectives={name}: no run reports it; "
-                f"metrics.names has {', '.join(probe['metrics']['names']) or 'none'}"
+                f"metrics.names has {', '.join(metrics['names']) or 'none'}"
             )
     if len(directions) != len(names):
         raise UserError(
@@ -287,12 +380,13 @@ def _objectives(settings: DictConfig, probe: dict[str, Any]) -> tuple[list[str],
     return names, directions
 
 
-def _combinations(space: "spaces.Space", known: list[list[Any] | None]) -> int:
+def _count_combinations(space: "spaces.Space") -> int:
     count = 1
-    for key, options in zip(space, known, strict=True):
-        if options is None:
+    for key, distribution in space.items():
+        values = spaces.values(distribution)
+        if values is None:
             raise UserError(f"hydra.sweeper.sampler=grid: {key} needs values, not an interval")
-        count *= len(options)
+        count *= len(values)
     return count
 
 

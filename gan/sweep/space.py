@@ -1,4 +1,4 @@
-"""What a search may choose from, read from Hydra's own syntax for sweeps."""
+"""The space of a search, read from Hydra's own syntax for sweeps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,17 +16,17 @@ from optuna.distributions import (
 from gan.errors import UserError
 
 Space = dict[str, BaseDistribution]
-"""By (dotted) key; the values of a choice are texts, as they stand in an override."""
+"""Distributions by dotted key. The values of a choice are texts, as they stand in an override."""
 
 
 def read_space(
     loader: ConfigLoader, arguments: Sequence[str], params: Mapping[str, str]
 ) -> tuple[Space, list[str]]:
-    """The space, and the overrides that all points share.
+    """Return the space, and the overrides that all points share.
 
     Args:
-        arguments: the command line's overrides; they come before `params`' values of a key.
-        params: more of the space, by key, such as `{"optimizer.lr": "interval(1e-4, 1e-3)"}`.
+        arguments: the overrides of the command line. They replace those of `params`.
+        params: further keys of the space, such as `{"optimizer.lr": "interval(1e-4, 1e-3)"}`.
 
     Raises:
         UserError: nothing is left to choose, or an interval is empty.
@@ -56,16 +56,16 @@ def read_space(
 
 
 def overrides(point: Mapping[str, Any]) -> list[str]:
-    """The overrides that set the values of a point, by key.
+    """Return the overrides that set the values of a point.
 
-    Six digits of a number are all that a run is given, so that they can be read in its name.
+    Numbers are rounded to six digits, so that the name of a run shows its exact values.
     """
     texts = {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in point.items()}
     return [f"{key}={text}" for key, text in texts.items()]
 
 
 def values(distribution: BaseDistribution) -> list[Any] | None:
-    """All that may be chosen; None if that is without end."""
+    """Return all values that may be chosen; None if their number is infinite."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     if isinstance(distribution, IntDistribution):
@@ -77,16 +77,16 @@ def values(distribution: BaseDistribution) -> list[Any] | None:
 
 
 def corners(space: Space) -> list[dict[str, Any]]:
-    """The points with the first and with (about) the last value of every key."""
+    """Return the point with the first value of every key, and the one with (about) the last."""
     ends = {}
     for key, distribution in space.items():
         if isinstance(distribution, FloatDistribution):
-            # An end that is out of reach, such as a beta of 1, is seldom meant.
+            # Slightly below the end, which may itself be out of range, such as a beta of 1.
             width = distribution.high - distribution.low
             ends[key] = (distribution.low, distribution.high - 1e-6 * width)
         else:
-            known = values(distribution) or []
-            ends[key] = (known[0], known[-1])
+            options = values(distribution) or []
+            ends[key] = (options[0], options[-1])
     return [{key: pair[end] for key, pair in ends.items()} for end in (0, 1)]
 
 
@@ -99,14 +99,14 @@ def _distribution(override: Override) -> BaseDistribution:
         if isinstance(start, int) and isinstance(end, int):
             return IntDistribution(start, end, log=log)
         return FloatDistribution(start, end, log=log)
-    known = list(override.sweep_string_iterator())
-    if not known:
+    texts = list(override.sweep_string_iterator())
+    if not texts:
         raise ValueError("has no values")
     if isinstance(sweep, RangeSweep) and not sweep.shuffle and sweep.step > 0:
-        # Hydra's ranges leave out their end.
+        # The end of Hydra's ranges is not one of their values.
         start, step = sweep.start, sweep.step
         assert start is not None
         if isinstance(start, int) and isinstance(step, int):
-            return IntDistribution(start, int(known[-1]), step=step)
-        return FloatDistribution(start, float(known[-1]), step=step)
-    return CategoricalDistribution(list(dict.fromkeys(known)))
+            return IntDistribution(start, int(texts[-1]), step=step)
+        return FloatDistribution(start, float(texts[-1]), step=step)
+    return CategoricalDistribution(list(dict.fromkeys(texts)))

@@ -1,2 +1,1 @@
-"""Many runs in one process: trained as one program where that is faster, and each with a life and a
-directory of its own."""
+"""Cohorts: many runs in one program, stacked or one after the other, whichever is faster."""

@@ -1,142 +1,167 @@
-"""Finding the best way to train the members of a group: by timing steps that are made anyway."""
+"""Finding the fastest strategy for a cohort by timing training steps that are needed anyway."""
 
 import math
 
-from gan.errors import Unfit
-from gan.vectorized.cohort import Group
-from gan.vectorized.strategy import BY_SIZE, COMPILED, IN_TURN, TOGETHER, by_size
-from gan.vectorized.team import period
+from gan.errors import NotSupported
+from gan.vectorized.cohort import Cohort
+from gan.vectorized.run_set import step_period
+from gan.vectorized.strategy import (
+    AS_CONFIGURED,
+    SEQUENTIAL,
+    STACKED,
+    STACKED_BY_SIZE,
+    Strategy,
+    by_size,
+)
 
-WORTH = 0.95
-"""Another way must take less than this part of the time."""
+WORTHWHILE = 0.95
+"""Another strategy must take less than this share of the time."""
 HOPELESS = 1.3
-"""Beyond so many times the best, timing is broken off."""
-TRYING = 120.0
-"""Seconds of training left, from which on other ways than one after the other are tried."""
-COMPILING = 180.0
-"""The same for compiling."""
-OBSERVED = 12
-"""Steps that are timed at least."""
+"""Timing a strategy is broken off if its step takes this multiple of the fastest one's time."""
+SECONDS_TO_COMPARE = 120.0
+"""Several strategies are compared if so many seconds of training are left."""
+SECONDS_TO_COMPILE = 180.0
+"""Compiling is tried if so many seconds of training are left."""
+TIMED_STEPS = 12
+"""The least number of steps to time."""
 
 
-class Chooser:
-    """Remembers what was best, and what is no way at all."""
+class Autotuner:
+    """Trains a cohort by the fastest strategy, and remembers which one that is."""
 
-    def __init__(self, group: Group):
-        self._group = group
-        self._best: dict[str, str] = {}
-        """The best way, by what members have in common."""
-        self._unfit: set[tuple[str, str]] = set()
+    def __init__(self, cohort: Cohort):
+        self._cohort = cohort
+        self._best: dict[str, Strategy] = {}
+        """The best strategy by compatibility key."""
+        self._unfit: set[tuple[str, Strategy]] = set()
+        """Strategies that do not work, by compatibility key."""
+
+    def train(self) -> None:
+        """Train the runs that arrive until none is left.
+
+        What was found out, and compiled, is used again at the next call.
+        """
+        while self._cohort.check_inbox():
+            try:
+                if not self._cohort.run_sets:
+                    self.choose()
+                if self._cohort.run_sets:
+                    self._cohort.take_turn()
+            except NotSupported as error:
+                self._reject(error)
 
     def choose(self) -> None:
-        """Arrange the group in the best way for those who are in it; in none if someone comes or
-        goes meanwhile."""
-        kind = self._group.kind
-        if kind in self._best:
-            self._again(self._best[kind])
-        elif best := self._measured():
-            self._best[kind] = best
-            self._group.settle()
+        """Arrange the cohort by the best strategy, unless a run comes or leaves meanwhile."""
+        key = self._cohort.key
+        if not self._cohort.settings.vectorize:
+            self._cohort.arrange(AS_CONFIGURED)
+        elif key in self._best:
+            self._use(self._best[key])
+        elif best := self._compare():
+            self._best[key] = best
+            self._cohort.keep_strategy()
 
-    def reject(self, error: Unfit) -> None:
-        """The way in which the group is arranged is none."""
-        way, kind = self._group.way, self._group.kind
-        self._group.tell.note(f"{way}: not these runs, {error}")
-        self._group.dissolve()
-        self._unfit.add((kind, way))
-        if self._best.get(kind) == way:
-            del self._best[kind]
+    def _reject(self, error: NotSupported) -> None:
+        """Never use the present strategy for such runs again."""
+        strategy, key = self._cohort.strategy, self._cohort.key
+        self._cohort.reporter.note(f"{strategy}: not these runs, {error}")
+        self._cohort.dissolve()
+        self._unfit.add((key, strategy))
+        if self._best.get(key) == strategy:
+            del self._best[key]
 
-    def _again(self, way: str) -> None:
-        plain = way.removesuffix(COMPILED) if len(self._group.members) > 1 else IN_TURN
-        self._group.arrange(plain)
-        if way == plain + COMPILED and self._group.members:
-            cost = self._time(plain, math.inf)
-            if cost is not None and _pays(self._group, cost):
-                self._group.arrange(way)
+    def _use(self, strategy: Strategy) -> None:
+        """Arrange the cohort by a strategy that was best before."""
+        several = len(self._cohort.runs) > 1
+        eager = strategy._replace(compiled=False) if several else SEQUENTIAL
+        compiled = eager._replace(compiled=True)
+        self._cohort.arrange(eager)
+        if strategy == compiled and self._cohort.runs:
+            seconds = self._time(eager, math.inf)
+            if seconds is not None and self._compiling_may_pay(seconds):
+                self._cohort.arrange(compiled)
 
-    def _measured(self) -> str | None:
-        """The best way, in which the group is arranged then; None if someone came or went."""
-        group = self._group
-        costs: dict[str, float] = {}
-        if not group.settings["measure"]:
-            group.admit()
-        ways = self._ways()
-        while ways:
-            way = ways.pop(0)
-            cost = self._time(way, min(costs.values(), default=math.inf))
-            if cost is None:
+    def _compare(self) -> Strategy | None:
+        """Return the best strategy and arrange the cohort by it; None if a run came or left."""
+        cohort = self._cohort
+        seconds: dict[Strategy, float] = {}
+        if not cohort.settings.measure:
+            cohort.let_more_in()
+        strategies = self._candidates()
+        while strategies:
+            strategy = strategies.pop(0)
+            took = self._time(strategy, min(seconds.values(), default=math.inf))
+            if took is None:
                 return None
-            costs[way] = cost
-            if way == IN_TURN and group.left * cost > TRYING:
-                group.admit()
-                ways = self._ways()[1:]
-        best = min(costs, key=lambda way: costs[way] * (WORTH if way == IN_TURN else 1.0))
-        if math.isinf(costs[best]):
+            seconds[strategy] = took
+            if strategy == SEQUENTIAL and cohort.steps_left * took > SECONDS_TO_COMPARE:
+                cohort.let_more_in()
+                strategies = self._candidates()[1:]
+        best = min(seconds, key=lambda s: seconds[s] * (WORTHWHILE if s == SEQUENTIAL else 1.0))
+        if math.isinf(seconds[best]):
             return None
-        way = best + COMPILED
-        if (group.kind, way) not in self._unfit and _pays(group, costs[best]):
-            cost = self._time(way, costs[best])
-            if cost is None:
+        compiled = best._replace(compiled=True)
+        may_compile = (cohort.key, compiled) not in self._unfit
+        if may_compile and self._compiling_may_pay(seconds[best]):
+            took = self._time(compiled, seconds[best])
+            if took is None:
                 return None
-            costs[way] = cost
-            if cost < WORTH * costs[best]:
-                best = way
-        if group.way != best or not group.teams:
-            group.arrange(best)
-        _tell(group, costs)
+            seconds[compiled] = took
+            if took < WORTHWHILE * seconds[best]:
+                best = compiled
+        if cohort.strategy != best or not cohort.run_sets:
+            cohort.arrange(best)
+        if len(cohort.runs) > 1:
+            timings = ", ".join(f"{s} {1000 * took:.2f} ms" for s, took in seconds.items())
+            cohort.reporter.note(f"{len(cohort.runs)} runs in a process, a step of each: {timings}")
         return best
 
-    def _ways(self) -> list[str]:
-        members, kind = self._group.members, self._group.kind
-        fit = [way for way in (TOGETHER, BY_SIZE) if (kind, way) not in self._unfit]
-        if len(members) == 1 or not fit:
-            return [IN_TURN]
-        if not self._group.settings["measure"]:
-            return fit[:1]
-        return [IN_TURN, *(fit if len(by_size(members)) > 1 else fit[:1])]
+    def _candidates(self) -> list[Strategy]:
+        """Return the eager strategies to try, in this order."""
+        runs, key = self._cohort.runs, self._cohort.key
+        stacked = [s for s in (STACKED, STACKED_BY_SIZE) if (key, s) not in self._unfit]
+        if len(runs) == 1 or not stacked:
+            return [SEQUENTIAL]
+        if not self._cohort.settings.measure:
+            return stacked[:1]
+        return [SEQUENTIAL, *(stacked if len(by_size(runs)) > 1 else stacked[:1])]
 
-    def _time(self, way: str, best: float) -> float | None:
-        """Seconds that a step of one member takes; infinite if it is no way at all, and None if
-        someone came or went."""
-        group, needed = self._group, _steps(self._group)
-        changes = group.changes
+    def _time(self, strategy: Strategy, best: float) -> float | None:
+        """Return the seconds that a step of one run takes.
+
+        Returns:
+            Infinity if the strategy does not work, None if a run came or left.
+        """
+        cohort = self._cohort
+        needed = max(TIMED_STEPS, 3 * step_period(cohort.runs[0]))
+        changes = cohort.changes
         try:
-            group.arrange(way)
-            while group.changes == changes:
-                group.turn()
-                group.look()
-                costs = [team.costs for team in group.teams]
-                count, median = costs[0].usual() if costs else (0, 0.0)
+            cohort.arrange(strategy)
+            for run_set in cohort.run_sets:
+                run_set.timer.is_measuring = True
+            while cohort.changes == changes:
+                cohort.take_turn()
+                cohort.check_inbox()
+                timers = [run_set.timer for run_set in cohort.run_sets]
+                count, median = timers[0].most_frequent() if timers else (0, 0.0)
                 if count > 3 and median > HOPELESS * best:
                     break
-                if costs and all(cost.steps >= needed for cost in costs):
+                if timers and all(timer.steps >= needed for timer in timers):
                     break
-        except Unfit as error:
-            self.reject(error)
+        except NotSupported as error:
+            self._reject(error)
             return math.inf
-        if group.changes != changes:
-            group.dissolve()
+        if cohort.changes != changes:
+            cohort.dissolve()
             return None
-        for cost in costs:
-            cost.measuring = False
-        share = [len(team.members) / len(group.members) for team in group.teams]
-        return sum(part * cost.mean() for part, cost in zip(share, costs, strict=True))
+        for timer in timers:
+            timer.is_measuring = False
+        shares = [len(run_set.runs) / len(cohort.runs) for run_set in cohort.run_sets]
+        return sum(share * timer.mean() for share, timer in zip(shares, timers, strict=True))
 
-
-def _steps(group: Group) -> int:
-    """To be timed, so that all kinds of steps are among them."""
-    return max(OBSERVED, 3 * period(group.members[0]))
-
-
-def _pays(group: Group, cost: float) -> bool:
-    """Whether compiling may pay, where a step of one member takes so many seconds."""
-    # Who asks for it has decided.
-    asked = group.members[0].running.cfg.trainer.compile
-    return asked or (group.settings["compile"] and group.left * cost > COMPILING)
-
-
-def _tell(group: Group, costs: dict[str, float]) -> None:
-    if len(group.members) > 1:
-        found = ", ".join(f"{way} {1000 * cost:.2f} ms" for way, cost in costs.items())
-        group.tell.note(f"{len(group.members)} runs in a process, a step of each: {found}")
+    def _compiling_may_pay(self, seconds: float) -> bool:
+        """Return whether compiling is worth a try, if a step of one run takes so many seconds."""
+        # A user who asks for it has decided.
+        asked = bool(self._cohort.runs[0].cfg.trainer.compile)
+        enough = self._cohort.steps_left * seconds > SECONDS_TO_COMPILE
+        return asked or (self._cohort.settings.compile and enough)

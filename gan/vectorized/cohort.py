@@ -1,231 +1,401 @@
-"""The runs that one process trains: who is in, and what becomes of each."""
+"""The runs that one worker trains: which of them are in, and what becomes of each."""
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import partial
+from pathlib import Path
+from signal import Signals
+from typing import Any, Protocol
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from gan.build import load_data
+from gan.config.checks import check
 from gan.data import Data
-from gan.errors import Unfit, first_line
-from gan.step import advance
-from gan.train import LOOK
-from gan.vectorized.compatible import signature
-from gan.vectorized.inbox import Assigned, Inbox, Tell
-from gan.vectorized.member import Member, begin, settle
-from gan.vectorized.memory import room
-from gan.vectorized.strategy import IN_TURN, Settings, teams
-from gan.vectorized.team import Failed, Team, in_phase
+from gan.data.mapped import free_memory
+from gan.errors import Interrupted, NotSupported, UserError, first_line
+from gan.run.attempt import Attempt, Ending, ending_of
+from gan.run.directory import LOG_FILE
+from gan.run.result import Status
+from gan.run.run import PROGRESS_SECONDS, Run
+from gan.step import eager_step
+from gan.train import after_step, train_one_step
+from gan.vectorized.compatible import compatibility_key
+from gan.vectorized.run_set import RunFailed, RunSet, same_kinds_of_steps
+from gan.vectorized.strategy import SEQUENTIAL, CohortSettings, Strategy, make_run_sets
 
-ALL = sys.maxsize
-TRIED = 6
-"""Members with whom the best way is looked for on a CPU; a GPU may take all."""
+MAX_RUNS_ON_CPU_TO_COMPARE = 6
+"""Runs with which the strategies are compared on a CPU. A GPU may take all runs."""
+NO_LIMIT = sys.maxsize
+SHARE_OF_MEMORY = 0.7
+"""The share of the free memory that a cohort may use."""
 
 
-class Group:
-    """Members come from the inbox and go when their lives end; teams are formed of them."""
+class Inbox(Protocol):
+    """The requests of the parent process to a worker."""
 
-    def __init__(self, inbox: Inbox, tell: Tell, settings: Settings):
-        self._inbox, self.tell, self.settings = inbox, tell, settings
-        self.members: list[Member] = []
-        self.teams: list[Team] = []
-        self.way = ""
-        """How these are trained: see gan.vectorized.strategy."""
+    def new_attempts(self) -> list[Attempt]:
+        """Return the attempts that arrived since the last call, without waiting."""
+
+    def stop_signals(self) -> dict[str, Signals]:
+        """Return the stop signals that arrived since the last call, by the names of attempts.
+
+        SIGTERM interrupts an attempt, PRUNE prunes it. One that has just ended may be named.
+        """
+
+
+class Reporter(Protocol):
+    """Reports of a worker to its parent process."""
+
+    def started(self, name: str) -> None:
+        """Report that an attempt has begun."""
+
+    def progress(self, name: str, step: int, total: int, record: dict[str, Any] | None) -> None:
+        """Report the step of an attempt, and the values that were logged there, if any."""
+
+    def ended(self, name: str, ending: Ending) -> None:
+        """Report the end of an attempt. Its run directory is free."""
+
+    def returned(self, name: str, reason: str, max_runs: int) -> None:
+        """Hand an attempt back to the launcher, for a cohort of at most `max_runs` runs.
+
+        The attempt can go on from its checkpoint. An empty reason is not shown to the user.
+        """
+
+    def note(self, text: str) -> None:
+        """Tell the user something. The same text is shown once."""
+
+
+class Cohort:
+    """The runs that one worker trains in one program.
+
+    Attempts come from the inbox and leave when they end. The runs are divided into sets that are
+    trained by the strategy that the autotuner chose.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        reporter: Reporter,
+        settings: CohortSettings,
+        capture_output: Callable[[Path], AbstractContextManager[None]] = lambda _: nullcontext(),
+    ):
+        """Make an empty cohort.
+
+        Args:
+            capture_output: sends what a run prints to a file, where runs are trained one by one.
+        """
+        self._inbox, self.reporter, self.settings = inbox, reporter, settings
+        self._capture_output = capture_output
+        self._captured = ExitStack()
+        self.runs: list[Run] = []
+        self.run_sets: list[RunSet] = []
+        self.strategy = SEQUENTIAL
         self.changes = 0
-        """How often someone came or went."""
-        self.kind = ""
-        """What the members have in common: see gan.vectorized.compatible."""
-        self.settled = False
-        """Whether the best way is known."""
-        self._admitted = 1
-        """Members at most, of those who wait."""
-        self._waiting: list[Assigned] = []
-        """Who has not begun."""
-        self._arranged = 0
-        """Members when the teams were formed."""
-        self._room: int | None = None
+        """The number of times that a run came or left."""
+        self.key = ""
+        """The compatibility key that all runs have in common."""
+        self.is_tuned = False
+        """True once the best strategy is known."""
+        self._max_runs = 1
+        self._waiting: list[Attempt] = []
+        """Attempts that have not begun."""
+        self._runs_when_arranged = 0
+        self._memory_limit: int | None = None
+        """The number of runs that there is memory for, once it is known."""
         self._data: dict[str, Data] = {}
 
-    def look(self) -> bool:
-        """Take in who has come, and pass on who is to stop; False where nobody is left."""
-        for assigned in self._inbox.new():
-            self._take(assigned)
-        for name, number in self._inbox.stops().items():
-            for member in self.members:
-                if member.name == name:
-                    member.stop = number
-            for waiting in [waiting for waiting in self._waiting if waiting.name == name]:
-                self._waiting.remove(waiting)
-                self.tell.ended(name, "interrupted", reason="stopped before it began")
-        while self._waiting and len(self.members) < self._admitted:
+    def check_inbox(self) -> bool:
+        """Take in new attempts and note stop signals; return whether any run is left."""
+        for attempt in self._inbox.new_attempts():
+            self._accept(attempt)
+        for name, signal in self._inbox.stop_signals().items():
+            for run in self.runs:
+                if run.name == name:
+                    run.stop_signal = signal
+            for attempt in [attempt for attempt in self._waiting if attempt.name == name]:
+                self._waiting.remove(attempt)
+                reason = "stopped before it began"
+                self.reporter.ended(name, Ending(Status.INTERRUPTED, reason=reason))
+        while self._waiting and len(self.runs) < self._max_runs:
             self._begin(self._waiting.pop(0))
-        return bool(self.members)
+        return bool(self.runs)
 
     @property
-    def left(self) -> int:
-        """Steps of all, those who have not begun included."""
-        counts = [member.running.total - member.step for member in self.members]
-        return sum(counts) + len(self._waiting) * max(counts, default=0)
+    def steps_left(self) -> int:
+        """The steps left of all runs, plus an estimate for attempts that have not begun."""
+        steps = [run.total_steps - run.step for run in self.runs]
+        return sum(steps) + len(self._waiting) * max(steps, default=0)
 
-    def admit(self) -> None:
-        """Let so many in that it is seen how they train together."""
-        on_gpu = self.members and self.members[0].running.parts.device.type == "cuda"
-        # There is nothing to be seen where it is settled already.
-        asked = not self.settings["measure"]
-        self._admitted = ALL if on_gpu or asked else TRIED
-        self.look()
+    def let_more_in(self) -> None:
+        """Let in as many runs as it takes to compare the strategies."""
+        on_gpu = bool(self.runs) and self.runs[0].parts.device.type == "cuda"
+        # Nothing is compared if the launcher asks for stacked runs.
+        all_may = on_gpu or not self.settings.measure
+        self._max_runs = NO_LIMIT if all_may else MAX_RUNS_ON_CPU_TO_COMPARE
+        self.check_inbox()
 
-    def settle(self) -> None:
-        """The way in which teams are arranged is the best: from now on it decides who is in."""
-        self.settled, self._admitted = True, ALL
-        if self.way.startswith(IN_TURN):
-            # Another process may have time for those who would only wait here.
-            for member in self.members[1:]:
-                self._give_back(member, "", 1)
-            for assigned in self._waiting:
-                self.tell.returned(assigned.name, "", 1)
+    def keep_strategy(self) -> None:
+        """Keep to the present strategy, and let in as many runs as it can use."""
+        self.is_tuned, self._max_runs = True, NO_LIMIT
+        if not self.strategy.is_stacked:
+            # The other runs would only wait here. Another worker may have time for them.
+            for run in self.runs[1:]:
+                self._give_back(run, "", 1)
+            for attempt in self._waiting:
+                self.reporter.returned(attempt.name, "", 1)
             self._waiting.clear()
-        self.look()
+        self.check_inbox()
 
-    def turn(self) -> None:
-        """Train everyone for a moment, and let them do what is due.
+    def take_turn(self) -> None:
+        """Train every run for a moment, and do what is due for each.
 
         Raises:
-            Unfit: they cannot be trained in this way.
+            NotSupported: the runs cannot be trained by this strategy.
         """
-        for team in list(self.teams):
+        for run_set in list(self.run_sets):
             try:
-                team.train(LOOK * len(team.members) / len(self.members))
-            except Unfit:
+                run_set.train(PROGRESS_SECONDS * len(run_set.runs) / len(self.runs))
+            except NotSupported:
                 raise
-            except Failed as failed:
-                self._settle(failed.member, failed.error)
+            except RunFailed as failure:
+                self._attend(failure.run, failure.error)
             except Exception as error:
-                self._break_up(team, error)
-        for member in list(self.members):
-            self._settle(member)
-        # Places without a member cost as much as others.
-        if not self.way.startswith(IN_TURN) and len(self.members) <= self._arranged / 2:
+                self._give_all_back(run_set, error)
+        for run in list(self.runs):
+            # Runs that wait for their turn have made no step.
+            if run.has_stepped or run.stop_signal is not None:
+                self._attend(run)
+        # Empty places of a stack cost as much as others.
+        if self.strategy.is_stacked and len(self.runs) <= self._runs_when_arranged / 2:
             self.dissolve()
 
-    def arrange(self, way: str) -> None:
-        """Form teams anew.
+    def arrange(self, strategy: Strategy) -> None:
+        """Divide the runs into sets anew.
 
         Raises:
-            Unfit: it is no way to train these; they are in no team then.
+            NotSupported: the runs cannot be trained by this strategy. They are in no set then.
         """
         self.dissolve()
-        if not way.startswith(IN_TURN):
-            self._align(self.members)
-        self.way = way
-        if self.members:
-            self.teams = teams(way, self.members, self.settings)
-            self._arranged = len(self.members)
+        if strategy.is_stacked:
+            self._align(self.runs)
+        self.strategy = strategy
+        if self.runs:
+            self.run_sets = make_run_sets(strategy, self.runs, self.settings)
+            self._runs_when_arranged = len(self.runs)
 
     def dissolve(self) -> None:
-        """Everyone is in no team, with memory of their own."""
-        for team in self.teams:
-            for member in list(team.members):
-                team.leave(member)
-        self.teams, self._arranged = [], 0
+        """Take all runs out of their sets, with memory of their own."""
+        for run_set in self.run_sets:
+            for run in list(run_set.runs):
+                run_set.leave(run)
+        self.run_sets, self._runs_when_arranged = [], 0
 
-    def _take(self, assigned: Assigned) -> None:
-        kind = signature(assigned.config)
-        if kind != self.kind and not self.members:
+    def _accept(self, attempt: Attempt) -> None:
+        key = compatibility_key(attempt.config)
+        if key != self.key and not self.runs:
             self.dissolve()
-            self.kind, self.settled, self._room, self._admitted = kind, False, None, 1
+            self.key, self.is_tuned, self._memory_limit, self._max_runs = key, False, None, 1
             self._data.clear()
-        if self.settled and self.way.startswith(IN_TURN) and self.members:
-            self.tell.returned(assigned.name, "", 1)
+        if self.is_tuned and not self.strategy.is_stacked and self.runs:
+            self.reporter.returned(attempt.name, "", 1)
         else:
-            self._waiting.append(assigned)
+            self._waiting.append(attempt)
 
-    def _begin(self, assigned: Assigned) -> None:
-        if self._room is not None and len(self.members) >= self._room:
-            reason = f"there is memory for {self._room} runs at once"
-            self.tell.returned(assigned.name, reason, self._room)
+    def _begin(self, attempt: Attempt) -> None:
+        if self._memory_limit is not None and len(self.runs) >= self._memory_limit:
+            reason = f"there is memory for {self._memory_limit} runs at once"
+            self.reporter.returned(attempt.name, reason, self._memory_limit)
             return
-        member = begin(assigned, self._load, self.tell)
-        if member is None:
+        run = self._open(attempt)
+        if run is None:
             return
-        if member.running.cfg.trainer.profile:
-            self.tell.note("trainer.profile=true: not where many runs are trained in one process")
         self.changes += 1
-        self.members.append(member)
-        if self._room is None:
-            self._measure_room(member)
-        if self.teams and self.teams[0].members:
-            self._align([*self.teams[0].members, member])
-        if self.teams and member in self.members and not any(t.join(member) for t in self.teams):
-            self._place(member)
+        self.runs.append(run)
+        if self.settings.vectorize:
+            self._prepare_to_share(run)
+        if self.strategy.is_stacked and self.run_sets and self.run_sets[0].runs:
+            self._align([*self.run_sets[0].runs, run])
+        joined = run not in self.runs or any(run_set.join(run) for run_set in self.run_sets)
+        if self.run_sets and not joined:
+            self._make_place_for(run)
 
-    def _place(self, member: Member) -> None:
-        """Where there is no team for it."""
-        if self.way.startswith(IN_TURN):
-            self.teams += teams(IN_TURN, [member], self.settings)
-        else:
+    def _open(self, attempt: Attempt) -> Run | None:
+        """Return the run up to its first step; None if it has ended before, which is reported."""
+        name, run_dir = attempt.name, attempt.run_dir
+        self.reporter.started(name)
+        try:
+            self._captured.enter_context(self._capture_output(run_dir))
+            cfg = OmegaConf.create(attempt.config)
+            check(cfg)
+            run = Run.open(
+                cfg,
+                run_dir,
+                attempt.overrides,
+                load=self._load_data,
+                on_progress=partial(self.reporter.progress, name),
+            )
+        except (Interrupted, Exception) as error:
+            self._report_end(name, run_dir, error)
+            return None
+        if run.finished:
+            run.close()
+            self._report_end(name, run_dir, run)
+            return None
+        return run
+
+    def _prepare_to_share(self, run: Run) -> None:
+        if run.cfg.trainer.profile:
+            note = "trainer.profile=true: not where many runs are trained in one process"
+            self.reporter.note(note)
+        if self._memory_limit is None:
+
+            def measure() -> None:
+                self._memory_limit = memory_limit(run)
+
+            self._make_one_step(run, measure)
+
+    def _make_place_for(self, run: Run) -> None:
+        if self.strategy.is_stacked:
             self.dissolve()
+        else:
+            self.run_sets += make_run_sets(SEQUENTIAL, [run], self.settings)
 
-    def _measure_room(self, member: Member) -> None:
-        def measure() -> None:
-            self._room = room(member)
-
-        self._stepped(member, measure)
-
-    def _load(self, cfg: DictConfig) -> Data:
+    def _load_data(self, cfg: DictConfig) -> Data:
         key = OmegaConf.to_yaml(cfg.data) + cfg.device
         if key not in self._data:
             self._data[key] = load_data(cfg)
         return self._data[key]
 
-    def _align(self, members: Sequence[Member]) -> None:
-        """Bring all to where the same happens in everyone's step, as one who joins late is
-        elsewhere."""
-        for member in list(members):
-            while member in self.members and not in_phase(member, members[0]):
-                running = member.running
-                step = partial(advance, running.parts, running.state, running.batches)
-                self._stepped(member, step)
+    def _align(self, runs: Sequence[Run]) -> None:
+        """Train runs eagerly until all take the same kinds of steps: one may have joined late."""
+        for run in list(runs):
+            while run in self.runs and not same_kinds_of_steps(run, runs[0]):
+                self._make_one_step(run, partial(take_eager_step, run))
 
-    def _stepped(self, member: Member, step: Callable[[], None]) -> None:
-        """Make a step of one member, and let it do what is due."""
+    def _make_one_step(self, run: Run, step: Callable[[], None]) -> None:
+        """Make a step of one run, and do what is due after it."""
         try:
-            step()
+            with run.active():
+                step()
         except Exception as error:
-            self._settle(member, error)
+            self._attend(run, error)
         else:
-            self._settle(member)
+            self._attend(run)
 
-    def _settle(self, member: Member, failed: Exception | None = None) -> None:
-        if not settle(member, self.tell, failed):
-            self._remove(member)
+    def _attend(self, run: Run, error: Exception | None = None) -> None:
+        """Do what is due for a run, or end it because of an error in its step."""
+        try:
+            if error:
+                raise error
+            with run.active():
+                after_step(run)
+        except (Interrupted, Exception) as reason:
+            self._end(run, reason)
+        else:
+            if run.finished:
+                self._end(run)
 
-    def _remove(self, member: Member) -> None:
+    def _end(self, run: Run, error: BaseException | None = None) -> None:
+        self._remove(run)
+        try:
+            run.close(error)
+        except UserError as explained:
+            error = explained
+        self._report_end(run.name, run.run_dir, error or run)
+
+    def _report_end(self, name: str, run_dir: Path, outcome: Run | BaseException) -> None:
+        """Report the end of an attempt, and write an error into the run's log."""
+        if isinstance(outcome, Run):
+            assert outcome.result
+            ending = Ending(Status(outcome.result["status"]), outcome.objective)
+        else:
+            ending = ending_of(outcome)
+        if isinstance(outcome, Exception):
+            _write_to_log(run_dir, outcome, whole=ending.status is Status.RAISED)
+        self._captured.close()
+        self.reporter.ended(name, ending)
+
+    def _remove(self, run: Run) -> None:
         self.changes += 1
-        self.members.remove(member)
-        for team in self.teams:
-            if member in team.members:
-                team.leave(member)
-        if not self.way.startswith(IN_TURN):
-            self.teams = [team for team in self.teams if team.members]
+        self.runs.remove(run)
+        for run_set in self.run_sets:
+            if run in run_set.runs:
+                run_set.leave(run)
+        if self.strategy.is_stacked:
+            self.run_sets = [run_set for run_set in self.run_sets if run_set.runs]
 
-    def _give_back(self, member: Member, reason: str, count: int) -> None:
-        """It goes on from its checkpoint elsewhere, with so many at most."""
-        self._remove(member)
-        member.life.close()
-        self.tell.returned(member.name, reason, count)
+    def _give_back(self, run: Run, reason: str, max_runs: int) -> None:
+        self._remove(run)
+        run.close()
+        self._captured.close()
+        self.reporter.returned(run.name, reason, max_runs)
 
-    def _break_up(self, team: Team, error: Exception) -> None:
-        """Who is to blame is not known, nor what state they are in: all go on from their
-        checkpoints, fewer at once or alone."""
-        # What the CPU's allocator raises has no type of its own.
-        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        memory = memory or "can't allocate memory" in str(error)
-        count = max(1, len(team.members) // 2) if memory else 1
-        reason = "memory ran out" if memory else f"a step of all failed, {first_line(error)}"
-        for member in list(team.members):
-            self._give_back(member, reason, count)
+    def _give_all_back(self, run_set: RunSet, error: Exception) -> None:
+        """Give all runs of a set back after a step of all of them failed.
+
+        It is not known which run is to blame, nor what state they are in. They go on from their
+        checkpoints, in a smaller cohort or alone.
+        """
+        # The error of the CPU's allocator has no type of its own.
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        out_of_memory = out_of_memory or "can't allocate memory" in str(error)
+        max_runs, reason = 1, f"a step of all failed, {first_line(error)}"
+        if out_of_memory:
+            max_runs, reason = max(1, len(run_set.runs) // 2), "memory ran out"
+        for run in list(run_set.runs):
+            self._give_back(run, reason, max_runs)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _write_to_log(run_dir: Path, error: Exception, *, whole: bool) -> None:
+    """Write an error into a run's log: the whole traceback, or the message if there is a log."""
+    # Where the disk is full, the error is still reported.
+    with suppress(OSError):
+        if whole:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        elif not run_dir.is_dir():
+            return
+        with (run_dir / LOG_FILE).open("a") as file:
+            if whole:
+                traceback.print_exception(error, file=file)
+            else:
+                print(error, file=file)
+
+
+def take_eager_step(run: Run) -> None:
+    """Train a run on its next batch, operation by operation."""
+    train_one_step(run, partial(eager_step, run.parts, run.state))
+
+
+def memory_limit(run: Run) -> int:
+    """Return how many such runs can be trained in one step, at least 1.
+
+    The run makes a step to find out.
+    """
+    return max(1, int(SHARE_OF_MEMORY * free_memory(run.parts.device) / _bytes_needed(run)))
+
+
+def _bytes_needed(run: Run) -> int:
+    """Return about the bytes that a run needs in a stack.
+
+    That is twice what a step keeps for its gradients, because about as much again comes and goes,
+    and eight times the weights: gradients, moments, the average and the temporaries of an update.
+    """
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        take_eager_step(run)
+    networks = run.parts.generator, run.parts.discriminator
+    weights = sum(weight.nbytes for network in networks for weight in network.parameters())
+    return 2 * sum(kept.values()) + 8 * weights

@@ -1,12 +1,12 @@
-"""Which runs may be trained together."""
+"""Which runs may be trained in one cohort. Imports no torch."""
 
 import json
 from typing import Any
 
 from gan.config.checks import defines_result, flatten, is_under
 
-ALIKE = ("device", "threads", "data", "trainer.compile", "trainer.cuda_graphs")
-"""Keys that must be equal even where a run's result does not depend on them."""
+ALWAYS_EQUAL = ("device", "threads", "data", "trainer.compile", "trainer.cuda_graphs")
+"""Keys that must be equal in a cohort, although most of them do not change a run's result."""
 FREE = (
     "seed",
     "metrics",
@@ -15,41 +15,41 @@ FREE = (
     "trainer.checkpoint_every",
 )
 """Keys that may differ."""
-GIVEN_OR_NOT = ("trainer.ema_half_life", "trainer.ema_ramp_up")
-"""Numbers that may differ where both are set."""
-ZERO_OR_NOT = ("optimizer.momentum", "discriminator_optimizer.momentum")
+NUMBERS_IF_SET = ("trainer.ema_half_life", "trainer.ema_ramp_up")
+"""Numbers that may differ where both runs set them."""
+NUMBERS_IF_NOT_ZERO = ("optimizer.momentum", "discriminator_optimizer.momentum")
 """Numbers that may differ where neither is zero."""
-NUMBERS = ("optimizer", "discriminator_optimizer", "loss", "penalty")
+GROUPS_OF_NUMBERS = ("optimizer", "discriminator_optimizer", "loss", "penalty")
 """Groups whose numbers may differ."""
-COUNTS = ("penalty.interval",)
-"""Numbers among them that say which steps do what, and may not."""
+EQUAL_NUMBERS = ("penalty.interval",)
+"""Numbers of these groups that must be equal, because they decide the kind of each step."""
 WIDTHS = ("model.hidden_dim", "model.channels")
-"""May differ, as zeros fill up the narrow networks, where no norm takes means over the width."""
+"""Widths may differ, because zeros fill up the narrow networks. They must be equal where a norm
+takes means over the width."""
 
 
-def signature(config: dict[str, Any]) -> str:
-    """What the resolved configurations of runs have in common that may be members of one
-    group."""
+def compatibility_key(config: dict[str, Any]) -> str:
+    """Return a text that is equal for resolved configurations that fit into one cohort."""
     flat = flatten(config)
     norms = flat.get("model.generator_norm"), flat.get("model.discriminator_norm")
     free = FREE if "layer" in norms else (*FREE, *WIDTHS)
     return json.dumps(
         {
-            key: _fixed(key, value)
+            key: _fixed_part(key, value)
             for key, value in flat.items()
-            if is_under(key, ALIKE) or (defines_result(key) and not is_under(key, free))
+            if is_under(key, ALWAYS_EQUAL) or (defines_result(key) and not is_under(key, free))
         },
         sort_keys=True,
     )
 
 
-def _fixed(key: str, value: Any) -> Any:
-    """What of a value may not differ."""
-    if key in GIVEN_OR_NOT:
+def _fixed_part(key: str, value: Any) -> Any:
+    """Return the part of a value that must be equal."""
+    if key in NUMBERS_IF_SET:
         return value is not None
-    if key in ZERO_OR_NOT:
+    if key in NUMBERS_IF_NOT_ZERO:
         return value != 0
-    if is_under(key, NUMBERS) and key not in COUNTS:
+    if is_under(key, GROUPS_OF_NUMBERS) and key not in EQUAL_NUMBERS:
         return _without_numbers(value)
     return value
 

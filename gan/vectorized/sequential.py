@@ -3,72 +3,98 @@
 import time
 from collections.abc import Sequence
 
-from gan.errors import Unfit
-from gan.functional.alone import advance_by
-from gan.functional.compiled import Program, blueprint
-from gan.functional.tensors import Tensors, as_tensors, numbers, tensors, varied
-from gan.step import advance, due
-from gan.vectorized.costs import Costs
-from gan.vectorized.member import Member, sizes
-from gan.vectorized.team import Failed
+from gan.errors import NotSupported
+from gan.functional.compiled import ProgramStep
+from gan.functional.step import make_program
+from gan.functional.tensors import (
+    Tensors,
+    as_tensors,
+    differing,
+    hyperparameters,
+    named_tensors,
+)
+from gan.run.run import Run
+from gan.step import Batch, StepKind, eager_step, next_step_kind
+from gan.train import Step, make_step, train_one_step
+from gan.vectorized.run_set import RunFailed, StepTimer, weight_sizes
 
 
-class InTurn:
-    """One after the other to its end, each as if it were alone or by a program that all share."""
+class SequentialRuns:
+    """Runs that are trained one after the other, each to its end.
 
-    def __init__(self, members: Sequence[Member], *, compile: bool = False):
-        self.members = list(members)
-        self.costs = Costs(members[0].running.parts.device)
-        self._program: Program | None = None
+    Args:
+        compile: compile one program that all runs share.
+        as_configured: make the steps of each run as its own configuration says.
+    """
+
+    def __init__(self, runs: Sequence[Run], *, compile: bool = False, as_configured: bool = False):
+        self.runs = list(runs)
+        self.timer = StepTimer(runs[0].parts.device)
+        self._as_configured = as_configured
+        self._program_step: ProgramStep | None = None
         if compile:
-            names = varied([numbers(member.running.cfg) for member in members])
-            first = members[0].running
-            self._program = Program(blueprint(first.cfg, first.parts, varied=names), compile=True)
-        self._sizes = sizes(members[0])
-        self._tensors = {member: self._own(member) for member in members}
+            varied = differing([hyperparameters(run.cfg) for run in runs])
+            program = make_program(runs[0].cfg, runs[0].parts, varied=varied)
+            self._program_step = ProgramStep(program, compile=True)
+        self._sizes = weight_sizes(runs[0])
+        self._steps: dict[Run, Step] = {}
 
     def train(self, seconds: float) -> None:
-        if not self.members:
+        """See RunSet."""
+        if not self.runs:
             return
-        member, until = self.members[0], time.monotonic() + seconds
-        while not member.due:
-            begun, turns = self.costs.begin(), due(member.running.parts, member.step)
-            try:
-                self._step(member)
-            except Unfit:
-                raise
-            except Exception as error:
-                raise Failed(member, error) from error
-            self.costs.end(begun, turns, 1)
-            if time.monotonic() > until:
-                return
+        run, deadline = self.runs[0], time.monotonic() + seconds
+        try:
+            with run.active():
+                while not run.needs_attention:
+                    started, kind = self.timer.start(), next_step_kind(run.parts, run.state)
+                    train_one_step(run, self._step_of(run))
+                    self.timer.stop(started, kind, 1)
+                    if time.monotonic() > deadline:
+                        return
+        except NotSupported:
+            raise
+        except Exception as error:
+            raise RunFailed(run, error) from error
 
-    def join(self, member: Member) -> bool:
-        if self._program:
-            covered = self._program.blueprint.covers(numbers(member.running.cfg))
-            if not covered or sizes(member) != self._sizes:
+    def join(self, run: Run) -> bool:
+        """See RunSet."""
+        if self._program_step:
+            fits = self._program_step.program.fits(hyperparameters(run.cfg))
+            if not fits or weight_sizes(run) != self._sizes:
                 return False
-        self.members.append(member)
-        self._tensors[member] = self._own(member)
+        self.runs.append(run)
         return True
 
-    def leave(self, member: Member) -> None:
-        self.members.remove(member)
-        del self._tensors[member]
+    def leave(self, run: Run) -> None:
+        """See RunSet."""
+        self.runs.remove(run)
+        self._steps.pop(run, None)
 
-    def _own(self, member: Member) -> Tensors:
-        if not self._program:
-            return {}
-        running = member.running
-        settings = as_tensors(
-            [numbers(running.cfg)], self._program.blueprint.varied, running.parts.device
-        )
-        own = {f"settings/{name}": value[0] for name, value in settings.items()}
-        return tensors(running.parts, running.state) | own
+    def _step_of(self, run: Run) -> Step:
+        if run not in self._steps:
+            self._steps[run] = self._make_step(run)
+        return self._steps[run]
 
-    def _step(self, member: Member) -> None:
-        parts, state, batches = member.running.parts, member.running.state, member.running.batches
-        if not self._program:
-            advance(parts, state, batches)
-        else:
-            advance_by(self._program, self._tensors[member], parts, state, batches)
+    def _make_step(self, run: Run) -> Step:
+        if self._as_configured:
+            return make_step(run)
+        program_step = self._program_step
+
+        def eager(batch: Batch, kind: StepKind) -> None:
+            eager_step(run.parts, run.state, batch, kind)
+
+        if not program_step:
+            return eager
+        tensors = named_tensors(run.parts, run.state) | self._settings(run, program_step)
+
+        def compiled(batch: Batch, kind: StepKind) -> None:
+            program_step.train(tensors, run.parts, batch, kind)
+
+        return compiled
+
+    def _settings(self, run: Run, program_step: ProgramStep) -> Tensors:
+        """Return the run's own values of the hyperparameters in which runs differ."""
+        varied, device = program_step.program.varied, run.parts.device
+        values = as_tensors([hyperparameters(run.cfg)], varied, device)
+        return {f"settings/{name}": value[0] for name, value in values.items()}

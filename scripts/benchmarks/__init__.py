@@ -1,1 +1,1 @@
-"""What `scripts/benchmark.py` can time."""
+"""Timings for `scripts/benchmark.py`."""

@@ -1,11 +1,10 @@
-"""The time that tables and pages of 1,000 made-up runs take."""
+"""Time tables and pages of 1,000 made-up runs."""
 
 import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,25 +12,25 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from benchmarks.rounds import Cost, print_costs
-from gan.compare.frame import read_table
-from gan.compare.page import page
+from benchmarks.timing import Cost, print_costs
+from gan.compare.frame import history, read_table
+from gan.compare.page import render_page
 from gan.config.compose import compose
 from gan.data.pictures import png
 from gan.metrics.catalogue import TRAINING_VALUES
-from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE
-from gan.run.result import METRICS_FILE, RESULT_FILE, Record, history, outcome
+from gan.run.directory import CONFIG_FILE, METRICS_FILE, OVERRIDES_FILE, RESULT_FILE
+from gan.run.result import Record, Status, make_result
 from gan.run.tensorboard import EventFile
 
 
-def compare_reading(*, rounds: int) -> None:
-    with TemporaryDirectory() as folder, _cache_in(folder):
+def time_compare(*, rounds: int) -> None:
+    """Print the costs of reading 1,000 runs, of their page, and of the curves of 20 runs."""
+    with TemporaryDirectory() as folder:
         sweep = Path(folder, "sweep")
-        few = _made_up(sweep, runs=1000, points=300, with_events=20)
+        few = _write_runs(sweep, runs=1000, points=300, with_events=20)
         rows: dict[str, Callable[[], object]] = {
-            "table of 1,000 runs, read for the first time": lambda: read_table([sweep]),
-            "the same again": lambda: read_table([sweep]),
-            "page of 1,000 runs": lambda: page(read_table([sweep]), ""),
+            "table of 1,000 runs": lambda: read_table([sweep]),
+            "page of 1,000 runs": lambda: render_page(read_table([sweep]), ""),
             "curves of 20 runs, metrics.jsonl": lambda: [history(path) for path in few],
             "the same, EventAccumulator": lambda: [EventAccumulator(str(p)).Reload() for p in few],
         }
@@ -43,33 +42,20 @@ def compare_reading(*, rounds: int) -> None:
         for _ in range(rounds):
             for path in Path(folder).glob("runs-*.sqlite"):
                 path.unlink()
-            for name, work in rows.items():
+            for name, function in rows.items():
                 wall, cpu = time.perf_counter(), time.process_time()
-                work()
+                function()
                 costs[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-        size = len(page(read_table([sweep]), "")) / 1e6
+        size = len(render_page(read_table([sweep]), "")) / 1e6
     print_costs(f"{os.cpu_count()} cores; the page has {size:.1f} MB", costs)
 
 
-@contextmanager
-def _cache_in(folder: str) -> Iterator[None]:
-    """What is kept of runs that were read goes there."""
-    before = os.environ.get("GAN_DATA")
-    os.environ["GAN_DATA"] = folder
-    try:
-        yield
-    finally:
-        del os.environ["GAN_DATA"]
-        if before is not None:
-            os.environ["GAN_DATA"] = before
-
-
-def _made_up(sweep: Path, *, runs: int, points: int, with_events: int) -> list[Path]:
-    """Runs that were never trained, each with a sample grid; returns those that have events."""
+def _write_runs(sweep: Path, *, runs: int, points: int, with_events: int) -> list[Path]:
+    """Write runs that look trained, each with a sample grid; return those with event files."""
     cfg = compose()
     names = ("sliced_wasserstein", *TRAINING_VALUES)
     pixels = torch.randint(256, (1, 242, 242), dtype=torch.uint8)
-    content, found = png(pixels), []
+    content, with_files = png(pixels), []
     for number in range(runs):
         width, rate, seed = 64 << number % 4, 1e-4 * (1 + number // 4 % 5), number // 20
         run_dir = sweep / f"hidden_dim={width},lr={rate:.4f},seed={seed}"
@@ -77,22 +63,24 @@ def _made_up(sweep: Path, *, runs: int, points: int, with_events: int) -> list[P
         cfg.model.hidden_dim, cfg.optimizer.lr, cfg.seed = width, rate, seed
         (run_dir / OVERRIDES_FILE).write_text("[]\n")
         (run_dir / CONFIG_FILE).write_text(OmegaConf.to_yaml(cfg, resolve=True))
-        drawn = torch.rand(points, len(names)).tolist()
+        values = torch.rand(points, len(names)).tolist()
         records: list[Record] = [
-            {"step": 100 * (at + 1)} | dict(zip(names, values, strict=True))
-            for at, values in enumerate(drawn)
+            {"step": 100 * (index + 1)} | dict(zip(names, row, strict=True))
+            for index, row in enumerate(values)
         ]
         lines = [json.dumps(record) + "\n" for record in records]
         (run_dir / METRICS_FILE).write_text("".join(lines))
         (run_dir / "samples" / f"step-{100 * points:06d}.png").write_bytes(content)
         steps = 100 * points
-        result = outcome(cfg, run_dir, status="completed", step=steps, seconds=60.0, error=None)
+        result = make_result(
+            cfg, run_dir, status=Status.COMPLETED, step=steps, seconds=60.0, error=None
+        )
         (run_dir / RESULT_FILE).write_text(json.dumps(result))
         if number < with_events:
             events = EventFile(run_dir)
             for record in records:
                 step = record["step"]
-                events.scalars(step, {tag: v for tag, v in record.items() if tag != "step"})
+                events.write_scalars(step, {tag: v for tag, v in record.items() if tag != "step"})
             events.close()
-            found.append(run_dir)
-    return found
+            with_files.append(run_dir)
+    return with_files

@@ -1,4 +1,4 @@
-"""The time that metrics take, beside torchmetrics where it is installed."""
+"""Time metrics, beside torchmetrics where it is installed."""
 
 import importlib.util
 from collections.abc import Callable
@@ -8,10 +8,9 @@ from tempfile import TemporaryDirectory
 import torch
 from hydra.utils import instantiate
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
-from benchmarks.rounds import medians
+from benchmarks.timing import median_seconds, timing_table
 from gan.config.compose import compose
 from gan.data import ImageData
 from gan.data.vision import torchvision
@@ -19,15 +18,18 @@ from gan.metrics import lenet
 from gan.metrics.frechet import frechet_distance
 from gan.metrics.kernel import kernel_distance
 from gan.metrics.neighbours import prdc
-from gan.run.evaluation import measures
+from gan.run.evaluation import make_evaluator
 
-OTHERS = "torchmetrics"
+OTHER = "torchmetrics"
+"""The other library."""
 SUBSETS, SUBSET_SIZE = 50, 1000
+"""Settings of KID."""
 
 
-def compare_metrics(*, rounds: int, samples: int, device: str) -> None:
+def time_metrics(*, rounds: int, samples: int, device: str) -> None:
+    """Print the seconds of each metric of so many samples, by this program and by torchmetrics."""
     settings = compose("metrics=fast", f"metrics.samples={samples}")
-    data = _of_size(instantiate(settings.data), samples).to(torch.device(device))
+    data = _resized(instantiate(settings.data), samples).to(torch.device(device))
     fakes, _ = data.real("train", samples)
     wide, narrow = _features(samples, 512, device), _features(samples, lenet.WIDTH, device)
     with TemporaryDirectory() as cache:
@@ -39,24 +41,23 @@ def compare_metrics(*, rounds: int, samples: int, device: str) -> None:
             ),
             "PRDC, 128 dims": partial(prdc, *narrow),
             "LeNet's features": partial(lenet.load("mnist").features, fakes),
-            "metrics=fast": partial(measures(settings.metrics, data), fakes),
+            "metrics=fast": partial(make_evaluator(settings.metrics, data), fakes),
         }
-        others = _others(wide, narrow) if importlib.util.find_spec(OTHERS) else {}
-        calls = rows | {f"{OTHERS} {name}": call for name, call in others.items()}
-        seconds = medians(calls, rounds)
+        others = _other_metrics(wide, narrow) if importlib.util.find_spec(OTHER) else {}
+        calls = rows | {f"{OTHER} {name}": call for name, call in others.items()}
+        seconds = median_seconds(calls, rounds)
     machine = f"{torch.get_num_threads()} threads" if device == "cpu" else device
-    table = Table(title=f"{samples} samples, {machine}, torch {torch.__version__}")
-    for title in ("", "s", f"{OTHERS} s", "ratio"):
-        table.add_column(title, justify="left" if not title else "right")
+    title = f"{samples} samples, {machine}, torch {torch.__version__}"
+    table = timing_table(("", "s", f"{OTHER} s", "ratio"), title=title)
     for name in rows:
-        ours, theirs = seconds[name], seconds.get(f"{OTHERS} {name}")
+        ours, theirs = seconds[name], seconds.get(f"{OTHER} {name}")
         cells = (f"{theirs:.3g}", f"{theirs / ours:.2f}") if theirs else ("", "")
         table.add_row(name, f"{ours:.3g}", *cells)
     Console().print(table)
 
 
-def _of_size(data: ImageData, count: int) -> ImageData:
-    """As many images in either split, some of them more than once."""
+def _resized(data: ImageData, count: int) -> ImageData:
+    """Return data with so many images in each split. Images repeat if there are fewer."""
     train = torch.arange(count) % len(data.images)
     test = torch.arange(count) % len(data.test_images)
     return ImageData(
@@ -70,7 +71,7 @@ def _of_size(data: ImageData, count: int) -> ImageData:
 
 
 def _features(count: int, width: int, device: str) -> tuple[Tensor, Tensor]:
-    """Two sets, correlated and non-negative as after a ReLU."""
+    """Return two sets of features, correlated and non-negative as after a ReLU."""
     generator = torch.Generator().manual_seed(0)
     mixing = torch.randn(width, width, generator=generator).double() / width**0.5
     real, fake = (
@@ -80,10 +81,10 @@ def _features(count: int, width: int, device: str) -> tuple[Tensor, Tensor]:
     return real, fake
 
 
-def _others(
+def _other_metrics(
     wide: tuple[Tensor, Tensor], narrow: tuple[Tensor, Tensor]
 ) -> dict[str, Callable[[], object]]:
-    """What torchmetrics computes once it has the features."""
+    """Return functions that compute metrics of the same features by torchmetrics."""
     torchvision()
     from torchmetrics.image.fid import _compute_fid
     from torchmetrics.image.kid import poly_mmd

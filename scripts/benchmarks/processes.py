@@ -1,4 +1,4 @@
-"""Processes that train members side by side on one device."""
+"""Processes that train runs side by side on one device."""
 
 import multiprocessing
 import signal
@@ -12,135 +12,136 @@ import psutil
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from benchmarks.members import in_turn
-from benchmarks.ways import Ready, ready
+from benchmarks.strategies import Prepared, prepare, sequential
 from gan.build import find_device, load_data
 from gan.errors import first_line
 
 
 class Order(NamedTuple):
-    """To one process."""
+    """An order to one process."""
 
     processes: int
-    """That share the members out."""
+    """Number of processes that share the runs."""
     threads: int
     steps: int
-    """Of each member; none where it is only to get ready."""
+    """Steps to make of each run; 0 only prepares them."""
 
 
 class Processes:
-    """Processes that are started once, any number of which then share all members out."""
+    """Processes that start once. Any number of them can then share all runs."""
 
     def __init__(self, cfgs: Sequence[DictConfig], count: int):
-        self._members, self._threads = len(cfgs), torch.get_num_threads()
+        self._runs, self._threads = len(cfgs), torch.get_num_threads()
         plain = [OmegaConf.to_container(cfg, resolve=True) for cfg in cfgs]
         device, spawn = find_device(cfgs[0].device), multiprocessing.get_context("spawn")
-        free, begun = _free(device), time.perf_counter()
-        self._processes, self._ends = [], []
+        free, start = _free_bytes(device), time.perf_counter()
+        self._processes, self._pipes = [], []
         for number in range(count):
-            end, theirs = spawn.Pipe()
-            process = spawn.Process(target=_work, args=(theirs, plain, number), daemon=True)
+            pipe, child_pipe = spawn.Pipe()
+            process = spawn.Process(target=_work, args=(child_pipe, plain, number), daemon=True)
             process.start()
-            theirs.close()
+            child_pipe.close()
             self._processes.append(process)
-            self._ends.append(end)
-        sizes = [size for size in map(_answer, self._ends) if isinstance(size, int)]
-        # Bytes of main memory, and of a GPU's, that a process takes before it has members.
+            self._pipes.append(pipe)
+        sizes = [size for size in map(_answer, self._pipes) if isinstance(size, int)]
+        # Bytes that a process takes before it has runs, in main memory and on the GPU.
         self._empty = sum(sizes) / max(1, len(sizes))
-        self._empty_on_device = (free - _free(device)) / max(1, count)
-        self._seconds = time.perf_counter() - begun
+        self._empty_on_device = (free - _free_bytes(device)) / max(1, count)
+        self._seconds = time.perf_counter() - start
 
-    def ready(self, count: int) -> Ready:
-        """So many of them, to make steps of all members.
+    def prepare(self, count: int) -> Prepared:
+        """Share all runs among so many processes, and return steps of all runs.
 
         Raises:
-            RuntimeError: one died, or could not do what it was told; so do the steps.
+            RuntimeError: a process died or cannot train its runs. The steps raise it too.
         """
-        begun = time.perf_counter()
-        memory = self._tell(count, 0)
-        seconds = time.perf_counter() - begun
+        start = time.perf_counter()
+        memory = self._send(count, 0)
+        seconds = time.perf_counter() - start
 
         def steps(number: int) -> None:
-            self._tell(count, number)
+            self._send(count, number)
 
-        return Ready(steps, self._members, memory, seconds)
+        return Prepared(steps, self._runs, memory, seconds)
 
-    def name(self, count: int) -> str:
-        return f"{count} processes, {threads(self._threads_of(count))} each"
+    def row_name(self, count: int) -> str:
+        """Return the name of a table row for so many processes."""
+        return f"{count} processes, {threads(self._threads_each(count))} each"
 
-    def told(self) -> str:
-        """What they cost beside that."""
-        text = f"{len(self._ends)} processes start in {self._seconds:.0f} s; "
+    def overhead(self) -> str:
+        """Return a sentence about the time and memory that processes take before they have runs."""
+        text = f"{len(self._pipes)} processes start in {self._seconds:.0f} s; "
         text += f"before it has members, one takes {self._empty / 1e6:.0f} MB"
         if self._empty_on_device:
             text += f", and {self._empty_on_device / 1e6:.0f} MB of the GPU's"
         return text
 
     def close(self) -> None:
-        for end in self._ends:
-            end.close()
+        """End all processes."""
+        for pipe in self._pipes:
+            pipe.close()
         for process in self._processes:
             process.join()
 
-    def _threads_of(self, count: int) -> int:
-        """One process, where so many train."""
+    def _threads_each(self, count: int) -> int:
         return max(1, self._threads // count)
 
-    def _tell(self, count: int, steps: int) -> int:
-        """Bytes that their members take."""
-        for end in self._ends[:count]:
-            # Of one that died, its answer tells.
+    def _send(self, count: int, steps: int) -> int:
+        """Send an order to so many processes and return the bytes that their runs take."""
+        for pipe in self._pipes[:count]:
+            # A dead process has closed its pipe. _answers reports it.
             with suppress(OSError):
-                end.send(Order(count, self._threads_of(count), steps))
-        return sum(_answers(self._ends[:count]))
+                pipe.send(Order(count, self._threads_each(count), steps))
+        return sum(_answers(self._pipes[:count]))
 
 
 def threads(count: int) -> str:
+    """Return "1 thread", "2 threads" and so on."""
     return f"{count} thread{'s' * (count > 1)}"
 
 
-def _answers(ends: Sequence[Connection]) -> list[int]:
-    """Of them all, before anything is made of one."""
-    said = [_answer(end) for end in ends]
-    for failure in said:
-        if isinstance(failure, str):
-            raise RuntimeError(failure)
-    return [int(number) for number in said]
+def _answers(pipes: Sequence[Connection]) -> list[int]:
+    # Read all answers before raising an error for one of them, or the next order would get them.
+    answers = [_answer(pipe) for pipe in pipes]
+    for answer in answers:
+        if isinstance(answer, str):
+            raise RuntimeError(answer)
+    return [int(answer) for answer in answers]
 
 
-def _answer(end: Connection) -> int | str:
-    """A number of bytes, or what went wrong."""
+def _answer(pipe: Connection) -> int | str:
+    """Return the number of bytes that a process reports, or its error message."""
     try:
-        said: int | str = end.recv()
+        answer: int | str = pipe.recv()
     except (EOFError, OSError):
         return "a process died"
-    return said
+    return answer
 
 
-def _work(end: Connection, configs: list[dict[str, Any]], number: int) -> None:
-    """Follow orders until there are no more."""
-    # Ctrl-C is for the parent, whose end of the pipe closes then.
+def _work(pipe: Connection, configs: list[dict[str, Any]], number: int) -> None:
+    """Follow orders until the parent closes the pipe."""
+    # Ctrl-C stops the parent, which then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cfgs = [OmegaConf.create(config) for config in configs]
-    shares: dict[int, Ready] = {}
+    shares: dict[int, Prepared] = {}
     data = load_data(cfgs[0])
-    end.send(psutil.Process().memory_full_info().uss)
+    pipe.send(psutil.Process().memory_full_info().uss)
     while True:
         try:
-            order = end.recv()
+            order = pipe.recv()
         except (EOFError, OSError):
             return
         try:
             torch.set_num_threads(order.threads)
             if order.processes not in shares:
                 share = cfgs[number :: order.processes]
-                shares[order.processes] = ready(in_turn, share, data)
+                shares[order.processes] = prepare(sequential, share, data)
             if order.steps:
                 shares[order.processes].steps(order.steps)
-            end.send(shares[order.processes].memory)
+            pipe.send(shares[order.processes].memory)
         except Exception as error:
-            end.send(first_line(error))
+            pipe.send(first_line(error))
 
 
-def _free(device: torch.device) -> int:
+def _free_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -1,4 +1,4 @@
-"""Steps per second, beside a plain loop and bare arithmetic."""
+"""Time training steps, beside a plain training loop and matrix products alone."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -7,23 +7,22 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.limits import needs, products
-from benchmarks.members import Steps
-from benchmarks.rounds import medians
+from benchmarks.device_limits import products, record_operations
+from benchmarks.timing import Steps, median_seconds, timing_table
 from gan.build import build, find_device
 from gan.config.compose import compose
 from gan.data import Data
 from gan.data.vision import torchvision
 from gan.models import mlp_pair
-from gan.run.state import initial
-from gan.step import STATISTICS, advance
+from gan.run.state import initial_state
+from gan.step import count_step, draw_batch, eager_step, next_step_kind
 
 
-def compare_steps(*, rounds: int, steps: int, hidden_dim: int, device: str) -> None:
+def time_steps(*, rounds: int, steps: int, hidden_dim: int, device: str) -> None:
+    """Print steps per second of the lab's recipe: a plain loop, ours, and its products alone."""
     recipe = ["experiment=lab", "data=mnist5k", f"model.hidden_dim={hidden_dim}"]
     cfg = compose(*recipe, f"device={device}")
     bf16 = compose(*recipe, f"device={device}", "trainer.precision=bf16")
@@ -33,14 +32,13 @@ def compare_steps(*, rounds: int, steps: int, hidden_dim: int, device: str) -> N
         "plain loop": _plain_loop(cfg),
         "ours": ours,
         "ours, bf16": _our_loop(bf16),
-        "matrix products alone": products(needs(partial(ours, 1)), find_device(device)),
+        "matrix products alone": products(record_operations(partial(ours, 1)), find_device(device)),
     }
-    seconds = medians({name: partial(loop, steps) for name, loop in loops.items()}, rounds)
+    seconds = median_seconds({name: partial(loop, steps) for name, loop in loops.items()}, rounds)
     rates = {name: steps / taken for name, taken in seconds.items()}
     threads = torch.get_num_threads()
-    table = Table(title=f"Lab recipe, batch 128, {threads} threads, torch {torch.__version__}")
-    for title in ("", "steps/s", "x plain loop", "x matrix products"):
-        table.add_column(title, justify="left" if not title else "right")
+    title = f"Lab recipe, batch 128, {threads} threads, torch {torch.__version__}"
+    table = timing_table(("", "steps/s", "x plain loop", "x matrix products"), title=title)
     for name, rate in rates.items():
         ratios = (rate / rates["plain loop"], rate / rates["matrix products alone"])
         table.add_row(name, f"{rate:.1f}", *(f"{ratio:.2f}" for ratio in ratios))
@@ -49,19 +47,21 @@ def compare_steps(*, rounds: int, steps: int, hidden_dim: int, device: str) -> N
 
 def _our_loop(cfg: DictConfig) -> Steps:
     parts = build(cfg)
-    state = initial(parts, cfg.seed, len(STATISTICS))
+    state = initial_state(parts, cfg.seed)
     batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
 
     def steps(count: int) -> None:
         for _ in range(count):
-            advance(parts, state, batches)
+            kind = next_step_kind(parts, state)
+            eager_step(parts, state, draw_batch(parts, state, batches), kind)
+            count_step(state, kind)
         state.sums.tolist()
 
     return steps
 
 
 class _Pictures(Dataset[Tensor]):
-    """A data set as torchvision has them: a PIL image each, transformed when it is asked for."""
+    """A data set like torchvision's: PIL images that are transformed one at a time."""
 
     def __init__(self, data: Data):
         images, _ = data.real("train", data.size)
@@ -77,7 +77,7 @@ class _Pictures(Dataset[Tensor]):
 
 
 def _plain_loop(cfg: DictConfig) -> Steps:
-    """The same recipe the way a course teaches it."""
+    """Return steps of the same recipe, written the way a course teaches it."""
     parts = build(cfg)
     device, latent_dim = parts.device, cfg.model.latent_dim
     loader = DataLoader(_Pictures(parts.data), batch_size=128, shuffle=True, drop_last=True)
@@ -105,11 +105,11 @@ def _plain_loop(cfg: DictConfig) -> Steps:
         while True:
             yield from loader
 
-    endless = batches()
+    endless_batches = batches()
 
     def steps(count: int) -> None:
         for _ in range(count):
-            real = next(endless).to(device) * 2 - 1
+            real = next(endless_batches).to(device) * 2 - 1
             fake = generator(torch.randn(128, latent_dim, device=device))
             discriminator_optimizer.zero_grad()
             real_loss = criterion(discriminator(real), ones)

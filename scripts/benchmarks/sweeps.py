@@ -1,4 +1,4 @@
-"""The time that launchers take."""
+"""Time launchers."""
 
 import importlib.util
 import os
@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.rounds import Cost, print_costs
+from benchmarks.timing import Cost, print_costs
 
 
-def compare_sweeps(*, rounds: int, steps: int) -> None:
-    """16 short runs by each launcher, and 1,000 that are planned, run and found finished."""
+def time_sweeps(*, rounds: int, steps: int) -> None:
+    """Print the costs of 16 short runs by each launcher, and of 1,000 runs of one step.
+
+    The 1,000 runs are launched twice. The second time they are finished already.
+    """
     launchers = ["basic", "local"]
     if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher"):
         launchers.append("joblib")
@@ -26,18 +29,18 @@ def compare_sweeps(*, rounds: int, steps: int) -> None:
                 short = [*tiny, f"trainer.max_steps={steps}", "seed=range(16)"]
                 cost = _sweep(Path(folder, launcher), *short, f"hydra/launcher={launcher}")
                 costs.setdefault(f"16 runs, {launcher}", []).append(cost)
-            for doing in ("planned and run for one step", "found finished"):
+            for work in ("planned and run for one step", "found finished"):
                 one = [*tiny, "trainer.max_steps=1", "seed=range(1000)"]
                 cost = _sweep(Path(folder, "thousand"), *one)
-                costs.setdefault(f"1,000 runs {doing}", []).append(cost)
+                costs.setdefault(f"1,000 runs {work}", []).append(cost)
     print_costs(f"{steps} steps a run, {os.cpu_count()} cores", costs)
 
 
 def _sweep(path: Path, *overrides: str) -> Cost:
     train = str(Path(__file__).parent.with_name("train.py"))
     command = [sys.executable, train, "--multirun", f"hydra.sweep.dir={path}", *overrides]
-    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.perf_counter() - begin, cpu
+    return time.perf_counter() - start, cpu

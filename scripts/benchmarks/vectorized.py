@@ -1,4 +1,4 @@
-"""Runs trained together, beside the same ones one after another and in processes side by side."""
+"""Time runs that are trained together, one after another, and in processes side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -7,24 +7,34 @@ from functools import partial
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.limits import Needs, launches, needs, products
-from benchmarks.members import Steps, begin, configs, in_turn
+from benchmarks.device_limits import Operations, launches, products, record_operations
 from benchmarks.processes import Processes, threads
-from benchmarks.rounds import medians
-from benchmarks.ways import IN_TURN, TOGETHER, Ready, alone, ready, ways
+from benchmarks.strategies import (
+    SEQUENTIAL,
+    TOGETHER,
+    Prepared,
+    alone,
+    make_configs,
+    prepare,
+    sequential,
+    start_runs,
+    strategies,
+)
+from benchmarks.timing import Steps, median_seconds, timing_table
 from gan.build import find_device, load_data
 from gan.data import Data
-from gan.errors import Unfit, first_line
-from gan.vectorized.team import Failed
+from gan.errors import NotSupported, first_line
+from gan.vectorized.run_set import RunFailed
 
 COLUMNS = ("", "ms/step", "steps/s", "ratio", "MB", "set-up s")
 PROCESSES = (2, 4, 8)
+"""Numbers of processes to time."""
 WIDTHS = ("hidden_dim", "channels")
+"""Keys of models that hold their width."""
 
 
-def compare_vectorized(
+def time_vectorized(
     *,
     rounds: int,
     steps: int,
@@ -35,86 +45,94 @@ def compare_vectorized(
     device: str,
     compile: bool,
 ) -> None:
-    cfgs = configs(members=members, model=model, data=data, hidden_dim=hidden_dim, device=device)
-    place, loaded = find_device(device), load_data(cfgs[0])
+    """Print a table of the strategies to train so many runs, and of the limits of the device."""
+    cfgs = make_configs(count=members, model=model, data=data, hidden_dim=hidden_dim, device=device)
+    target, loaded = find_device(device), load_data(cfgs[0])
     counts = [count for count in PROCESSES if count <= members]
     with closing(Processes(cfgs, max(counts, default=0))) as processes:
-        tried = _ways(cfgs, loaded, compile=compile, cuda=place.type == "cuda")
-        tried |= {processes.name(count): partial(processes.ready, count) for count in counts}
-        rows, missing = _ready(tried)
-        needed = _needs(cfgs, loaded, rows.get(TOGETHER))
-        calls = {name: row.steps for name, row in rows.items()} | _limits(needed, members, place)
-        seconds = medians({name: partial(call, steps) for name, call in calls.items()}, rounds)
-    trained = {name: rows[name].members if name in rows else members for name in calls}
-    rates = {name: steps * trained[name] / taken for name, taken in seconds.items()}
-    counted = ", ".join(f"{need.launches} {name}" for name, need in needed.items())
+        rows = _strategies(cfgs, loaded, compile=compile, cuda=target.type == "cuda")
+        rows |= {processes.row_name(count): partial(processes.prepare, count) for count in counts}
+        prepared, errors = _prepare_all(rows)
+        operations = _operations(cfgs, loaded, prepared.get(TOGETHER))
+        calls = {name: row.steps for name, row in prepared.items()}
+        calls |= _limits(operations, members, target)
+        seconds = median_seconds(
+            {name: partial(call, steps) for name, call in calls.items()}, rounds
+        )
+    runs = {name: prepared[name].runs if name in prepared else members for name in calls}
+    rates = {name: steps * runs[name] / taken for name, taken in seconds.items()}
+    counted = ", ".join(f"{each.launches} {name}" for name, each in operations.items())
     caption = f"ratio: of steps/s, to the first row's\nlaunches a step: {counted}"
-    table = Table(title=_title(cfgs, data, place), caption=caption)
-    for column in COLUMNS:
-        table.add_column(column, justify="right" if column else "left")
+    table = timing_table(COLUMNS, title=_title(cfgs, data, target), caption=caption)
     for name, rate in rates.items():
-        ratio = f"{rate / rates[IN_TURN]:.2f}" if IN_TURN in rates else "-"
+        ratio = f"{rate / rates[SEQUENTIAL]:.2f}" if SEQUENTIAL in rates else "-"
         cells = [f"{1000 / rate:.3g}", f"{rate:.0f}", ratio]
-        if name in rows:
-            cells += [f"{rows[name].memory / 1e6:.0f}", f"{rows[name].seconds:.1f}"]
+        if name in prepared:
+            cells += [f"{prepared[name].memory / 1e6:.0f}", f"{prepared[name].seconds:.1f}"]
         table.add_row(name, *cells)
-    for name in missing:
+    for name in errors:
         table.add_row(name, *"-----")
     console = Console()
     console.print(table)
-    for name, reason in missing.items():
-        console.print(f"{name}: {reason}", markup=False)
+    for name, error in errors.items():
+        console.print(f"{name}: {error}", markup=False)
     if counts:
-        console.print(processes.told())
+        console.print(processes.overhead())
 
 
-def _ways(
+def _strategies(
     cfgs: Sequence[DictConfig], data: Data, *, compile: bool, cuda: bool
-) -> dict[str, Callable[[], Ready]]:
-    """What makes members ready in this process."""
-    found: dict[str, Callable[[], Ready]] = {
-        name: partial(ready, way, cfgs, data)
-        for name, way in ways(compile=compile, cuda=cuda).items()
+) -> dict[str, Callable[[], Prepared]]:
+    """Return functions that prepare the runs in this process, by the names of their rows."""
+    rows: dict[str, Callable[[], Prepared]] = {
+        name: partial(prepare, strategy, cfgs, data)
+        for name, strategy in strategies(compile=compile, cuda=cuda).items()
     }
     if cuda:
         for name, graphs in (("a single run", False), ("a single run, graphs", True)):
-            found[name] = partial(ready, partial(alone, cuda_graphs=graphs), cfgs[:1], data)
-    return found
+            rows[name] = partial(prepare, partial(alone, cuda_graphs=graphs), cfgs[:1], data)
+    return rows
 
 
-def _ready(tried: Mapping[str, Callable[[], Ready]]) -> tuple[dict[str, Ready], dict[str, str]]:
-    """Those that are, and why others are not."""
-    rows: dict[str, Ready] = {}
-    missing: dict[str, str] = {}
-    for name, make in tried.items():
+def _prepare_all(
+    rows: Mapping[str, Callable[[], Prepared]],
+) -> tuple[dict[str, Prepared], dict[str, str]]:
+    """Return what could be prepared, and error messages for the rest."""
+    prepared: dict[str, Prepared] = {}
+    errors: dict[str, str] = {}
+    for name, make in rows.items():
         try:
-            rows[name] = make()
-        except (Unfit, Failed, MemoryError, RuntimeError) as error:
-            missing[name] = first_line(error)
-    return rows, missing
+            prepared[name] = make()
+        except (NotSupported, RunFailed, MemoryError, RuntimeError) as error:
+            errors[name] = first_line(error)
+    return prepared, errors
 
 
-def _needs(cfgs: Sequence[DictConfig], data: Data, together: Ready | None) -> dict[str, Needs]:
-    """Of a step of one run, and of a step of all together."""
-    one = in_turn(begin(cfgs[:1], data))
+def _operations(
+    cfgs: Sequence[DictConfig], data: Data, together: Prepared | None
+) -> dict[str, Operations]:
+    """Return the operations of a step of one run, and of a step of all runs together."""
+    one = sequential(start_runs(cfgs[:1], data))
     one(1)
-    found = {IN_TURN: needs(partial(one, 1))}
+    operations = {SEQUENTIAL: record_operations(partial(one, 1))}
     if together:
-        found[TOGETHER] = needs(partial(together.steps, 1))
-    return found
+        operations[TOGETHER] = record_operations(partial(together.steps, 1))
+    return operations
 
 
-def _limits(needed: Mapping[str, Needs], members: int, device: torch.device) -> dict[str, Steps]:
-    """What the device takes at least to make steps of all members."""
+def _limits(
+    operations: Mapping[str, Operations], runs: int, device: torch.device
+) -> dict[str, Steps]:
+    """Return steps of all runs that hold only products, or only launches, by row name."""
     limits: dict[str, Steps] = {}
-    for part in (products, launches):
-        for name, need in needed.items():
-            steps, times = part(need, device), members if name == IN_TURN else 1
-            limits[f"{part.__name__}, {name}"] = partial(_times, steps, times)
+    for limit in (products, launches):
+        for name, each in operations.items():
+            steps, times = limit(each, device), runs if name == SEQUENTIAL else 1
+            limits[f"{limit.__name__}, {name}"] = partial(_multiply, steps, times)
     return limits
 
 
-def _times(steps: Steps, times: int, count: int) -> None:
+def _multiply(steps: Steps, times: int, count: int) -> None:
     steps(count * times)
 
 

@@ -1,0 +1,79 @@
+"""Make room among runs: python scripts/clean.py [DIR...] [keep=10] [older=7] [yes=true]
+
+Lists what can go, and removes it with yes=true: checkpoints of finished runs that are not among the
+`keep` best, failed runs, and runs that ended before anything was logged. Interrupted runs stay, as
+they can go on. So does everything that a process is working in.
+
+keep=10          this many of the best runs keep their checkpoints, by sort=NAME or their objective
+older=0          only runs in which nothing has changed for so many days
+checkpoints=false, failed=false, empty=false leave these alone
+where=...        only runs that match a condition, as in scripts/compare.py
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan.commands.command_line import run_command
+from gan.errors import UserError
+
+DAY = 86400
+"""Seconds in a day."""
+KINDS = ("checkpoints", "failed", "empty")
+"""Options that each stand for one kind of thing to remove."""
+
+
+@dataclass
+class Options:
+    """Options of `scripts/clean.py`."""
+
+    keep: int = 10
+    older: float = 0.0
+    sort: str | None = None
+    where: str | None = None
+    checkpoints: bool = True
+    failed: bool = True
+    empty: bool = True
+    yes: bool = False
+
+
+def main() -> None:
+    """Run the command line."""
+    run_command(clean, Options)
+
+
+def clean(paths: list[Path], options: Options) -> None:
+    """List what can be removed, or remove it.
+
+    Raises:
+        UserError: there are no runs, or an option is wrong.
+    """
+    for name in ("keep", "older"):
+        if not getattr(options, name) >= 0:
+            raise UserError(f"{name}={getattr(options, name)}: must be at least 0")
+    # pandas takes a second to import. Help and mistakes on the command line do not need it.
+    from gan.compare import query
+    from gan.compare.clean import removals, remove
+    from gan.compare.frame import read_table
+
+    runs = read_table(paths or [Path("outputs")])
+    if options.where is not None:
+        runs = query.where(runs, options.where)
+    removable = removals(
+        runs,
+        query.ranking_metric(runs, options.sort),
+        keep=options.keep,
+        older=options.older * DAY,
+        kinds=[kind for kind in KINDS if getattr(options, kind)],
+    )
+    size = count = 0
+    for removal in removable:
+        what = "checkpoints" if len(removal.paths) == 1 else "all"
+        print(f"{removal.run_dir}: {what}, {removal.size / 1e6:.1f} MB ({removal.reason})")
+        problem = remove(removal) if options.yes else None
+        if problem:
+            print(problem, file=sys.stderr)
+        else:
+            size, count = size + removal.size, count + 1
+    verb = "removed" if options.yes else "to remove with yes=true"
+    print(f"{count} of {len(runs.frame)} runs, {size / 1e6:.1f} MB {verb}")

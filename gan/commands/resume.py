@@ -1,0 +1,79 @@
+"""Continue an interrupted run or sweep: python scripts/resume.py DIR [device=cpu]
+
+A run continues from its last checkpoint; a finished one stays as it is. A sweep runs what is left
+of its plan.
+
+device=cpu           continue on another device: auto, cpu, cuda, cuda:N or mps
+retry_failed=true    run the failed runs of a sweep again
+n_jobs=2             train so many runs of a sweep at the same time
+"""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from gan.commands import train
+from gan.commands.command_line import run_command
+from gan.errors import UserError
+from gan.run.directory import read_config
+from gan.startup import fast_imports
+from gan.sweep import SWEEP_FILE
+
+
+@dataclass
+class Options:
+    """Options of `scripts/resume.py`."""
+
+    device: str | None = None
+    retry_failed: bool = False
+    n_jobs: int | None = None
+
+
+def main() -> None:
+    """Run the command line."""
+    run_command(resume, Options)
+
+
+def resume(paths: list[Path], options: Options) -> None:
+    """Continue the run or the sweep in a directory.
+
+    Raises:
+        UserError: the directory holds neither, or it cannot be continued.
+        JobsFailed: some runs of a sweep failed.
+        Interrupted: SIGINT or SIGTERM came; it can be continued again.
+    """
+    if len(paths) != 1:
+        raise UserError("usage: python scripts/resume.py DIR [device=cpu] [retry_failed=true]")
+    (path,) = paths
+    if (path / SWEEP_FILE).exists():
+        _resume_sweep(path, options)
+        return
+    cfg = read_config(path)
+    if options.device is not None:
+        OmegaConf.update(cfg, "device", options.device)
+    # torch takes seconds to import. Help and mistakes on the command line need none of it.
+    with fast_imports():
+        from gan.train import run
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    run(cfg, path)
+
+
+def _resume_sweep(path: Path, options: Options) -> None:
+    # Needs numpy, which a run does not need at this point.
+    from gan.sweep.sweep import resume_sweep, search_command
+
+    if arguments := search_command(path):
+        # The settings of a search decide which points come next, and its command line has them.
+        sys.argv[1:] = arguments
+        train.main()
+    else:
+        resume_sweep(
+            path,
+            retry_failed=options.retry_failed,
+            device=options.device,
+            n_jobs=options.n_jobs,
+        )

@@ -1,0 +1,176 @@
+"""The reference of the configuration in conf/README.md, made from the schemas, the YAML files and
+their comments.
+
+`python -m gan.config.reference` writes everything below the line MARK anew. The text above that
+line is written by hand and stays.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, NamedTuple, get_args, get_origin
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from gan.config.checks import flatten
+from gan.config.compose import CONF_DIR, compose_unchecked
+from gan.config.schema import SCHEMAS
+
+README = CONF_DIR / "README.md"
+MARK = "<!-- Everything below is written by `python -m gan.config.reference`. -->\n"
+
+_LINE = re.compile(r"( *)(?:- )?(?:override /?)?([\w./]+)(?:: .*?|:)?(?: # (.*))?")
+_TYPES: dict[Any, str] = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    dict: "mapping",
+    Any: "anything",
+    NoneType: "null",
+}
+_LIMITS = {"min": "at least", "above": "above", "below": "below"}
+
+Row = tuple[str, str, str]
+"""The type and range of a key, its default and its meaning."""
+
+
+class Option(NamedTuple):
+    """An option of a config group, with all that it inherits from other options."""
+
+    about: str
+    """The comment at the head of its file."""
+    schema: str | None
+    values: dict[str, Any]
+    comments: dict[str, str]
+
+
+def update(text: str) -> str:
+    """Return the text of conf/README.md with a new reference below MARK."""
+    return text.partition(MARK)[0] + MARK + "".join(f"\n{block}\n" for block in _blocks())
+
+
+def read_option(group: str, name: str) -> Option:
+    """Return an option of a group, or a file at the top of conf/ for the group ""."""
+    path = CONF_DIR / group / f"{name}.yaml"
+    about, comments = read_comments(path)
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    schema = None
+    for entry in values.get("defaults", []):
+        source, base = next(iter(entry.items())) if isinstance(entry, dict) else (group, entry)
+        if source in ("schema", "/schema@_here_"):
+            schema = base
+        elif source.endswith("@_here_") or (source == group and base != "_self_"):
+            parent = read_option(source.removeprefix("/").removesuffix("@_here_"), base)
+            values, comments = parent.values | values, parent.comments | comments
+            schema = schema or parent.schema
+    return Option(about, schema, values, comments)
+
+
+def read_comments(path: Path) -> tuple[str, dict[str, str]]:
+    """Return the comment at the head of a YAML file, and the comment of each (dotted) key.
+
+    The comment of a key is on the lines above it, or at the end of its line.
+    """
+    head: str | None = None
+    above: list[str] = []
+    parents: list[tuple[int, str]] = []
+    comments: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.lstrip().startswith("#"):
+            above += [] if line.startswith("# @") else [line.strip(" #")]
+            continue
+        if head is None:
+            head, above = " ".join(above), []
+        if match := _LINE.fullmatch(line):
+            indent, name, beside = len(match[1]), match[2], match[3] or ""
+            parents = [*(parent for parent in parents if parent[0] < indent), (indent, name)]
+            comments[".".join(name for _, name in parents)] = " ".join([*above, beside]).strip()
+        above = []
+    return head or "", comments
+
+
+def _blocks() -> Iterator[str]:
+    """Yield the headings, paragraphs, lists and tables of the reference."""
+    main = read_option("", "config")
+    defaults = compose_unchecked([], with_hydra=True).hydra.runtime.choices
+    hydra = {f"hydra.{key}": value for key, value in flatten(main.values["hydra"]).items()}
+    yield "## Keys of the top level, and Hydra's own"
+    yield _table({"config": _rows(main._replace(values=main.values | hydra))})
+    for group in [*SCHEMAS, "recipe", "experiment", "hydra/launcher", "hydra/sweeper"]:
+        names = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+        names.sort(key=lambda name: name != defaults[group])
+        options = {name: read_option(group, name) for name in names}
+        yield f"## {group}\n\n{main.comments[f'defaults.{group}']}"
+        items = []
+        for name, option in options.items():
+            target, note = option.values.get("_target_"), ""
+            note += " (default)" if name == defaults[group] else ""
+            calls = f" It calls `{target}`." if target else ""
+            items.append(f"- [{name}]({group}/{name}.yaml){note}: {option.about}{calls}")
+        yield "\n".join(items)
+        if group not in ("recipe", "experiment"):
+            yield _table({name: _rows(option) for name, option in options.items()})
+
+
+def _rows(option: Option) -> dict[str, Row]:
+    """Return a row for each key of an option, except for its target."""
+    node = ConfigStore.instance().load(f"schema/{option.schema}.yaml").node if option.schema else {}
+    schema = OmegaConf.get_type(node)
+    declared = {entry.name: entry for entry in fields(schema)} if is_dataclass(schema) else {}
+    rows = {}
+    for key in filter(option.comments.get, option.values):
+        value, entry = option.values[key], declared.get(key)
+        kind = _kind(entry.type, entry.metadata) if entry else _TYPES[type(value)]
+        shown = value if isinstance(value, str) and value else json.dumps(value)
+        default = "must be set" if value == "???" else f"`{shown}`"
+        rows[key] = kind, default, option.comments[key]
+    rows.pop("_target_", None)
+    return rows
+
+
+def _kind(hint: Any, limits: Mapping[str, Any]) -> str:
+    """Return the type and the range of a key in words."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    if NoneType in get_args(hint):
+        return f"{_kind(kinds[0], limits)}, or null"
+    if get_origin(hint) is dict:
+        return f"mapping, each value: {_kind(kinds[1], limits)}"
+    if get_origin(hint) is list:
+        count = f" of {limits['length']}" if "length" in limits else ""
+        return f"list{count}, each value: {_kind(kinds[0], limits)}"
+    if "choices" in limits:
+        return "one of " + ", ".join(f"`{choice}`" for choice in limits["choices"])
+    if "pattern" in limits:
+        return f"text that matches `{limits['pattern']}`"
+    words = [f"{word} {limits[name]}" for name, word in _LIMITS.items() if name in limits]
+    return ", ".join([_TYPES[hint], *words])
+
+
+def _table(options: Mapping[str, Mapping[str, Row]]) -> str:
+    """Return a table of all keys. It names the options that have a key if others lack it."""
+    lines = ["| key | type and range | default | meaning |", "| --- | --- | --- | --- |"]
+    for key in dict.fromkeys(key for rows in options.values() for key in rows):
+        having = {name: rows[key] for name, rows in options.items() if key in rows}
+        where = f" in {', '.join(having)}" if len(having) < len(options) else ""
+        cells = [_cell({name: row[column] for name, row in having.items()}) for column in range(3)]
+        lines.append(f"| `{key}`{where} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(texts: Mapping[str, str]) -> str:
+    """Return the text that all options have, or each text with the options that have it."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text.replace("|", "\\|"), []).append(name)
+    if len(names) == 1:
+        return next(iter(names))
+    return "<br>".join(f"{text} ({', '.join(several)})" for text, several in names.items())
+
+
+if __name__ == "__main__":
+    README.write_text(update(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,209 @@
+"""Real and generated samples side by side, and the metrics that compare them."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gan.data import Data, to_float
+from gan.errors import UserError
+from gan.files import replacing
+from gan.metrics import inception, lenet
+from gan.metrics.catalogue import METRICS, Metric
+from gan.metrics.classes import Classes, nearest_modes
+from gan.metrics.frechet import Moments, moments
+from gan.metrics.neighbours import PRDC, prdc
+
+
+class Points:
+    """Features of points: the points themselves."""
+
+    def __init__(self) -> None:
+        self.facts = {"name": "points"}
+
+    def features(self, points: Tensor) -> Tensor:
+        """Return points (n, 2) as float64."""
+        return points.double()
+
+
+FeatureExtractor = lenet.LeNet | inception.Inception | Points
+"""An object that returns features of raw samples, and facts about itself for the record."""
+
+
+def feature_extractor(data: Data) -> FeatureExtractor:
+    """Return LeNet for grey images, Inception for colour images and `Points` for points.
+
+    Raises:
+        UserError: Inception cannot be loaded.
+    """
+    if len(data.shape) == 1:
+        return Points()
+    if data.shape[0] == 1:
+        return lenet.load(data.classifier or "mnist")
+    return inception.load()
+
+
+class Samples:
+    """Raw samples of a data set with their features, which are computed when first needed."""
+
+    def __init__(self, raw: Tensor, data: Data, cache: Path | None = None):
+        """Compute nothing yet.
+
+        Args:
+            raw: uint8 images or float32 points, (n, *shape).
+            data: the data set that decides which features there are.
+            cache: a folder that keeps features for later runs; created when needed.
+        """
+        self.raw, self._data, self._cache = raw, data, cache
+
+    @property
+    def vectors(self) -> Tensor:
+        """Pixels from -1 to 1, or coordinates of points: float32 (n, dimensions)."""
+        return (to_float(self.raw) if self.raw.dtype == torch.uint8 else self.raw).flatten(1)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Features of `feature_extractor`, float64 (n, width)."""
+        extractor = feature_extractor(self._data)
+        if self._cache:
+            return _load_or_extract(extractor, self.raw, self._cache)
+        return extractor.features(self.raw)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and covariance of the features."""
+        return moments(self.features)
+
+
+class Comparison:
+    """Generated samples beside the real ones of a data set: all that a metric may read.
+
+    Every part is computed when the first metric asks for it, and all metrics share it.
+    """
+
+    def __init__(self, data: Data, real: Samples, fake: Samples):
+        self.data, self.real, self.fake = data, real, fake
+
+    @cached_property
+    def prdc(self) -> PRDC:
+        """Precision, recall, density and coverage."""
+        return prdc(self.real.features, self.fake.features)
+
+    @cached_property
+    def class_probabilities(self) -> list[Tensor]:
+        """Probabilities of the classifier's ten classes for each channel of the generated images,
+        (n, 10) each. A channel of a stacked image is an image of its own."""
+        assert self.data.classifier
+        classifier = lenet.load(self.data.classifier)
+        if self.data.shape[0] == 1:
+            # The classifier is the feature extractor of these data too.
+            return [classifier.classify(self.fake.features)]
+        return [classifier.probabilities(channel) for channel in self.fake.raw.split(1, dim=1)]
+
+    @cached_property
+    def classes(self) -> Classes:
+        """Classes of the generated samples: the modes nearest to points, or the classifier's
+        answers, one decimal digit for each channel of an image."""
+        fake = self.fake.raw
+        if self.data.modes is not None:
+            return nearest_modes(fake, *self.data.modes)
+        labels = torch.zeros(len(fake), dtype=torch.int64, device=fake.device)
+        for probabilities in self.class_probabilities:
+            labels = 10 * labels + probabilities.argmax(1)
+        return Classes(labels, high_quality=torch.ones_like(labels, dtype=torch.bool))
+
+
+class Evaluator:
+    """The metrics of a configuration, against real samples that stay the same."""
+
+    def __init__(self, names: Sequence[str], data: Data, *, split: str, samples: int, cache: str):
+        """Load the real samples, and check that the metrics fit them.
+
+        Args:
+            names: metrics, by their names in `METRICS`.
+            split: the split that real samples come from, "train" or "test".
+            samples: the number of generated samples. There are as many real ones, or all that
+                the split has.
+            cache: a folder that keeps features of real images; created when needed.
+
+        Raises:
+            UserError: a metric does not fit the data, there are too few samples for it, or its
+                features cannot be had.
+        """
+        self._data, self._metrics = data, [METRICS[name] for name in names]
+        for metric in self._metrics:
+            _check_fit(metric, data)
+        available = data.real_size(split)
+        count = samples if available is None else min(samples, available)
+        real, self._labels = data.real(split, count)
+        self.facts: dict[str, Any] = {"samples": samples, "real": count, "split": split}
+        """Facts that the values depend on: numbers of samples, split and features."""
+        if any(metric.features for metric in self._metrics):
+            self.facts["features"] = feature_extractor(data).facts
+        for metric in self._metrics:
+            if count < metric.min_samples:
+                raise UserError(
+                    f"metrics.samples={samples}: {metric.name} needs {metric.min_samples} samples "
+                    f"at least, both generated and real; there are {count} real ones"
+                )
+        # Points are their own features: there is nothing to keep.
+        folder = Path(cache).expanduser() if len(data.shape) == 3 else None
+        self._real = Samples(real, data, folder)
+
+    def labels_like_real(self, count: int) -> Tensor:
+        """Return labels (count,) that are as frequent as those of the real samples."""
+        return self._labels[torch.arange(count, device=self._labels.device) % len(self._labels)]
+
+    def __call__(self, fake: Tensor) -> dict[str, float]:
+        """Return the metrics of raw generated samples (n, *shape), in the order of their names.
+
+        KID comes with its standard error, as `NAME/se`.
+        """
+        comparison = Comparison(self._data, self._real, Samples(fake, self._data))
+        values: dict[str, float] = {}
+        for metric in self._metrics:
+            values |= metric.values(comparison)
+        return values
+
+
+def _check_fit(metric: Metric, data: Data) -> None:
+    """Check that a metric fits the data.
+
+    Raises:
+        UserError: the metric does not fit the data.
+    """
+    if not metric.fits.includes(data):
+        images = len(data.shape) == 3
+        kind = f"images of {data.shape[0]} channels" if images else "points"
+        allowed = ", ".join(name for name in METRICS if METRICS[name].fits.includes(data))
+        raise UserError(
+            f"metrics.names: {metric.name} is for {metric.fits.description}, and these data are "
+            f"{kind} with {data.classes} classes; they allow {allowed}"
+        )
+
+
+def _load_or_extract(extractor: FeatureExtractor, images: Tensor, folder: Path) -> Tensor:
+    """Return features from the file that an earlier call left in the folder, or compute them and
+    leave that file. A file that is damaged or cannot be written does no harm."""
+    # Features depend on threads and library by rounding, and no result may depend on the cache.
+    how = (extractor.facts, torch.__version__, torch.get_num_threads(), images.device.type)
+    digest = hashlib.sha256(repr((how, tuple(images.shape))).encode())
+    digest.update(images.cpu().numpy().tobytes())
+    path = folder / "features" / f"{digest.hexdigest()[:32]}.safetensors"
+    try:
+        return load_file(path)["features"].to(images.device)
+    except (OSError, SafetensorError, KeyError):
+        features = extractor.features(images)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            save_file({"features": features.cpu()}, temporary)
+    except (OSError, SafetensorError):
+        pass
+    return features

@@ -1,0 +1,453 @@
+"""A run that is open: everything that its training needs, in one object."""
+
+import errno
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+from signal import Signals
+from types import TracebackType
+from typing import TypeVar
+
+import torch
+from omegaconf import DictConfig
+
+from gan.build import Parts, build, load_data
+from gan.config.checks import doubts
+from gan.data import Batches, Data
+from gan.errors import Interrupted, NotFinite, UserError
+from gan.metrics.catalogue import STEP_STATISTICS
+from gan.run.checkpoint import load_newest_checkpoint, save_checkpoint
+from gan.run.directory import CONFIG_FILE, claimed, refuse_other_config, store_config
+from gan.run.evaluation import Evaluation
+from gan.run.progress import OnProgress, ShowStep, progress
+from gan.run.records import Records, log_file, rewind
+from gan.run.result import (
+    FINISHED,
+    Record,
+    Result,
+    Status,
+    best_values,
+    make_result,
+    objective,
+    read_records,
+    read_result,
+    write_result,
+)
+from gan.run.signals import PRUNE
+from gan.run.state import State, from_checkpoint, initial_state, to_checkpoint
+from gan.run.tensorboard import describe_run
+from gan.seeds import stream
+
+log = logging.getLogger(__name__)
+
+LoadData = Callable[[DictConfig], Data]
+"""A function that returns the data set of a configuration."""
+
+Context = TypeVar("Context")
+
+PROGRESS_SECONDS = 0.5
+"""Seconds between two reports of progress where nothing is logged."""
+
+
+class Run:
+    """A run that this process holds open, from its configuration to its result.
+
+    Training makes steps, and calls the methods below when the properties ending in `_due` say so.
+    One run alone and each run of a cohort are handled by the same calls: see
+    `gan.train.after_step`.
+    """
+
+    parts: Parts
+    state: State
+    batches: Batches
+    total_steps: int
+    """The step at which training ends."""
+
+    def __init__(self, cfg: DictConfig, run_dir: Path):
+        """Use `Run.open`."""
+        self.cfg = cfg
+        self.run_dir = run_dir
+        self.name = run_dir.name
+        self.result: Result | None = None
+        self.stop_signal: Signals | None = None
+        """A signal to stop that the run has not acted on yet."""
+        self._directory = ExitStack()
+        self._training = ExitStack()
+        self._records: Records | None = None
+        self._unreported: Record | None = None
+        """The values of the last record, until the progress is reported."""
+        self._recorded_seconds = self._reported = self._began = 0.0
+        self._best: dict[str, dict[str, float]] = {}
+        """The best value of each metric so far, and its step."""
+
+    @classmethod
+    def open(
+        cls,
+        cfg: DictConfig,
+        run_dir: Path,
+        overrides: Sequence[str] = (),
+        *,
+        load: LoadData = load_data,
+        on_progress: OnProgress | None = None,
+    ) -> "Run":
+        """Claim `run_dir` and make a run ready for its next step, or find its stored result.
+
+        Args:
+            overrides: the command line that gave `cfg`, kept with the run.
+            load: returns the data set; runs that share one pass their own function.
+            on_progress: called with each report of progress, in place of a bar on the terminal.
+
+        Raises:
+            UserError: see `gan.train.run`.
+        """
+        run = cls(cfg, run_dir)
+        try:
+            run._directory.enter_context(claimed(run_dir))
+            refuse_other_config(run_dir, cfg)
+            stored = read_result(run_dir)
+            if stored and stored["status"] in FINISHED:
+                run.result = stored
+                log.info("%s: already %s at step %d", run_dir, stored["status"], stored["steps"])
+            else:
+                run._build(overrides, load)
+                with run.active():
+                    run._begin(on_progress)
+        except BaseException as error:
+            run.close(error)
+            raise
+        return run
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(error)
+
+    @property
+    def step(self) -> int:
+        """The number of steps that were made."""
+        return self.state.step
+
+    @property
+    def finished(self) -> bool:
+        """Return whether the run has its result, so that no step is left to make."""
+        return self.result is not None
+
+    @property
+    def objective(self) -> float:
+        """The value that a sweeper improves, infinite if the run diverged."""
+        assert self.result is not None
+        return objective(self.result)
+
+    @property
+    def has_stepped(self) -> bool:
+        """Return whether a step was made since `after_step` was last called."""
+        return self.step > self._attended_step
+
+    @property
+    def needs_attention(self) -> bool:
+        """Return whether something is due after this step, or the run is to stop."""
+        return self.step == self._next_due or self.stop_signal is not None
+
+    @property
+    def record_due(self) -> bool:
+        """Return whether the statistics since the last record are to be logged."""
+        return self._is_due(self.cfg.logging.every) or self.evaluation_due
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Return whether the metrics are to be computed."""
+        return bool(self.cfg.metrics.names) and self._is_due(self.cfg.metrics.every)
+
+    @property
+    def samples_due(self) -> bool:
+        """Return whether a picture of samples is to be drawn."""
+        return self._is_due(self.cfg.logging.samples_every)
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Return whether a checkpoint is to be saved: it is due, or the run is to stop."""
+        return self._is_due(self.cfg.trainer.checkpoint_every) or self.stop_signal is not None
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Use this run's log file, global random state and number of threads within the block."""
+        device = self.parts.device
+        cuda = [device] if device.type == "cuda" else []
+        with (
+            log_file(self.run_dir),
+            thread_count(self.cfg.threads),
+            torch.random.fork_rng(cuda),
+        ):
+            self._set_random_state()
+            try:
+                yield
+            finally:
+                self._keep_random_state()
+
+    def describe(self) -> None:
+        """Describe a new run for TensorBoard. This takes a while, so it follows the first step."""
+        assert self._records
+        events = self._records.events
+        if events and events.is_new:
+            describe_run(events, self.cfg, self.parts, self.run_dir)
+            events.is_new = False
+
+    def check_finite(self) -> None:
+        """Check the losses of all steps so far. This waits for the device.
+
+        Raises:
+            NotFinite: one was NaN or infinite. The run's step is then that step.
+        """
+        if self.state.finite_steps < self.step:
+            self.state.step = int(self.state.finite_steps) + 1
+            raise NotFinite(f"{self.run_dir}: a loss is not finite at step {self.step}")
+
+    def record(self, *, evaluate: bool) -> None:
+        """Log the statistics since the last record, and the metrics if `evaluate`.
+
+        Raises:
+            NotFinite: a value or a sample is NaN or infinite.
+        """
+        assert self._records
+        state, batch_size = self.state, self.cfg.trainer.batch_size
+        self._update_seconds()
+        rate = state.summed_steps * batch_size / (state.seconds - self._recorded_seconds)
+        record = self._statistics()
+        if evaluate:
+            record |= self.evaluation.measure()
+        if not all(map(math.isfinite, record.values())):
+            raise NotFinite(f"{self.run_dir}: a value is not finite at step {self.step}")
+        self._best = best_values([record], self._best)
+        best = {f"best/{name}": found["value"] for name, found in self._best.items()}
+        self._records.write(record, best | {"images_per_second": rate})
+        state.sums.zero_()
+        state.summed_steps = state.generator_updates = 0
+        self._recorded_seconds = time.monotonic() - self._began
+        self._unreported = record
+
+    def draw_samples(self) -> None:
+        """Draw a picture of samples of the same latents as every time.
+
+        Raises:
+            NotFinite: a sample holds NaN or infinity.
+        """
+        assert self._records
+        self._records.write_samples(self.step, self.evaluation.picture())
+
+    def save_checkpoint(self) -> None:
+        """Save everything that the run needs to go on after this step."""
+        assert self._records
+        self._update_seconds()
+        content = to_checkpoint(self.parts, self.state)
+        save_checkpoint(self.run_dir, content | {"marks": self._records.file_sizes()})
+
+    def report_progress(self) -> None:
+        """Report the step after a record, or PROGRESS_SECONDS after the last report."""
+        now = time.monotonic()
+        if self._unreported or now > self._reported + PROGRESS_SECONDS:
+            self._show_step(self.step, self._unreported)
+            self._unreported, self._reported = None, now
+
+    def note_attended(self) -> None:
+        """Note that everything that was due after this step is done."""
+        intervals = [self.cfg.logging.every, self.cfg.logging.samples_every]
+        intervals += [self.cfg.trainer.checkpoint_every]
+        intervals += [self.cfg.metrics.every] if self.cfg.metrics.names else []
+        following = [self.step - self.step % every + every for every in intervals]
+        self._attended_step, self._next_due = self.step, min(self.total_steps, *following)
+
+    def stop_if_asked(self) -> None:
+        """Finish the run as pruned, or leave it as interrupted, if a signal asked for it.
+
+        Raises:
+            Interrupted: says how to continue.
+        """
+        if self.stop_signal is None:
+            return
+        if self.stop_signal == PRUNE:
+            self.finish(Status.PRUNED)
+            return
+        raise Interrupted(
+            f"{self.run_dir}: stopped by {self.stop_signal.name} after step {self.step} of "
+            f"{self.total_steps}, checkpoint saved; continue with: "
+            f"python scripts/resume.py {self.run_dir}",
+            exit_code=128 + self.stop_signal,
+        )
+
+    def finish(self, status: Status) -> None:
+        """Write the result of a run that has nothing left to do."""
+        assert self._records
+        if status is Status.COMPLETED:
+            self._update_seconds()
+        if self._records.events:
+            self._records.events.end_session(success=status is Status.COMPLETED)
+        self._training.close()
+        self.result = self._write_result(status)
+        log.info(
+            "%s: %s at step %d, %s %s",
+            self.run_dir,
+            status,
+            self.step,
+            self.result["objective_name"],
+            self.result["objective"],
+        )
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Free the directory. Without an error, an unfinished run can go on from its checkpoint.
+
+        Args:
+            error: the reason why the run ends early, noted in its result.
+
+        Raises:
+            UserError: `error` says that a file cannot be read or written.
+        """
+        with self._directory:
+            try:
+                self._training.close()
+            except OSError as failure:
+                # A full disk does not take what is left to be written, either.
+                error = failure
+            if self._records and not self.finished:
+                self._note_error(error)
+        if isinstance(error, OSError):
+            raise self._explain(error) from error
+
+    def while_training(self, context: AbstractContextManager[Context]) -> Context:
+        """Enter a context that ends when the training does."""
+        return self._training.enter_context(context)
+
+    def _build(self, overrides: Sequence[str], load: LoadData) -> None:
+        self.parts = build(self.cfg, load(self.cfg))
+        self.evaluation = Evaluation(self.cfg, self.parts)
+        threads = self.cfg.threads or torch.get_num_threads()
+        self.cfg = store_config(self.run_dir, self.cfg, overrides, threads)
+        self._random_states = _random_states(self.parts.device)
+
+    def _begin(self, on_progress: OnProgress | None) -> None:
+        """Bring the files, the state and the records to the point where training goes on."""
+        cfg, parts = self.cfg, self.parts
+        saved = load_newest_checkpoint(self.run_dir)
+        rewind(self.run_dir, saved["step"] if saved else 0, saved["marks"] if saved else {})
+        self.state = initial_state(parts, cfg.seed)
+        torch.manual_seed(stream(cfg.seed, "global"))
+        if saved:
+            from_checkpoint(parts, self.state, saved)
+            log.info("%s: continuing after step %d", self.run_dir, self.step)
+        else:
+            log.info("%s: training on %s", self.run_dir, parts.device)
+            for doubt in doubts(cfg):
+                log.warning("%s", doubt)
+        self._records = Records(self.run_dir, tensorboard=cfg.logging.tensorboard)
+        self._training.callback(self._records.close)
+        self._records.write_real_samples(self.evaluation.real_picture())
+        self.batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
+        per_epoch = self.batches.per_epoch
+        self.total_steps = cfg.trainer.max_steps or cfg.trainer.max_epochs * per_epoch
+        self._best = best_values(read_records(self.run_dir))
+        self._began = time.monotonic() - self.state.seconds
+        self._recorded_seconds = self.state.seconds
+        self._reported = time.monotonic()
+        self._show_step: ShowStep = self._training.enter_context(
+            progress(
+                self.step,
+                self.total_steps,
+                enabled=cfg.logging.progress,
+                on_progress=on_progress,
+            )
+        )
+        self.note_attended()
+        if self.step >= self.total_steps:
+            self.finish(Status.COMPLETED)
+
+    def _is_due(self, every: int) -> bool:
+        at_end = self.step == self.total_steps
+        return self.step > self._attended_step and (self.step % every == 0 or at_end)
+
+    def _update_seconds(self) -> None:
+        self.state.seconds = time.monotonic() - self._began
+
+    def _statistics(self) -> Record:
+        """Return the means of STEP_STATISTICS since the last record, and other values."""
+        parts, state = self.parts, self.state
+        record: Record = {"step": self.step, "epoch": self.step / self.batches.per_epoch}
+        for name, total in zip(STEP_STATISTICS, state.sums.tolist(), strict=True):
+            steps = state.generator_updates if name == "loss/generator" else state.summed_steps
+            if steps:
+                record[name] = total / steps
+        networks = {"discriminator": parts.discriminator, "generator": parts.generator}
+        if self.step % parts.n_critic:
+            # The generator's gradients are those of an earlier step, and a resumed run has none.
+            del networks["generator"]
+        for name, network in networks.items():
+            gradients = [p.grad for p in network.parameters() if p.grad is not None]
+            record[f"grad_norm/{name}"] = torch.nn.utils.get_total_norm(gradients).item()
+        for name, optimizer in (
+            ("discriminator", parts.discriminator_optimizer),
+            ("generator", parts.generator_optimizer),
+        ):
+            record[f"lr/{name}"] = optimizer.param_groups[0]["lr"]
+        return record
+
+    def _write_result(self, status: Status, error: str | None = None) -> Result:
+        result = make_result(
+            self.cfg,
+            self.run_dir,
+            status=status,
+            step=self.step,
+            seconds=self.state.seconds,
+            error=error,
+            device=str(self.parts.device),
+            threads=self.cfg.threads,
+            measured=self.evaluation.facts,
+        )
+        write_result(self.run_dir, result)
+        return result
+
+    def _note_error(self, error: BaseException | None) -> None:
+        if isinstance(error, Interrupted):
+            self._write_result(Status.INTERRUPTED)
+        elif isinstance(error, Exception):
+            # Where the disk is full this cannot be written either, and the cause is what matters.
+            with suppress(OSError):
+                self._write_result(Status.FAILED, f"{type(error).__name__}: {error}")
+
+    def _explain(self, error: OSError) -> UserError:
+        hint = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and (self.run_dir / CONFIG_FILE).exists():
+            hint = f"; make room, then continue with: python scripts/resume.py {self.run_dir}"
+        reason = f"cannot be written ({error.strerror or error})"
+        return UserError(f"{error.filename or self.run_dir}: {reason}{hint}")
+
+    def _set_random_state(self) -> None:
+        cpu, cuda = self._random_states
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state(cuda, self.parts.device)
+
+    def _keep_random_state(self) -> None:
+        self._random_states = _random_states(self.parts.device)
+
+
+@contextmanager
+def thread_count(threads: int) -> Iterator[None]:
+    """Let torch use that many threads of the CPU within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _random_states(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), cuda

@@ -1,0 +1,37 @@
+"""Hydra's interface to the launchers of this package."""
+
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher as HydraLauncher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from gan.launchers.base import Launcher
+
+
+class SweepLauncher(HydraLauncher):
+    """The part of a launcher plugin that Hydra calls.
+
+    A plugin derives from this class and from a `gan.launchers.base.Launcher`, which executes the
+    attempts.
+    """
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what `launch` needs."""
+        self.config = config
+        self.loader = hydra_context.config_loader
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run a sweep over these points, for a sweeper that calls launchers as Hydra's own do."""
+        # Imported late, because Hydra imports every plugin even for --help.
+        from gan.config.checks import check_ranges
+        from gan.sweep.sweep import in_launcher, run_sweep
+
+        assert isinstance(self, Launcher)
+        check_ranges(self.config.hydra.launcher, "hydra.launcher.")
+        return run_sweep(self.config, self.loader, job_overrides, in_launcher(self))

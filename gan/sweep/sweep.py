@@ -1,0 +1,363 @@
+"""From a command line, or a sweep's directory, to finished runs."""
+
+import hashlib
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher as HydraLauncher
+from omegaconf import DictConfig, OmegaConf
+
+from gan.config.checks import check_ranges
+from gan.errors import JobsFailed, UserError
+from gan.launchers.base import Launcher, find_launcher
+from gan.launchers.local import LocalLauncher
+from gan.run.result import FINISHED, Status, objective
+from gan.run.signals import StopRequest
+from gan.sweep.composer import Composer, loader_of_copies, save_sources
+from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
+from gan.sweep.plan import Plan, Point, make_plan, point_name, refuse_conflict
+from gan.sweep.report import (
+    LiveDisplay,
+    console,
+    print_failures,
+    print_plan,
+    print_points,
+    print_runs,
+)
+from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, run_jobs
+
+Execute = Callable[[Sweep, list[str]], None]
+"""A function that runs jobs of a sweep, given their names."""
+
+
+def run_sweep(
+    master: DictConfig, loader: ConfigLoader, points: Sequence[Point], execute: Execute
+) -> list[JobReturn]:
+    """Plan the points in `hydra.sweep.dir`, or find them planned there, and run what is left.
+
+    Args:
+        master: the configuration that Hydra composed for the whole sweep.
+        loader: composes the configuration of each job.
+        points: the overrides of each point. Those of `sweep.*` are ignored.
+
+    Returns:
+        One result for each point, with the median objective over its seeds; none for a dry run.
+
+    Raises:
+        UserError: the sweep cannot be planned. No run has started, and nothing is left behind.
+        Interrupted: SIGINT or SIGTERM arrived, and the sweep can be resumed.
+    """
+    path = Path(str(master.hydra.sweep.dir))
+    check_ranges(master.sweep, "sweep.")
+    points = [
+        [text for text in point if not text.startswith(("sweep.", "sweep="))] for point in points
+    ]
+    read_sweep(path)
+    if master.sweep.dry_run:
+        sweep, names = _plan_points(path, master, loader, points)
+        _print_plan(sweep, [name for point in names for name in point], master)
+        return []
+    with owned(path):
+        sweep, names = _plan_points(path, master, loader, points)
+        asked = list(dict.fromkeys(name for point in names for name in point))
+        if (same := sum(map(len, names)) - len(asked)) > 0:
+            console().print(f"{same} of the planned runs are repeated; each is trained once")
+        _run_pending(sweep, asked, execute, retry_failed=master.sweep.retry_failed)
+        if master.sweep.seeds > 1:
+            print_points(
+                [(point_name(jobs), _objectives(sweep, jobs)) for jobs in names],
+                sweep.jobs[asked[0]].config["metrics"]["objective"],
+            )
+        failed = failures(sweep, asked)
+        return [
+            _job_return(sweep, point, jobs, failed)
+            for point, jobs in zip(points, names, strict=True)
+        ]
+
+
+def resume_sweep(
+    path: Path, *, retry_failed: bool, device: str | None = None, n_jobs: int | None = None
+) -> None:
+    """Run what is left of a sweep, as it was planned.
+
+    Raises:
+        UserError: the directory holds no sweep, or one that another launcher ran.
+        JobsFailed: some runs failed.
+        Interrupted: SIGINT or SIGTERM arrived, and the sweep can be resumed.
+    """
+    if read_sweep(path) is None:
+        raise UserError(f"{path}: not a sweep directory")
+    with owned(path):
+        sweep = read_sweep(path)
+        assert sweep is not None
+        assert not sweep.search, "a search goes on with its command line"
+        settings = sweep.launcher | ({} if n_jobs is None else {"n_jobs": n_jobs})
+        launcher = find_launcher(settings)
+        if launcher is None:
+            raise UserError(
+                f"{path}: ran with {settings['_target_']}; to go on, repeat its command line with "
+                f"hydra.sweep.dir={path}"
+            )
+        if device is not None:
+            for name, job in sweep.jobs.items():
+                sweep.jobs[name] = replace(job, config=job.config | {"device": device})
+        _run_pending(sweep, list(sweep.jobs), in_launcher(launcher), retry_failed=retry_failed)
+        if failed := failures(sweep, list(sweep.jobs)):
+            raise failed
+
+
+def search_command(path: Path) -> list[str]:
+    """Return the command line that goes on with a search; an empty one for another sweep.
+
+    Raises:
+        UserError: the directory holds something else than a sweep.
+    """
+    sweep = read_sweep(path)
+    if sweep is None or not sweep.search:
+        return []
+    own = [text for text in sweep.commands[-1]["arguments"] if "hydra.sweep.dir=" not in text]
+    return [*own, f"hydra.sweep.dir={path}"]
+
+
+def in_launcher(launcher: Launcher) -> Execute:
+    """Return the function that runs jobs in a launcher of this package's kind.
+
+    Raises:
+        UserError: something that the launcher needs is not installed.
+    """
+    launcher.check()
+
+    def execute(sweep: Sweep, names: list[str]) -> None:
+        first = sweep.jobs[names[0]].config
+        assert sweep.threads is not None
+        others = [sweep.status(name) for name in sweep.jobs if name not in set(names)]
+        done = [objective(result) for status, result in others if result and status in FINISHED]
+        display = LiveDisplay(len(done) + len(names), done, first["metrics"]["objective"])
+        at_a_time = launcher.max_running(first["device"], sweep.threads)
+        console().print(
+            f"{sweep.path}: {len(names)} to run, {len(done)} done before; "
+            + (f"{min(at_a_time, len(names))} at a time, " if at_a_time else "")
+            + f"{sweep.threads} threads to a process",
+            soft_wrap=True,
+        )
+        left = len(names)
+
+        def count(event: ScheduleEvent, scheduler: Scheduler, stop: StopRequest) -> None:
+            nonlocal left
+            if isinstance(event, JobEnded) and event.status is not Status.INTERRUPTED:
+                left -= 1
+
+        run_jobs(
+            sweep,
+            launcher,
+            names,
+            display,
+            on_event=count,
+            remaining=lambda: f"{left} of {len(names)} runs",
+        )
+
+    return execute
+
+
+def through_hydra(
+    make_launcher: Callable[[ConfigLoader], HydraLauncher], loader: ConfigLoader
+) -> Execute:
+    """Return the function that runs jobs by any other launcher of Hydra's interface.
+
+    Args:
+        make_launcher: makes one that composes by the given loader.
+        loader: Hydra's own loader.
+    """
+
+    def execute(sweep: Sweep, names: list[str]) -> None:
+        launcher = make_launcher(loader_of_copies(loader, sweep.path / Sweep.SOURCES))
+        overrides = [
+            [*sweep.jobs[name].overrides, f"hydra.sweep.subdir='{name}'"] for name in names
+        ]
+        for name in names:
+            sweep.forget_failure(name)
+        returned = launcher.launch(overrides, initial_job_idx=0)
+        for name, job in zip(names, returned, strict=True):
+            if job.status == JobStatus.FAILED:
+                sweep.record_failure(name, str(job._return_value))
+
+    return execute
+
+
+def planning_launcher(settings: dict[str, Any]) -> Launcher:
+    """Return a launcher that can say how many runs fit at a time.
+
+    The settings of another package's launcher give a LocalLauncher.
+    """
+    n_jobs = settings.get("n_jobs")
+    return find_launcher(settings) or LocalLauncher(
+        n_jobs=n_jobs if isinstance(n_jobs, int) and n_jobs > 0 else None
+    )
+
+
+def failures(sweep: Sweep, names: Sequence[str]) -> JobsFailed | None:
+    """Return the error to raise if not all of these jobs finished."""
+    statuses = [sweep.status(name)[0] for name in names]
+    failed = statuses.count(Status.FAILED)
+    left = sum(status not in (*FINISHED, Status.FAILED) for status in statuses)
+    if not failed and not left:
+        return None
+    also = f" and {left} were not run to the end" if left else ""
+    return JobsFailed(
+        f"{sweep.path}: {failed} of {len(names)} runs failed{also}; once the cause is gone: "
+        f"python scripts/resume.py {sweep.path} retry_failed=true"
+    )
+
+
+def raise_failure(returned: Sequence[JobReturn]) -> None:
+    """Raise the error of the points that did not finish, if there are such.
+
+    Raises:
+        JobsFailed: not everything that `run_sweep` ran finished.
+    """
+    for job in returned:
+        if job.status == JobStatus.FAILED:
+            raise job._return_value
+
+
+def report(sweep: Sweep, names: list[str]) -> None:
+    """Print a table of these runs, and why any of them failed."""
+    if not names:
+        return
+    rows = [(name, *sweep.status(name)) for name in names]
+    print_runs(rows, sweep.jobs[names[0]].config["metrics"]["objective"])
+    print_failures(
+        (name, result.get("error"), sweep.log(name))
+        for name, status, result in rows
+        if result and status is Status.FAILED
+    )
+
+
+def launcher_settings(master: DictConfig) -> dict[str, Any]:
+    """Return the launcher's settings as plain data."""
+    settings = OmegaConf.to_container(master.hydra.launcher, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
+def add_command(sweep: Sweep, *, request: str, jobs: list[list[str]]) -> None:
+    """Note the present command line in a sweep.
+
+    Args:
+        request: a hash of the points and seeds that it asks for.
+        jobs: the names of each point's jobs.
+    """
+    sweep.commands.append(
+        {
+            "time": datetime.now().isoformat(sep=" ", timespec="seconds"),
+            "arguments": sys.argv[1:],
+            "request": request,
+            "jobs": jobs,
+        }
+    )
+
+
+def extend(sweep: Sweep, plan: Plan) -> None:
+    """Add the jobs of a plan to a sweep, or find them there."""
+    for job in plan.jobs:
+        stored = sweep.jobs.get(job.name)
+        sweep.jobs[job.name] = with_free_keys(stored, job.config) if stored else job
+    sweep.swept = sorted({*sweep.swept, *plan.swept})
+    sweep.fixed = {key: text for key, text in sweep.fixed.items() if key not in sweep.swept}
+    if sweep.threads is None:
+        config, launcher = plan.jobs[0].config, planning_launcher(sweep.launcher)
+        asked = config["threads"]
+        sweep.threads = asked or launcher.threads_per_run(config["device"], len(plan.jobs))
+
+
+def _run_pending(sweep: Sweep, names: list[str], execute: Execute, *, retry_failed: bool) -> None:
+    if pending := sweep.pending(names, retry_failed=retry_failed):
+        execute(sweep, pending)
+    report(sweep, names)
+
+
+def _plan_points(
+    path: Path, master: DictConfig, loader: ConfigLoader, points: Sequence[Point]
+) -> tuple[Sweep, list[list[str]]]:
+    """Return the sweep with these points in it, and the names of each point's jobs.
+
+    The sweep is saved, except for a dry run.
+    """
+    sweep = read_sweep(path)
+    seeds, dry_run = master.sweep.seeds, master.sweep.dry_run
+    request = hashlib.sha256(json.dumps([points, seeds]).encode()).hexdigest()
+    # A command that is repeated is not composed again: it means what it meant.
+    known = next((c for c in sweep.commands if c["request"] == request), None) if sweep else None
+    if sweep and known:
+        sweep.launcher = launcher_settings(master)
+        if not dry_run:
+            sweep.save()
+        return sweep, known["jobs"]
+    folder_context = nullcontext(str(path)) if sweep or not dry_run else TemporaryDirectory()
+    with folder_context as folder:
+        sources = Path(folder, Sweep.SOURCES)
+        if sweep is None:
+            save_sources(loader, sources)
+        composer = Composer(loader_of_copies(loader, sources), master)
+        swept = _swept_keys(composer, master) | set(sweep.swept if sweep else ())
+        plan = make_plan(
+            composer,
+            points,
+            swept=swept,
+            seeds=seeds,
+            known=sweep.jobs.values() if sweep else (),
+        )
+    if sweep is None:
+        sweep = Sweep(path, swept=plan.swept, fixed=plan.fixed)
+    else:
+        both = [*sweep.swept, *plan.swept]
+        refuse_conflict(str(path), list(sweep.jobs.values()), sweep.fixed, plan, both)
+    sweep.launcher = launcher_settings(master)
+    extend(sweep, plan)
+    add_command(sweep, request=request, jobs=plan.points)
+    if not dry_run:
+        sweep.save()
+    return sweep, plan.points
+
+
+def _swept_keys(composer: Composer, master: DictConfig) -> set[str]:
+    """Return the keys that the command line sweeps over, even if over one value."""
+    overrides = [composer.parse(text) for text in master.hydra.overrides.task]
+    return {o.key_or_group for o in overrides if o.is_sweep_override()}
+
+
+def _print_plan(sweep: Sweep, names: list[str], master: DictConfig) -> None:
+    rows = [(name, *sweep.status(name)) for name in dict.fromkeys(names)]
+    left = sweep.pending([row[0] for row in rows], retry_failed=master.sweep.retry_failed)
+    device = sweep.jobs[names[0]].config["device"]
+    assert sweep.threads is not None
+    at_a_time = planning_launcher(sweep.launcher).max_running(device, sweep.threads)
+    print_plan(rows, set(left), min(at_a_time or len(rows), len(left) or 1))
+
+
+def _objectives(sweep: Sweep, names: list[str]) -> list[float]:
+    """Return the objectives of those runs that have finished."""
+    results = [sweep.status(name) for name in names]
+    return [objective(result) for status, result in results if result and status in FINISHED]
+
+
+def _job_return(
+    sweep: Sweep, point: Point, names: list[str], failed: JobsFailed | None
+) -> JobReturn:
+    returned = JobReturn(overrides=list(point), working_dir=str(sweep.run_dir(names[0])))
+    values = _objectives(sweep, names)
+    if len(values) < len(names):
+        returned.return_value, returned.status = failed, JobStatus.FAILED
+    else:
+        returned.return_value, returned.status = statistics.median(values), JobStatus.COMPLETED
+    return returned

@@ -1,0 +1,99 @@
+"""Time this program: python scripts/benchmark.py [what=steps] [rounds=9]
+
+what=steps       steps per second, beside a plain loop and bare arithmetic
+                 (steps, hidden_dim, device)
+what=sweeps      the time that launchers take (steps)
+what=metrics     the time that metrics take, beside torchmetrics where installed (samples, device)
+what=compare     the time that tables and pages of 1,000 made-up runs take
+what=vectorized  runs trained together, one after another, and in 2, 4 and 8 processes, beside what
+                 the device takes at least
+                 (members, steps, model, hidden_dim where it has one, data, device, compile)
+
+steps=null is 100, or 32 for each run with what=vectorized.
+Each round times every row once, one after another, so that whatever else the machine does slows all
+of them down. The tables show medians over the rounds.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan.commands.command_line import run_command
+from gan.errors import UserError, nearest
+
+KINDS = ("steps", "sweeps", "metrics", "compare", "vectorized")
+"""Values of the option `what`."""
+
+
+@dataclass
+class Options:
+    """Options of `scripts/benchmark.py`."""
+
+    what: str = "steps"
+    rounds: int = 9
+    steps: int | None = None
+    hidden_dim: int = 256
+    samples: int = 10_000
+    device: str = "cpu"
+    members: int = 16
+    model: str = "base"
+    data: str = "mnist5k"
+    compile: bool = True
+
+
+def main() -> None:
+    """Run the command line."""
+    # torch's profiler reads these when torch is imported, here and in child processes. Without
+    # them it prints about itself.
+    os.environ |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    run_command(benchmark, Options)
+
+
+def benchmark(paths: list[Path], options: Options) -> None:
+    """Print one table of timings.
+
+    Raises:
+        UserError: an option is wrong.
+    """
+    if paths:
+        raise UserError(f"{paths[0]}: no paths are needed; usage: what=steps rounds=9")
+    if options.what not in KINDS:
+        hint = nearest(options.what, KINDS)
+        raise UserError(f"what={options.what}: must be one of {', '.join(KINDS)}{hint}")
+    rounds, device = options.rounds, options.device
+    steps = options.steps
+    if steps is None:
+        steps = 32 if options.what == "vectorized" else 100
+    for name, value in (("rounds", rounds), ("steps", steps), ("members", options.members)):
+        if value < 1:
+            raise UserError(f"{name}={value}: must be at least 1")
+    # torch takes seconds to import. Help and mistakes on the command line need none of it.
+    if options.what == "steps":
+        from benchmarks.steps import time_steps
+
+        time_steps(rounds=rounds, steps=steps, hidden_dim=options.hidden_dim, device=device)
+    elif options.what == "sweeps":
+        from benchmarks.sweeps import time_sweeps
+
+        time_sweeps(rounds=rounds, steps=steps)
+    elif options.what == "metrics":
+        from benchmarks.metrics import time_metrics
+
+        time_metrics(rounds=rounds, samples=options.samples, device=device)
+    elif options.what == "vectorized":
+        from benchmarks.vectorized import time_vectorized
+
+        time_vectorized(
+            rounds=rounds,
+            steps=steps,
+            members=options.members,
+            model=options.model,
+            data=options.data,
+            hidden_dim=options.hidden_dim,
+            device=device,
+            compile=options.compile,
+        )
+    else:
+        from benchmarks.compare import time_compare
+
+        time_compare(rounds=rounds)

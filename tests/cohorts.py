@@ -1,0 +1,98 @@
+"""Attempts for a cohort, and a parent process in memory that hands them to it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+from omegaconf import OmegaConf
+from runs import SHORT
+
+from gan.config.compose import compose
+from gan.run.attempt import Attempt, Ending
+from gan.run.result import Status
+from gan.train import run
+from gan.vectorized.autotune import Autotuner
+from gan.vectorized.cohort import Cohort
+from gan.vectorized.strategy import CohortSettings
+
+ALWAYS_STACKED = CohortSettings(vectorize=True)
+AS_CONFIGURED = CohortSettings(vectorize=False)
+FAST = ("data=digits", "logging.every=10", "device=cpu")
+
+
+class Parent:
+    """A parent process in memory: the inbox of a cohort, and the reporter that it reports to."""
+
+    def __init__(self, *attempts: Attempt):
+        self.waiting = list(attempts)
+        self.signals: dict[str, Signals] = {}
+        self.actions: dict[tuple[str, int], Callable[[], object]] = {}
+        """Functions that are called when an attempt logs values, by its name and the step."""
+        self.begun: list[str] = []
+        self.endings: dict[str, Ending] = {}
+        self.returns: dict[str, tuple[str, int]] = {}
+        """The reason and the largest cohort of each attempt that was given back."""
+        self.notes: list[str] = []
+
+    def new_attempts(self) -> list[Attempt]:
+        """See Inbox."""
+        attempts, self.waiting = self.waiting, []
+        return attempts
+
+    def stop_signals(self) -> dict[str, Signals]:
+        """See Inbox."""
+        signals, self.signals = self.signals, {}
+        return signals
+
+    def started(self, name: str) -> None:
+        """See Reporter."""
+        self.begun.append(name)
+
+    def progress(self, name: str, step: int, total: int, record: dict[str, Any] | None) -> None:
+        """See Reporter."""
+        if record is not None and (name, step) in self.actions:
+            self.actions.pop((name, step))()
+
+    def ended(self, name: str, ending: Ending) -> None:
+        """See Reporter."""
+        self.endings[name] = ending
+
+    def returned(self, name: str, reason: str, max_runs: int) -> None:
+        """See Reporter."""
+        self.returns[name] = reason, max_runs
+
+    def note(self, text: str) -> None:
+        """See Reporter."""
+        self.notes.append(text)
+
+    @property
+    def statuses(self) -> dict[str, Status]:
+        """The statuses of the attempts that ended, by name."""
+        return {name: ending.status for name, ending in self.endings.items()}
+
+
+def train_cohort(parent: Parent, settings: CohortSettings = ALWAYS_STACKED) -> None:
+    """Train the attempts of a parent until none is left."""
+    Autotuner(Cohort(parent, parent, settings)).train()
+
+
+def make_attempt(folder: Path, name: str, *overrides: str) -> Attempt:
+    """Return an attempt at a short run in the directory `folder`/`name`."""
+    config = OmegaConf.to_container(compose(*SHORT, *FAST, *overrides), resolve=True)
+    assert isinstance(config, dict)
+    plain = {str(key): value for key, value in config.items()}
+    return Attempt(name, plain, folder / name, [*overrides])
+
+
+def train_alone(attempt: Attempt) -> Path:
+    """Train the run of an attempt by itself, and return its directory beside the attempt's."""
+    run_dir = attempt.run_dir.with_name(f"{attempt.name}, alone")
+    run(OmegaConf.create(attempt.config), run_dir, overrides=attempt.overrides)
+    return run_dir
+
+
+def log_messages(run_dir: Path) -> list[str]:
+    """Return the messages in a run's log, without times, levels and the run's directory."""
+    lines = (run_dir / "train.log").read_text().splitlines()
+    return [line.split(" ", 3)[3].replace(f"{run_dir}: ", "") for line in lines]

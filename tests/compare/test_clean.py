@@ -1,0 +1,107 @@
+"""Checkpoints and runs that are not needed any more are removed, and nothing else is."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from fake_runs import make_run
+from filelock import FileLock
+
+from gan.compare.clean import Removal, removals, remove
+from gan.compare.frame import read_table
+from gan.run.directory import claimed, in_use
+
+METRIC = "sliced_wasserstein"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs"
+    for name, value, status, points in (
+        ("best", 0.1, "completed", 6),
+        ("second", 0.2, "completed", 6),
+        ("third", 0.3, "completed", 6),
+        ("diverged", 0.05, "diverged", 6),
+        ("failed", 0.4, "failed", 2),
+        ("interrupted", 0.4, "interrupted", 2),
+        ("killed", 0.4, None, 2),
+        ("empty", 0.4, None, 0),
+        ("running", 0.4, "failed", 0),
+    ):
+        run = make_run(folder / name, value=value, status=status, points=points)
+        if name != "empty":
+            (run / "checkpoints").mkdir()
+            (run / "checkpoints" / "step-00000100.pt").write_bytes(bytes(1000))
+    return folder
+
+
+def removals_by_run(runs: Path, older: float = 0.0) -> dict[str, Removal]:
+    listed = removals(read_table([runs]), METRIC, keep=2, older=older)
+    return {removal.run_dir.name: removal for removal in listed}
+
+
+def test_weaker_checkpoints_and_failed_and_empty_runs_are_removed(runs: Path) -> None:
+    before = sorted(runs.rglob("*"))
+    with claimed(runs / "running"):
+        listed = removals_by_run(runs)
+        assert set(listed) == {"third", "diverged", "failed", "empty"}
+        assert listed["third"].paths == [runs / "third" / "checkpoints"]
+        assert listed["third"].size == 1000
+        assert sorted(runs.rglob("*")) == before
+        assert [remove(removal) for removal in listed.values()] == [None] * 4
+    assert {path.name for path in runs.iterdir()} == {
+        "best", "second", "third", "diverged", "interrupted", "killed", "running",
+    }  # fmt: skip
+    with_checkpoints = {path.parent.name for path in runs.glob("*/checkpoints")}
+    assert with_checkpoints == {"best", "second", "interrupted", "killed", "running"}
+    assert (runs / "third" / "result.json").exists()
+    assert set(removals_by_run(runs)) == {"running"}
+
+
+def test_a_run_that_has_started_again_is_left_alone(runs: Path) -> None:
+    listed = removals_by_run(runs)
+    lock = FileLock(runs / "failed" / ".lock")
+    with lock:
+        before = sorted((runs / "failed").rglob("*"))
+        assert "another process is at work" in str(remove(listed["failed"]))
+        assert sorted((runs / "failed").rglob("*")) == before
+
+
+def test_a_sweep_at_work_is_left_alone(runs: Path) -> None:
+    (runs / "sweep.json").write_text("{}")
+    assert removals_by_run(runs)
+    with FileLock(runs / ".lock"):
+        assert not removals_by_run(runs)
+
+
+def test_runs_that_changed_lately_are_left_alone(runs: Path) -> None:
+    assert not removals_by_run(runs, older=3600)
+    for path in (runs / "third").rglob("*.*"):
+        os.utime(path, (time.time() - 7200,) * 2)
+    assert set(removals_by_run(runs, older=3600)) == {"third"}
+
+
+def test_files_of_others_and_the_targets_of_links_are_left(runs: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "image.png").touch()
+    (runs / "failed" / "thoughts.txt").write_text("keep me")
+    (runs / "failed" / "samples").rmdir()
+    (runs / "failed" / "samples").symlink_to(mine)
+    assert "which are left" in str(remove(removals_by_run(runs)["failed"]))
+    assert (runs / "failed" / "thoughts.txt").exists()
+    assert (mine / "image.png").exists()
+    assert not (runs / "failed" / "config.yaml").exists()
+
+
+def test_a_run_can_start_and_is_unchanged_after_a_look_at_its_lock(runs: Path) -> None:
+    path = runs / "best"
+    before = (path / ".lock").stat()
+    assert not in_use(path)
+    assert (path / ".lock").stat().st_mtime_ns == before.st_mtime_ns
+    with claimed(path):
+        assert in_use(path)
+    assert not in_use(path / "nothing")
+    assert json.loads((path / "result.json").read_text())["status"] == "completed"

@@ -1,0 +1,63 @@
+"""Runs become a table whose columns are what differs between them."""
+
+from pathlib import Path
+
+import pytest
+from fake_runs import make_run, make_sweep
+
+from gan.compare.frame import load
+from gan.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sweep(tmp_path_factory.mktemp("compare") / "sweep")
+
+
+def test_a_table_has_a_row_for_each_run_and_a_column_for_what_differs(sweep: Path) -> None:
+    frame = load(sweep)
+    assert list(frame)[:5] == ["run", "hidden_dim", "lr", "seed", "status"]
+    assert len(frame) == 12
+    row = frame.set_index("run").loc["hidden_dim=128,lr=0.001,seed=2"]
+    assert (row["hidden_dim"], row["lr"], row["seed"]) == (128, 0.001, 2)
+    assert row["sliced_wasserstein"] == row["best/sliced_wasserstein"] == pytest.approx(0.12)
+    assert (row["steps"], row["images"], row["seconds"]) == (600, 76800, 12.0)
+    assert row["images_per_second"] == 6400
+    assert row["path"] == str(sweep / row.name)
+    assert frame["status"].value_counts().to_dict() == {"completed": 11, "diverged": 1}
+
+
+def test_further_keys_become_columns_on_demand(sweep: Path) -> None:
+    frame = load(sweep, keys=["trainer.batch_size", "max_epochs"])
+    assert set(frame["trainer.batch_size"]) == {128}
+    assert frame["max_epochs"].isna().all()
+    with pytest.raises(UserError, match="did you mean 'batch_size'"):
+        load(sweep, keys=["batch_siz"])
+
+
+def test_config_groups_and_lists_become_columns(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "loss=hinge", "optimizer.betas=[0.0,0.9]", "tags=[first]")
+    make_run(tmp_path / "b", "penalty=none", "optimizer.betas=[0.5,0.9]", "device=cpu", "threads=1")
+    frame = load(tmp_path)
+    columns = list(frame)[: list(frame).index("status")]
+    assert columns == ["run", "loss", "betas.0", "penalty", "interval", "tags"]
+    assert list(frame["loss"]) == ["hinge", "non_saturating"]
+    assert list(frame["penalty"]) == ["r1", "none"]
+    assert list(frame["betas.0"]) == [0.0, 0.5]
+    assert list(frame["tags"]) == ['["first"]', "[]"]
+
+
+def test_a_learning_rate_that_follows_another_is_not_a_column(tmp_path: Path) -> None:
+    for lr in ("1e-3", "1e-4"):
+        make_run(tmp_path / "same" / lr, f"optimizer.lr={lr}")
+        make_run(tmp_path / "own" / lr, f"optimizer.lr={lr}", "discriminator_optimizer.lr=0.001")
+    assert "lr" in load(tmp_path / "same")
+    assert "discriminator_optimizer.lr" in load(tmp_path)
+    assert "optimizer.lr" in load(tmp_path)
+
+
+def test_later_measurements_are_columns(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "metrics-fast.json").write_text('{"values": {"lenet_fid": 4.5}}')
+    (run / "metrics-bad.json").write_text('{"values": 3')
+    assert load(run)["fast/lenet_fid"].tolist() == [4.5]

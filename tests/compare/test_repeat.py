@@ -1,0 +1,170 @@
+"""A run is turned back into a command line or an experiment that gives it again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from fake_runs import make_run
+from omegaconf import OmegaConf
+
+import gan.compare.repeat
+import gan.config.compose
+from gan.compare import query
+from gan.compare.frame import read_table
+from gan.compare.read import StoredRun, read_run
+from gan.compare.repeat import best_run, changed_keys, command, difference_from_default, export
+from gan.config.checks import flatten
+from gan.config.compose import compose
+from gan.errors import UserError
+from gan.sweep.plan import identity
+
+FAR_FROM_DEFAULT = (
+    "model=small",
+    "loss=relativistic",
+    "penalty=wgan_gp",
+    "penalty.weight=3.0",
+    "optimizer=rmsprop",
+    "optimizer.lr=1e-5",
+    "data=ring8",
+    "metrics=points",
+    "trainer.max_steps=null",
+    "trainer.max_epochs=3",
+    "trainer.augment=[]",
+    "name=far",
+    "seed=12",
+)
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of conf/ that tests may write to."""
+    folder = tmp_path / "conf"
+    shutil.copytree(gan.config.compose.CONF_DIR, folder)
+    monkeypatch.setattr(gan.config.compose, "CONF_DIR", folder)
+    monkeypatch.setattr(gan.compare.repeat, "CONF_DIR", folder)
+    return folder
+
+
+def test_the_best_run_is_a_completed_one(tmp_path: Path) -> None:
+    for name, value, status in (
+        ("a", 0.3, "completed"),
+        ("b", 0.1, "diverged"),
+        ("c", 0.2, "completed"),
+        ("d", 0.05, None),
+    ):
+        make_run(tmp_path / name, value=value, status=status)
+    table = query.ordered(read_table([tmp_path]), "sliced_wasserstein")
+    assert Path(best_run(table, "sliced_wasserstein").path).name == "c"
+    with pytest.raises(UserError, match="no run is completed"):
+        best_run(query.where(table, "status != 'completed'"), "sliced_wasserstein")
+
+
+def test_the_command_is_the_one_that_started_the_run(tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path / "run", "model=small", "optimizer.betas=[0.0,0.9]"))
+    words, remarks = command(run)
+    assert words == ["python", "scripts/train.py", "model=small", "optimizer.betas=[0.0,0.9]"]
+    assert not [remark for remark in remarks if "committed" not in remark]
+    run.config["threads"] = 2
+    assert command(run)[0][-1] == "threads=2"
+
+
+def test_values_that_conf_has_changed_are_set_and_remarked_on(tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path / "run", "model=small"))
+    run.config |= {"model.hidden_dim": 100, "trainer.old": 1}
+    del run.config["trainer.pac"]
+    words, remarks = command(run)
+    assert words[2:] == ["model=small", "model.hidden_dim=100"]
+    text = "\n".join(remarks)
+    assert "model.hidden_dim was 100, and conf/ gives 128" in text
+    assert "trainer.old=1 is not there any more" in text
+    assert "trainer.pac=1 was not there then" in text
+
+
+def test_overrides_that_are_not_understood_are_replaced(tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path / "run", "loss=hinge", "optimizer.lr=1e-5", "seed=12"))
+    run.overrides = ["modle=small"]
+    words, remarks = command(run)
+    assert "not understood" in "\n".join(remarks)
+    again = compose(*words[2:])
+    assert identity(flatten(again)) == identity(run.config)
+    run.config = {}
+    with pytest.raises(UserError, match="cannot be read"):
+        command(run)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "choices", "values"),
+    [
+        ([], {}, {}),
+        (["optimizer.lr=1e-3"], {}, {"optimizer.lr": 1e-3}),
+        (["model=small", "seed=3"], {"model": "small"}, {"seed": 3}),
+        (["loss=hinge", "penalty=r1", "penalty.gamma=1"], {"loss": "hinge"}, {"penalty.gamma": 1}),
+        (["penalty=none", "device=cpu"], {"penalty": "none"}, {}),
+    ],
+)
+def test_the_difference_from_the_default_is_minimal(
+    overrides: list[str], choices: dict[str, str], values: dict[str, object]
+) -> None:
+    run = StoredRun("", flatten(compose(*overrides)), overrides)
+    assert difference_from_default(run) == (choices, values)
+
+
+def test_options_of_groups_are_recognized_without_the_command_line() -> None:
+    run = StoredRun("", flatten(compose("penalty=wgan_gp", "penalty.weight=3", "model=small")))
+    assert difference_from_default(run) == (
+        {"penalty": "wgan_gp"},
+        {"model.hidden_dim": 128, "penalty.weight": 3},
+    )
+
+
+def test_an_export_composes_to_the_same_run(tmp_path: Path, conf: Path) -> None:
+    run = read_run(make_run(tmp_path / "run", *FAR_FROM_DEFAULT))
+    path = conf / "experiment" / "far.yaml"
+    export(run, path)
+    again = flatten(compose("experiment=far"))
+    assert not list(changed_keys(run.config, again))
+    assert identity(again) == identity(run.config)
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(content, dict)
+    assert "override /penalty: wgan_gp" in [
+        f"{key}: {value}" for entry in content["defaults"] for key, value in entry.items()
+    ]
+    assert content["penalty"] == {"weight": 3.0}
+    assert content["optimizer"] == {"lr": 1e-5}
+    assert set(content) <= {"defaults", "name", "penalty", "optimizer", "trainer", "seed"}
+
+
+def test_an_export_that_would_not_compose_leaves_nothing(tmp_path: Path, conf: Path) -> None:
+    run = read_run(make_run(tmp_path / "run"))
+    folder = conf / "experiment"
+    before = sorted(conf.rglob("*"))
+    for path, expected in (
+        (tmp_path / "x.yaml", r"must be .*experiment/NAME\.yaml"),
+        (folder / "x.yml", "must be"),
+        (folder / "a b.yaml", "letters, digits"),
+        (folder / "lab.yaml", "is there already"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            export(run, path)
+    run.config["trainer.old"] = 1
+    with pytest.raises(UserError, match=r"trainer\.old was 1 and would be nothing"):
+        export(run, folder / "x.yaml")
+    run.config["trainer.batch_size"] = 0
+    with pytest.raises(UserError, match=r"trainer\.batch_size=0"):
+        export(run, folder / "x.yaml")
+    assert sorted(conf.rglob("*")) == before
+
+
+def test_another_commit_and_other_versions_are_remarked_on(tmp_path: Path) -> None:
+    run = read_run(
+        make_run(
+            tmp_path / "run",
+            git={"commit": "0123456789abcdef", "dirty": True},
+            versions={"torch": "1.0", "python": "2.7"},
+        )
+    )
+    text = "\n".join(command(run)[1])
+    assert "made with torch 1.0, this is 2." in text
+    assert "made with python 2.7, this is 3." in text
+    assert "commit 0123456789" in text
+    assert "not committed" in text

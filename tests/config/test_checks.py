@@ -1,0 +1,142 @@
+"""Every key has limits that are checked, and some keys decide a result."""
+
+import math
+from dataclasses import Field, fields
+from typing import Any
+
+import pytest
+from conf_options import CHOICES, OPTIONS, composed, with_hydra
+from omegaconf import DictConfig, OmegaConf
+
+from gan.config.checks import all_keys, check, defines_result, doubts, flatten
+from gan.config.compose import compose
+from gan.config.schema import SCHEMAS, Config
+from gan.errors import UserError
+
+LIMITED = [("", Config, entry) for entry in fields(Config) if entry.name not in SCHEMAS] + [
+    (group, schema, entry)
+    for group, schemas in SCHEMAS.items()
+    for schema in schemas.values()
+    for entry in fields(schema)
+]
+NUMBERS = [case for case in LIMITED if case[2].type in (float, list[float])]
+
+
+def label(value: object) -> str:
+    return str(getattr(value, "__name__", None) or getattr(value, "name", value))
+
+
+def with_value(group: str, schema: type, entry: Field[Any], value: object) -> DictConfig:
+    """Return a configuration that uses this schema, with another value of this key."""
+    choices: list[str | None] = [choice for choice in OPTIONS if choice.startswith(f"{group}=")]
+    candidates = (composed(choice) for choice in choices or [None])
+    cfg = next(
+        c for c in candidates if OmegaConf.get_type(c[group] if group else c) is schema
+    ).copy()
+    many = entry.type in (list[float], list[str])
+    value = [value] * entry.metadata.get("length", 1) if many else value
+    OmegaConf.update(cfg[group] if group else cfg, entry.name, value)
+    return cfg
+
+
+def assert_refused(group: str, schema: type, entry: Field[Any], value: object) -> None:
+    with pytest.raises(UserError) as raised:
+        check(with_value(group, schema, entry, value))
+    assert str(raised.value).startswith(f"{group}.{entry.name}=".lstrip("."))
+
+
+@pytest.mark.parametrize(("group", "schema", "entry"), LIMITED, ids=label)
+def test_a_value_is_refused_as_soon_as_it_is_outside_its_limits(
+    group: str, schema: type, entry: Field[Any]
+) -> None:
+    limits = dict(entry.metadata)
+    least, beyond = limits.pop("min", None), limits.pop("below", None)
+    above, choices = limits.pop("above", None), limits.pop("choices", None)
+    pattern = limits.pop("pattern", None)
+    assert set(limits) <= {"length"}, "a limit that this test does not know"
+    if least is not None:
+        assert_refused(group, schema, entry, least - 1)
+        if entry.name != "max_epochs":  # max_steps is set beside it
+            check(with_value(group, schema, entry, least))
+    if above is not None:
+        assert_refused(group, schema, entry, above)
+    if beyond is not None:
+        assert_refused(group, schema, entry, beyond)
+    if choices is not None or pattern is not None:
+        assert_refused(group, schema, entry, -1 if entry.type is int else "no such")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("group", "schema", "entry"), NUMBERS, ids=label)
+def test_nan_and_infinity_are_refused(
+    group: str, schema: type, entry: Field[Any], value: float
+) -> None:
+    assert_refused(group, schema, entry, value)
+
+
+def test_flatten_gives_every_value_a_dotted_key() -> None:
+    cfg = compose("tags=[a,b]", "optimizer.lr=1e-3", "model=small")
+    flat = flatten(cfg)
+    assert flat["model.hidden_dim"] == 128
+    assert flat["discriminator_optimizer.lr"] == 1e-3, "interpolations are resolved"
+    assert flat["optimizer.betas"] == [0.5, 0.999]
+    assert flat["tags"] == ["a", "b"]
+    assert flat["trainer.max_epochs"] is None
+    assert not any(isinstance(value, dict) for value in flat.values())
+    assert not any(name.startswith("hydra") for name in flat)
+    assert flatten(with_hydra("tags=[a,b]", "optimizer.lr=1e-3", "model=small")) == flat
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("seed", True),
+        ("optimizer.lr", True),
+        ("data._target_", True),
+        ("metrics.every", True),
+        ("logging_rate", True),
+        ("device", False),
+        ("name", False),
+        ("logging.every", False),
+        ("data.root", False),
+        ("metrics.cache", False),
+    ],
+)
+def test_some_keys_do_not_change_a_result(key: str, expected: bool) -> None:
+    assert defines_result(key) is expected
+
+
+def test_all_keys_are_those_of_all_options() -> None:
+    names = all_keys()
+    assert len(names) == len(set(names))
+    assert set(names) == {name for choice in CHOICES for name in flatten(composed(choice))}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragment"),
+    [
+        ("loss=wasserstein penalty=none", "loss=wasserstein"),
+        ("loss=wasserstein penalty=none model.discriminator_spectral_norm=true", None),
+        ("loss=wasserstein penalty=wgan_gp", None),
+        ("loss=wasserstein penalty=weight_clip", None),
+        ("model.discriminator_norm=batch", "penalty=r1"),
+        ("model.discriminator_norm=batch penalty=wgan_gp", "penalty=wgan_gp"),
+        ("model.discriminator_norm=batch penalty=weight_clip", None),
+        ("model.discriminator_norm=batch penalty=none", None),
+        ("model.discriminator_norm=layer penalty=wgan_gp", None),
+        ("seed=1", None),
+    ],
+)
+def test_settings_that_are_rarely_intended_give_a_warning(
+    overrides: str, fragment: str | None
+) -> None:
+    warnings = doubts(compose(*overrides.split()))
+    assert len(warnings) == (fragment is not None)
+    assert fragment is None or fragment in warnings[0]
+
+
+def test_check_does_not_change_the_configuration() -> None:
+    cfg = compose("experiment=lab")
+    before = OmegaConf.to_yaml(cfg)
+    check(cfg)
+    assert OmegaConf.to_yaml(cfg) == before

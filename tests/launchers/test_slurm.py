@@ -1,0 +1,191 @@
+"""The Slurm launcher, most of it on a real Slurm of one node: run with -m slow."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slurm_cluster import INSTALL, missing_programs, slurm_cluster
+from sweep_commands import (
+    Begin,
+    assert_same_as_undisturbed,
+    checkpoint_steps,
+    execute,
+    failure_lines,
+    finish,
+    resume_command,
+    statuses,
+    sweep_command,
+    training_processes,
+    wait_for_two_to_save,
+    wait_until,
+)
+
+from gan.launchers.slurm import describe_wait_status, sbatch_errors
+
+GRID = (
+    "loss._target_=faulty_losses.slow",
+    "optimizer.lr=1e-4,2e-4",
+    "seed=1,2",
+    "trainer.max_steps=200",
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ("0", ""),
+        ("", ""),
+        ("768", ", exit code 3"),
+        ("9", ", killed by SIGKILL"),
+        # A shell that ran the killed program reports 128 and the signal.
+        (str((128 + 9) << 8), ", killed by SIGKILL"),
+    ],
+)
+def test_wait_status_is_put_into_words(status: str, text: str) -> None:
+    assert describe_wait_status(status) == text
+
+
+def test_errors_of_sbatch_are_told_in_one_line() -> None:
+    said = "Could not submit\nsbatch: error: invalid partition: lwo\nsbatch: error: it failed\n"
+    assert sbatch_errors(said) == "invalid partition: lwo; it failed"
+    assert sbatch_errors("of another\nkind") == "of another kind"
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Start a Slurm for the tests of this module."""
+    if missing := missing_programs():
+        pytest.skip(f"no {', '.join(missing)}: {INSTALL}")
+    pytest.importorskip("submitit", reason='no submitit: pip install -e ".[slurm]"')
+    with (
+        slurm_cluster(tmp_path_factory.mktemp("slurm")) as variables,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the directory of the sweep, which is not made yet."""
+    return tmp_path / "sweep"
+
+
+def slurm_command(path: Path, *overrides: str) -> list[str]:
+    """Return the command line of a sweep by Slurm, two runs at a time."""
+    launcher = ("hydra/launcher=slurm", "hydra.launcher.partition=low")
+    return sweep_command(path, *launcher, "hydra.launcher.cpus_per_task=1", *overrides)
+
+
+def output_of(*command: str) -> list[str]:
+    """Return the words that a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def slurm_jobs(*states: str) -> list[str]:
+    """Return the Slurm jobs in these states, or all that have not ended."""
+    chosen = [f"--states={','.join(states)}"] if states else []
+    return output_of("squeue", "--noheader", "--array", "--format=%i", *chosen)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_preempted_and_killed_jobs_and_those_of_a_dead_node_go_on(
+    begin: Begin, path: Path, tmp_path: Path
+) -> None:
+    process = begin(slurm_command(path, *GRID))
+    wait_for_two_to_save(path)
+    assert len(slurm_jobs("RUNNING")) == 2
+    assert len(slurm_jobs("PENDING")) == 2
+    # A job that needs the whole node preempts both.
+    whole_node = ("--partition=high", "--cpus-per-task=4", "--output=/dev/null")
+    output_of("sbatch", *whole_node, "--wrap=sleep 1")
+    wait_until(lambda: not training_processes(path))
+    assert "interrupted" in statuses(path).values()
+    wait_for_two_to_save(path)
+    # One is killed.
+    os.kill(min(training_processes(path).values()), signal.SIGKILL)
+    wait_for_two_to_save(path)
+    # The node goes down, and comes back.
+    (node,) = output_of("sinfo", "--noheader", "--format=%n")
+    output_of("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    wait_until(lambda: not training_processes(path))
+    output_of("scontrol", "update", f"nodename={node}", "state=resume")
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    assert out.count("was preempted; goes on when there is room") == 2, out
+    assert out.count("FAILED, killed by SIGKILL; trying again") == 1, out
+    assert out.count("NODE_FAIL; trying again") >= 1, out
+    assert not (path / ".slurm").exists()
+    assert list(statuses(path).values()) == ["completed"] * 4
+    assert_same_as_undisturbed(path, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_stopped_sweep_and_jobs_of_a_killed_parent_go_on(
+    begin: Begin, path: Path, tmp_path: Path
+) -> None:
+    process = begin(slurm_command(path, *GRID))
+    wait_for_two_to_save(path)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert "stopped by SIGINT with 4 of 4 runs left" in err
+    assert slurm_jobs() == []
+    assert set(statuses(path).values()) == {"interrupted"}
+    # The jobs of a killed parent run on until another process takes over.
+    process = begin(resume_command(path))
+    wait_for_two_to_save(path)
+    process.kill()
+    finish(process)
+    left = slurm_jobs("RUNNING")
+    assert len(left) == 2
+    process = begin(resume_command(path))
+    wait_until(lambda: not set(left) & set(slurm_jobs()))
+    wait_for_two_to_save(path)
+    # Slurm sends this signal before the time is up.
+    os.kill(min(training_processes(path).values()), signal.SIGUSR2)
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    assert out.count("ran out of time; goes on when there is room") == 1, out
+    assert list(statuses(path).values()) == ["completed"] * 4
+    assert_same_as_undisturbed(path, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_failing_and_cancelled_jobs_are_explained(
+    begin: Begin, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "fault").touch()
+    monkeypatch.setenv("FAULTY", str(tmp_path / "fault"))
+    losses = "faulty_losses.raises,faulty_losses.slow,gan.losses.non_saturating"
+    settings = (f"loss._target_={losses}", "trainer.max_steps=600", "hydra.launcher.retries=0")
+    process = begin(slurm_command(path, *settings))
+    wait_until(lambda: "_target_=faulty_losses.slow" in checkpoint_steps(path))
+    # The job of the second run has this index in the array.
+    (slow_job,) = [job for job in slurm_jobs("RUNNING") if job.endswith("_1")]
+    output_of("scancel", slow_job)
+    code, out, err = finish(process)
+    assert code == 1
+    assert "2 of 3 runs failed" in err
+    lines = failure_lines(out)
+    assert "RuntimeError: no such loss" in lines["_target_=faulty_losses.raises"]
+    assert "was cancelled by scancel" in lines["_target_=faulty_losses.slow"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_refusal_of_slurm_is_told_in_one_line(path: Path) -> None:
+    code, _, err = execute(slurm_command(path, "seed=1,2", "hydra.launcher.partition=lwo"))
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "Slurm takes no jobs: " in err
+    assert "partition" in err

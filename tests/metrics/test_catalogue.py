@@ -1,0 +1,104 @@
+"""The catalogue of metrics: each of them can be computed, and the README describes it."""
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan.data import Data, ImageData, digits, mnist5k, ring8
+from gan.metrics import inception, kernel, lenet, neighbours
+from gan.metrics.catalogue import ANY_DATA, METRICS, Direction, Metric, direction, sign
+from gan.metrics.comparison import Evaluator
+
+README = Path(inception.__file__).with_name("README.md")
+
+
+class FewPixels:
+    """A stand-in for Inception, whose weights are a large download."""
+
+    def __init__(self) -> None:
+        self.facts = {"name": "few pixels"}
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the first 12 pixels, as float64 (n, 12)."""
+        return images.flatten(1)[:, :12].double()
+
+
+@pytest.fixture(scope="module")
+def data_sets(data_root: Path) -> list[Data]:
+    """Return data sets of all kinds; the last one looks like stacked MNIST."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (4200, 3, 28, 28), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(4200) % 1000
+    stacked = ImageData(*_halves(images, labels), classes=1000, classifier="mnist")
+    return [digits(), mnist5k(root=str(data_root)), ring8(), stacked]
+
+
+def _halves(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return images[::2], labels[::2], images[1::2], labels[1::2]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_fits_some_data_and_is_computed_from_its_least_samples(
+    name: str, data_sets: list[Data], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inception, "load", FewPixels)
+    metric = METRICS[name]
+    fitting = [data for data in data_sets if metric.fits.includes(data)]
+    assert fitting
+    for data in fitting:
+        count = metric.min_samples
+        evaluate = Evaluator([name], data, split="test", samples=count, cache=str(tmp_path))
+        fake, _ = data.real("train", count)
+        values = evaluate(fake)
+        assert list(values) == ([name, f"{name}/se"] if name.endswith("_kid") else [name])
+        assert all(type(value) is float and math.isfinite(value) for value in values.values())
+
+
+def test_every_metric_has_a_direction() -> None:
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.direction is direction(name) is direction(f"best/{name}")
+        assert isinstance(metric.direction, Direction)
+    assert (direction("lenet_fid"), sign("lenet_fid")) == (Direction.MINIMIZE, 1)
+    assert (direction("recall"), sign("recall")) == (Direction.MAXIMIZE, -1)
+    assert direction("loss/generator") is Direction.MINIMIZE
+
+
+def test_least_samples_are_what_the_mathematics_needs() -> None:
+    """The catalogue repeats these numbers, as it cannot import the modules that hold them."""
+    assert METRICS["lenet_fid"].min_samples == lenet.WIDTH + 1
+    assert METRICS["inception_fid"].min_samples == inception.WIDTH + 1
+    for name in ("lenet_kid", "inception_kid"):
+        assert METRICS[name].min_samples == kernel.MIN_SAMPLES
+    for name in neighbours.PRDC._fields:
+        assert METRICS[name].min_samples == neighbours.K + 1
+
+
+def test_one_object_adds_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = Metric(
+        "largest", Direction.MAXIMIZE, ANY_DATA, lambda comparison: float(comparison.fake.raw.max())
+    )
+    monkeypatch.setitem(METRICS, largest.name, largest)
+    evaluate = Evaluator(["largest"], ring8(), split="train", samples=3, cache=str(tmp_path))
+    assert evaluate(torch.tensor([[1.0, 2], [3, 4], [5, 0]])) == {"largest": 5}
+    assert direction("largest") is Direction.MAXIMIZE
+
+
+def test_catalogue_imports_no_torch() -> None:
+    code = "import sys, gan.metrics.catalogue; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_readme_table_agrees_with_the_catalogue() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (\w+) \| ([^|]+) \| (\d+) \|$", README.read_text(), re.M)
+    better = {Direction.MINIMIZE: "lower", Direction.MAXIMIZE: "higher"}
+    assert rows == [
+        (name, better[metric.direction], metric.fits.description, str(metric.min_samples))
+        for name, metric in METRICS.items()
+    ]

@@ -1,0 +1,263 @@
+"""Searches: their space, the choices of each sampler, and trials that end in every way."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_commands import (
+    compose_sweep,
+    execute,
+    finish,
+    kill,
+    resume_command,
+    start,
+    sweep_command,
+    wait_until,
+)
+
+from gan.config.compose import explain
+from gan.errors import UserError
+from gan.run.result import read_records
+
+optuna = pytest.importorskip("optuna", reason="optuna is not installed")
+
+from gan.sweep.search import open_study, run_search  # noqa: E402
+from gan.sweep.space import corners, overrides, read_space, values  # noqa: E402
+
+LOG_LR = "optimizer.lr=tag(log, interval(1e-5, 1e-2))"
+State = optuna.trial.TrialState
+
+
+def space_of(*texts: str, params: dict[str, str] | None = None) -> tuple[Any, list[str]]:
+    """Return the space of a command line, and the overrides that all its points share."""
+    _, loader = compose_sweep("hydra/sweeper=optuna")
+    return read_space(loader, texts, params or {})
+
+
+def test_space_follows_the_syntax_of_hydra() -> None:
+    distributions = optuna.distributions
+    space, fixed = space_of(
+        LOG_LR,
+        "optimizer.betas.0=interval(0, 0.9)",
+        "model.hidden_layers=int(interval(1, 4))",
+        "model.hidden_dim=range(64, 257, 64)",
+        "optimizer.eps=range(0.0, 1.0, 0.25)",
+        "loss=minimax,non_saturating",
+        "penalty=glob(r*)",
+        "seed=3",
+        params={"seed": "interval(1, 2)", "trainer.batch_size": "choice(16, 32)"},
+    )
+    assert space == {
+        "optimizer.lr": distributions.FloatDistribution(1e-5, 1e-2, log=True),
+        "optimizer.betas.0": distributions.FloatDistribution(0.0, 0.9),
+        "model.hidden_layers": distributions.IntDistribution(1, 4),
+        "model.hidden_dim": distributions.IntDistribution(64, 256, step=64),
+        "optimizer.eps": distributions.FloatDistribution(0.0, 0.75, step=0.25),
+        "loss": distributions.CategoricalDistribution(["minimax", "non_saturating"]),
+        "penalty": distributions.CategoricalDistribution(["r1", "r1r2", "r2"]),
+        "trainer.batch_size": distributions.CategoricalDistribution(["16", "32"]),
+    }
+    assert fixed == ["seed=3"], "the command line replaces params"
+    assert values(space["model.hidden_dim"]) == [64, 128, 192, 256]
+    assert values(space["optimizer.eps"]) == [0.0, 0.25, 0.5, 0.75]
+    assert values(space["optimizer.lr"]) is None
+    low, high = corners(space)
+    assert (low["model.hidden_dim"], high["model.hidden_dim"]) == (64, 256)
+    assert high["optimizer.betas.0"] == pytest.approx(0.9)
+
+
+def test_values_of_a_point_have_six_digits() -> None:
+    point = {"optimizer.lr": 0.00123456789, "model.hidden_dim": 64, "loss": "minimax"}
+    assert overrides(point) == ["optimizer.lr=0.00123457", "model.hidden_dim=64", "loss=minimax"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "sobol", "cmaes", "grid"])
+def test_resumed_sampler_stays_in_the_space_and_chooses_new_points(
+    sampler: str, tmp_path: Path
+) -> None:
+    master, _ = compose_sweep("hydra/sweeper=optuna", f"hydra.sweeper.sampler={sampler}")
+    lr = "optimizer.lr=1e-4,2e-4,3e-4,4e-4,5e-4,6e-4" if sampler == "grid" else LOG_LR
+    space, _ = space_of(lr)
+    chosen = []
+    for _ in range(2):
+        study = open_study(
+            master.hydra.sweeper, tmp_path, ["minimize"], space=space, seed=0, max_steps=100
+        )
+        for _ in range(3):
+            trial = study.ask(space)
+            assert space["optimizer.lr"]._contains(
+                space["optimizer.lr"].to_internal_repr(trial.params["optimizer.lr"])
+            )
+            chosen.append(trial.params["optimizer.lr"])
+            study.tell(trial, float(len(chosen)))
+    assert len(set(chosen)) == 6
+
+
+@pytest.mark.parametrize(
+    ("pruner", "kind"),
+    [
+        ("none", "NopPruner"),
+        ("median", "MedianPruner"),
+        ("asha", "SuccessiveHalvingPruner"),
+        ("hyperband", "HyperbandPruner"),
+        ("wilcoxon", "WilcoxonPruner"),
+    ],
+)
+def test_pruner_is_chosen_by_its_name(pruner: str, kind: str, tmp_path: Path) -> None:
+    master, _ = compose_sweep("hydra/sweeper=optuna", f"hydra.sweeper.pruner={pruner}")
+    study = open_study(
+        master.hydra.sweeper, tmp_path, ["minimize"], space={}, seed=0, max_steps=1000
+    )
+    assert type(study.pruner).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["optimizer.lrr=interval(1,2)"], "did you mean 'lr'?"),
+        (["optimizer.lr=interval(-1,2)"], "optimizer.lr=-1.0: must be above 0"),
+        (["optimizer.lr=3"], "nothing to search over"),
+        (["optimizer.lr=interval(2,1)"], "optimizer.lr=interval(2,1): "),
+        (["device=cpu,cuda"], "device: cannot be swept over"),
+        ([LOG_LR, "hydra.sweeper.sampler=tpee"], "did you mean 'tpe'?"),
+        ([LOG_LR, "hydra.sweeper.pruner=hyperban"], "did you mean 'hyperband'?"),
+        ([LOG_LR, "hydra.sweeper.sampler=grid"], "optimizer.lr needs values, not an interval"),
+        ([LOG_LR, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
+        ([LOG_LR, "hydra.sweeper.objectives=[fid]"], "hydra.sweeper.objectives="),
+        (
+            [LOG_LR, "metrics=none", "hydra.sweeper.objectives=[sliced_wasserstein]"],
+            "sliced_wasserstein: no run reports it",
+        ),
+        (
+            [
+                LOG_LR,
+                "hydra.sweeper.objectives=[prob/real,prob/fake]",
+                "hydra.sweeper.pruner=asha",
+            ],
+            "pruner=asha: needs a single objective",
+        ),
+        (
+            [LOG_LR, "hydra.sweeper.directions=[minimize,minimize]"],
+            "has 2 values for 1 objectives",
+        ),
+        ([LOG_LR, "hydra.sweeper.storage=sqlite:////none/db"], "sqlite:////none/db: does not ans"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_one_line(
+    texts: list[str], expected: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "sweep"
+    own = [text for text in texts if text.startswith("hydra.")]
+    task = [text for text in texts if not text.startswith("hydra.")]
+    master, loader = compose_sweep("hydra/sweeper=optuna", *own, f"hydra.sweep.dir={path}")
+    try:
+        run_search(master, loader, task)
+    except UserError as error:
+        line = str(error)
+    except Exception as error:
+        line = explain(error, task)
+    assert expected in line
+    assert "\n" not in line
+    assert not path.exists()
+
+
+def trials(path: Path) -> list[Any]:
+    """Return the trials of a search."""
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{path / 'study.db'}")
+    return list(study.get_trials())
+
+
+def results(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the results of a sweep's runs, by run."""
+    files = path.glob("*/result.json")
+    return {file.parent.name: json.loads(file.read_text()) for file in files}
+
+
+def test_killed_and_resumed_search_ends_with_its_number_of_trials(tmp_path: Path) -> None:
+    path = tmp_path / "sweep"
+    command = sweep_command(
+        path,
+        "hydra/sweeper=optuna",
+        "optimizer=sgd",
+        "optimizer.lr=1e-4,1e-3,1e-2,0.1,1e30",
+        "hydra.sweeper.sampler=grid",
+        "hydra.sweeper.pruner=asha",
+        "hydra.sweeper.min_steps=10",
+        "hydra.sweeper.reduction_factor=2",
+        "metrics.every=10",
+        "trainer.max_steps=60",
+    )
+    process = start(command)
+    wait_until(lambda: len(results(path)) >= 2)
+    kill(process.pid)
+    finish(process)
+    assert len(results(path)) < 5, "it was over before it was killed"
+    code, out, err = execute(resume_command(path))
+    assert code == 0, err
+    assert "best: sliced_wasserstein" in out
+
+    ended = trials(path)
+    assert len(ended) == 5
+    ends = results(path)
+    states = {"completed": State.COMPLETE, "pruned": State.PRUNED, "diverged": State.FAIL}
+    for trial in ended:
+        (name,) = trial.user_attrs["jobs"]
+        assert trial.state == states[ends[name]["status"]]
+        if trial.state == State.COMPLETE:
+            assert trial.values == [ends[name]["final"]["sliced_wasserstein"]]
+    assert ends["lr=1e+30"]["status"] == "diverged"
+    pruned = [name for name, result in ends.items() if result["status"] == "pruned"]
+    assert pruned
+    for name in pruned:
+        assert 10 <= ends[name]["steps"] < 60
+        assert any(name in line and "pruned" in line for line in out.splitlines())
+        assert ends[name]["objective"] == read_records(path / name)[-1]["sliced_wasserstein"]
+
+    code, _, err = execute(resume_command(path))
+    assert code == 0, err
+    assert len(trials(path)) == 5
+    code, _, err = execute([*command, "optimizer.momentum=0.5"])
+    assert code == 2
+    assert "its search has another fixed" in err
+
+
+def test_search_has_several_objectives_and_repeats_points_over_seeds(tmp_path: Path) -> None:
+    path = tmp_path / "sweep"
+    code, out, err = execute(
+        sweep_command(
+            path,
+            "hydra/sweeper=random",
+            LOG_LR,
+            "hydra.sweeper.n_trials=3",
+            "hydra.sweeper.objectives=[sliced_wasserstein,prob/fake]",
+            "hydra.sweeper.directions=[minimize,maximize]",
+            "sweep.seeds=3",
+        )
+    )
+    assert code == 0, err
+    ends = results(path)
+    assert len(ends) == 9
+    for trial in trials(path):
+        finals = [ends[name]["final"] for name in trial.user_attrs["jobs"]]
+        assert trial.values == [
+            statistics.median(final[name] for final in finals)
+            for name in ("sliced_wasserstein", "prob/fake")
+        ]
+        lowest, _, highest = sorted(final["prob/fake"] for final in finals)
+        assert trial.user_attrs["iqr"][1] == pytest.approx((highest - lowest) / 2)
+    assert {result["seed"] for result in ends.values()} == {0, 1, 2}
+    assert "optuna-dashboard sqlite:///" in out
+
+
+def test_point_that_is_chosen_again_is_not_trained_again(tmp_path: Path) -> None:
+    """Four choices among two values repeat a point."""
+    path = tmp_path / "sweep"
+    code, _, err = execute(
+        sweep_command(path, "hydra/sweeper=random", "seed=1,2", "hydra.sweeper.n_trials=4")
+    )
+    assert code == 0, err
+    assert len(trials(path)) == 4
+    assert set(results(path)) <= {"seed=1", "seed=2"}
+    assert all(trial.state == State.COMPLETE for trial in trials(path))

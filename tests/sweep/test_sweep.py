@@ -1,0 +1,260 @@
+"""From a command line to the jobs that are run, with runs that end at once."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from sweep_commands import compose_sweep, execute, sweep_command
+
+from gan.config.compose import CONF_DIR, explain
+from gan.errors import JobsFailed, UserError
+from gan.run.result import Status, write_result
+from gan.sweep.directory import Sweep, owned, read_sweep
+from gan.sweep.plan import grid
+from gan.sweep.sweep import raise_failure, run_sweep
+
+
+class InstantRuns:
+    """A stand-in for a launcher: each job ends at once, with its seed as the objective."""
+
+    def __init__(self, status: Status = Status.COMPLETED) -> None:
+        self.status = status
+        self.names: list[str] = []
+        """The jobs that were to be run."""
+
+    def __call__(self, sweep: Sweep, names: list[str]) -> None:
+        self.names = names
+        for name in names:
+            sweep.run_dir(name).mkdir()
+            seed = sweep.jobs[name].config["seed"]
+            result = {"status": self.status.value, "objective": seed, "steps": 1, "seconds": 10.0}
+            write_result(sweep.run_dir(name), result)
+
+
+def sweep_instantly(
+    path: Path, *overrides: str, runs: InstantRuns | None = None, conf: Path = CONF_DIR
+) -> Sequence[JobReturn]:
+    """Run the sweep of a command line with runs that end at once; return one result per point."""
+    master, loader = compose_sweep(*overrides, f"hydra.sweep.dir={path}", conf=conf)
+    points = grid(loader, list(master.hydra.overrides.task), {})
+    return run_sweep(master, loader, points, runs or InstantRuns())
+
+
+def names_of_runs(path: Path, *overrides: str, conf: Path = CONF_DIR) -> list[str]:
+    """Run the sweep of a command line with runs that end at once; return the names of the runs."""
+    runs = InstantRuns()
+    sweep_instantly(path, *overrides, runs=runs, conf=conf)
+    return runs.names
+
+
+def stored_sweep(path: Path) -> Sweep:
+    """Return the sweep that is stored in a directory."""
+    sweep = read_sweep(path)
+    assert sweep
+    return sweep
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the directory of the sweep, which is not made yet."""
+    return tmp_path / "sweep"
+
+
+def test_every_combination_is_run_once(path: Path) -> None:
+    names = names_of_runs(path, "optimizer.lr=1e-4,2e-4", "model.hidden_dim=32,64", "seed=1")
+    assert names == [
+        "hidden_dim=32,lr=0.0001",
+        "hidden_dim=64,lr=0.0001",
+        "hidden_dim=32,lr=0.0002",
+        "hidden_dim=64,lr=0.0002",
+    ]
+
+
+def test_equal_points_are_run_once(path: Path) -> None:
+    runs = InstantRuns()
+    returned = sweep_instantly(path, "optimizer.lr=1e-4,0.0001,2e-4", runs=runs)
+    assert runs.names == ["lr=0.0001", "lr=0.0002"]
+    assert [job.return_value for job in returned] == [0, 0, 0]
+
+
+def test_point_is_repeated_over_seeds_and_returns_the_median(path: Path) -> None:
+    runs = InstantRuns()
+    returned = sweep_instantly(path, "optimizer.lr=1e-4,2e-4", "seed=3", "sweep.seeds=3", runs=runs)
+    assert runs.names[:3] == ["lr=0.0001,seed=3", "lr=0.0001,seed=4", "lr=0.0001,seed=5"]
+    assert [job.return_value for job in returned] == [4, 4]
+    job = stored_sweep(path).jobs["lr=0.0001,seed=5"]
+    assert job.config["seed"] == 5
+    assert job.overrides == ["optimizer.lr=0.0001", "seed=5"]
+    assert "sweep" not in job.config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.lr=0,1e-4"], r"^optimizer\.lr=0\.0: must be above 0$"),
+        (["device=cpu,cuda"], "^device: cannot be swept over, a run ends the same"),
+        (["logging=quiet,tensorboard"], "^logging: cannot be swept over"),
+        (["data.root=a,b"], r"^data\.root: cannot be swept over"),
+        (["seed=range(5,5)"], "^an empty sweep"),
+        (["seed=3"], "^nothing is swept"),
+        (["optimizer.lr=interval(0,1)"], "a grid needs values"),
+        (["seed=1,2", "sweep.seeds=2"], r"^sweep\.seeds=2: the seed is swept as well"),
+        (["seed=1,2", "sweep.seeds=0"], r"^sweep\.seeds=0: must be at least 1"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        sweep_instantly(path, *overrides)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lrr=1,2", "optimizer.lrr=1,2: unknown key 'optimizer.lrr'; did you mean 'lr'?"),
+        ("optimizer.lr=1e-3,abc", "optimizer.lr=abc: must be a number"),
+        ("hydra.launcher.n_jbs=1", "unknown key 'hydra.launcher.n_jbs'; did you mean 'n_jobs'?"),
+        ("model=small,larg", "model=larg: no such option; allowed: base, dcgan"),
+    ],
+)
+def test_typo_is_refused_with_the_nearest_name(path: Path, override: str, message: str) -> None:
+    with pytest.raises((HydraException, OmegaConfBaseException)) as error:
+        sweep_instantly(path, "seed=1,2", override)
+    assert message in explain(error.value, ["seed=1,2", override])
+    assert not path.exists()
+
+
+def test_command_with_a_typo_prints_one_line_and_starts_nothing(path: Path) -> None:
+    code, out, err = execute(sweep_command(path, "optimizer.lrr=1,2"))
+    assert (code, out) == (2, "")
+    assert err == "optimizer.lrr=1,2: unknown key 'optimizer.lrr'; did you mean 'lr'?\n"
+    assert not path.exists()
+
+
+def test_completed_jobs_are_not_run_again(path: Path) -> None:
+    assert len(names_of_runs(path, "seed=1,2")) == 2
+    assert names_of_runs(path, "seed=1,2") == []
+
+
+def test_failed_jobs_are_run_again_on_request_only(path: Path) -> None:
+    returned = sweep_instantly(path, "seed=1,2", runs=InstantRuns(Status.FAILED))
+    assert all(job.status == JobStatus.FAILED for job in returned)
+    with pytest.raises(JobsFailed, match="2 of 2 runs failed"):
+        raise_failure(returned)
+    assert names_of_runs(path, "seed=1,2") == []
+    sweep = stored_sweep(path)
+    assert sweep.pending(list(sweep.jobs), retry_failed=True) == ["seed=1", "seed=2"]
+
+
+def test_new_points_extend_a_sweep(path: Path) -> None:
+    steps = "trainer.max_steps=7"
+    names_of_runs(path, "optimizer.lr=1e-4,2e-4", steps)
+    assert names_of_runs(path, "optimizer.lr=1e-4,4e-4", steps) == ["lr=0.0004"]
+    assert names_of_runs(path, "optimizer.lr=8e-4", steps) == ["lr=0.0008"]
+    names = names_of_runs(path, "optimizer.lr=1e-4,2e-4", steps, "seed=0,1")
+    assert names == ["lr=0.0001,seed=1", "lr=0.0002,seed=1"]
+    assert len(stored_sweep(path).jobs) == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["trainer.max_steps=8"],
+            "trainer.max_steps=8: the sweep in .* trainer.max_steps=7, not 8",
+        ),
+        (["trainer.max_steps=7", "model=small"], "model=small: .* model.hidden_dim=256, not 128"),
+        (["trainer.max_steps=7", "optimizer.eps=1e-7"], "optimizer.eps=1e-07: "),
+        ([], "trainer.max_steps=default: .* trainer.max_steps=7, not "),
+    ],
+)
+def test_another_value_of_a_key_that_is_not_swept_is_refused(
+    path: Path, overrides: list[str], message: str
+) -> None:
+    names_of_runs(path, "optimizer.lr=1e-4,2e-4", "trainer.max_steps=7")
+    before = (path / "jobs.jsonl").read_bytes()
+    with pytest.raises(UserError, match=message):
+        sweep_instantly(path, "optimizer.lr=1e-4,4e-4", *overrides)
+    assert (path / "jobs.jsonl").read_bytes() == before
+
+
+def test_keys_that_do_not_change_the_result_may_change(path: Path) -> None:
+    names_of_runs(path, "seed=1,2")
+    others = ["device=cpu", "logging=quiet", "notes=again"]
+    assert names_of_runs(path, "seed=1,2,3", *others) == ["seed=3"]
+    assert [job.config["device"] for job in stored_sweep(path).jobs.values()] == ["cpu"] * 3
+
+
+def test_sweep_does_not_see_later_changes_of_its_yaml_files(path: Path, tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF_DIR, conf)
+    names_of_runs(path, "seed=1,2", "model=small", conf=conf)
+    for name in ("model/small", "optimizer/adam", "trainer/default"):
+        file = conf / f"{name}.yaml"
+        changed = file.read_text().replace("hidden_dim: 128", "hidden_dim: 999")
+        changed = changed.replace("2e-4", "9e-4").replace("batch_size: 128", "batch_size: 9")
+        assert changed != file.read_text()
+        file.write_text(changed)
+    assert names_of_runs(path, "seed=1,2", "model=small", conf=conf) == []
+    assert names_of_runs(path, "seed=1,2,3", "model=small", conf=conf) == ["seed=3"]
+    for job in stored_sweep(path).jobs.values():
+        assert job.config["model"]["hidden_dim"] == 128
+        assert job.config["optimizer"]["lr"] == 2e-4
+        assert job.config["trainer"]["batch_size"] == 128
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert names_of_runs(path, "seed=1,2", "sweep.dry_run=true") == []
+    assert not path.exists()
+    out = capsys.readouterr().out
+    assert "2 runs, 0 done, 2 to run" in out
+    assert "no finished run to estimate" in out
+    names_of_runs(path, "seed=1,2", "hydra.launcher.n_jobs=1")
+    capsys.readouterr()
+    before = (path / "sweep.json").read_bytes()
+    names_of_runs(path, "seed=1,2,3,4", "sweep.dry_run=true", "hydra.launcher.n_jobs=1")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["seed=1", "done"] in rows
+    assert ["seed=4", "new", "run"] in rows
+    assert "2 to run: about 20 s, 1 at a time" in " ".join(rows[-1])
+    assert (path / "sweep.json").read_bytes() == before
+
+
+def test_directory_that_holds_something_else_is_refused(path: Path) -> None:
+    path.mkdir()
+    (path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not a sweep directory and not empty"):
+        sweep_instantly(path, "seed=1,2")
+    assert [file.name for file in path.iterdir()] == ["thesis.tex"]
+
+
+def test_sweep_of_another_version_is_refused(path: Path) -> None:
+    names_of_runs(path, "seed=1,2")
+    facts = json.loads((path / "sweep.json").read_text())
+    (path / "sweep.json").write_text(json.dumps(facts | {"version": "0.0.1"}))
+    with pytest.raises(UserError, match=r"made by gan-sweeps 0\.0\.1"):
+        sweep_instantly(path, "seed=1,2")
+    (path / "sweep.json").write_text("[]")
+    with pytest.raises(UserError, match="is not one of gan-sweeps"):
+        sweep_instantly(path, "seed=1,2")
+
+
+def test_second_process_is_refused_with_the_name_of_the_first(path: Path) -> None:
+    with owned(path), pytest.raises(UserError, match=r"process \d+ on .* is at work"):
+        sweep_instantly(path, "seed=1,2")
+    assert names_of_runs(path, "seed=1,2") == ["seed=1", "seed=2"]
+
+
+@pytest.mark.parametrize("left", [[], ["multirun.yaml"], ["jobs.jsonl", "conf", ".lock"]])
+def test_directory_that_is_empty_or_was_just_begun_is_used(path: Path, left: list[str]) -> None:
+    path.mkdir()
+    for name in left:
+        (path / name).touch() if "." in name else (path / name).mkdir()
+    assert len(names_of_runs(path, "seed=1,2")) == 2

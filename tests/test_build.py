@@ -1,0 +1,71 @@
+"""torch's optimizers without its hooks for the compiler."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+from gan.build import without_compiler
+
+SETTINGS: list[tuple[type[Optimizer], dict[str, Any]]] = [
+    (Adam, {"betas": [0.5, 0.9], "fused": True}),
+    (AdamW, {"weight_decay": 0.1, "fused": True}),
+    (RMSprop, {"alpha": 0.9, "momentum": 0.5}),
+    (SGD, {"momentum": 0.5, "nesterov": True, "fused": True}),
+]
+
+
+def make(
+    optimizer: Callable[..., Optimizer], settings: dict[str, Any]
+) -> tuple[nn.Linear, Optimizer]:
+    """Return a small network and its optimizer."""
+    network = nn.Linear(3, 2)
+    with torch.no_grad():
+        network.weight.copy_(torch.arange(6.0).view(2, 3) / 6)
+        network.bias.zero_()
+    return network, optimizer(network.parameters(), lr=0.1, **settings)
+
+
+def train(network: nn.Linear, optimizer: Optimizer, steps: int) -> Tensor:
+    """Make so many steps and return a copy of the weights."""
+    for _ in range(steps):
+        optimizer.zero_grad()
+        network(torch.ones(2, 3)).square().sum().backward()
+        optimizer.step()
+    return network.weight.detach().clone()
+
+
+@pytest.mark.parametrize(("optimizer", "settings"), SETTINGS)
+def test_optimizer_without_compiler_computes_what_torch_does(
+    optimizer: type[Optimizer], settings: dict[str, Any]
+) -> None:
+    ours, theirs = make(without_compiler(optimizer), settings), make(optimizer, settings)
+    start = ours[0].weight.detach().clone()
+    after = train(*ours, steps=3)
+    assert not after.equal(start)
+    assert after.equal(train(*theirs, steps=3))
+    assert str(ours[1].state_dict()) == str(theirs[1].state_dict())
+    # Each can go on from the other's state.
+    ours[1].load_state_dict(copy.deepcopy(theirs[1].state_dict()))
+    assert train(*ours, steps=2).equal(train(*theirs, steps=2))
+
+
+def test_optimizer_without_compiler_keeps_its_class_and_calls_hooks() -> None:
+    network, optimizer = make(without_compiler(Adam), {})
+    assert isinstance(optimizer, Adam)
+    called: list[Optimizer] = []
+    optimizer.register_step_post_hook(lambda optimizer, *_: called.append(optimizer))
+    train(network, optimizer, steps=2)
+    assert called == [optimizer, optimizer]
+    assert torch.is_grad_enabled()
+
+
+def test_optimizer_from_elsewhere_stays_as_it_is() -> None:
+    class Own(SGD):
+        pass
+
+    assert without_compiler(Own) is Own
