@@ -45,7 +45,6 @@ class Program(NamedTuple):
     penalty: str | None
     hyperparameters: Hyperparameters
     """The values of one of the runs. Those in `varied` are replaced by each run's own."""
-    """The values of one of the runs. Those in `varied` are replaced by each run's own."""
     varied: tuple[str, ...]
     """The hyperparameters in which runs differ. Their values come as tensors, below settings/."""
     stacked: bool

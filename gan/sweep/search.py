@@ -116,7 +116,7 @@ def run_search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str
         jobs = [job for trial in study.get_trials() for job in trial.user_attrs.get("jobs", [])]
         names = list(dict.fromkeys(jobs))
         report(sweep, names)
-        _print_best(study, objectives, settings.storage or f"sqlite:///{path / 'study.db'}")
+        _print_best(study, objectives, _storage_url(settings, path))
         if failed := failures(sweep, names):
             raise failed
 
@@ -143,7 +143,7 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    url = settings.storage or f"sqlite:///{path / 'study.db'}"
+    url = _storage_url(settings, path)
     name = STUDY_NAME if settings.storage is None else str(path.resolve())
     try:
         study = optuna.create_study(
@@ -164,6 +164,11 @@ def open_study(
         for point in itertools.product(*values):
             study.enqueue_trial(dict(zip(space, point, strict=True)))
     return study
+
+
+def _storage_url(settings: DictConfig, path: Path) -> str:
+    """Return the address of the database that holds the study of a sweep in `path`."""
+    return str(settings.storage or f"sqlite:///{path / 'study.db'}")
 
 
 class _Planner:
