@@ -1,21 +1,35 @@
 """Build the objects that a configuration names. Only this module instantiates them."""
 
+import copy
 import inspect
-from typing import Any, NamedTuple
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from hydra.utils import get_method, instantiate
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from omegaconf import DictConfig
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from gan import ema
+from gan.augment import pack
+from gan.config.checks import plain
+from gan.config.schema import TARGET_GROUPS
+from gan.config.signatures import import_target, read_signature
 from gan.data import Data
-from gan.errors import UserError
-from gan.losses import Loss
-from gan.penalties import Penalty
+from gan.data.base import check_data
+from gan.errors import UserError, first_line
+from gan.losses import Loss, as_loss
+from gan.penalties import Penalty, as_penalty
+from gan.schedules import Schedule
 from gan.seeds import stream
+
+_WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+Part = TypeVar("Part", Loss, Penalty)
 
 
 class Parts(NamedTuple):
@@ -31,9 +45,13 @@ class Parts(NamedTuple):
     discriminator_optimizer: Optimizer
     loss: Loss
     penalty: Penalty | None
+    make_loss: Callable[[], Loss]
+    """Makes the same loss anew, with the state that it has before the first step."""
+    make_penalty: Callable[[], Penalty | None]
     penalty_interval: int
     one_pass: bool
-    """True if real and fake samples may be judged in one pass: there is no batch norm."""
+    """True if real and fake samples may be judged in one pass: the discriminator says that it
+    judges each sample alone, and it has no batch norm."""
     conditional: bool
     """True if the networks take labels."""
     latent_dim: int
@@ -71,22 +89,29 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         _place(network, device)
         for network in build_networks(cfg, data.shape, data.classes, cfg.trainer.pac)
     )
-    penalty = plain_settings(cfg.penalty)
-    penalty_interval = penalty.pop("interval")
+    check_shapes(cfg, (generator, discriminator), data, device)
+    make_loss, make_penalty = partial(build_loss, cfg, device), partial(build_penalty, cfg, device)
+    penalty = make_penalty()
+    if penalty and penalty.uses_features and not offers_features(discriminator):
+        raise UserError(
+            f"penalty._target_={cfg.penalty._target_}: needs the discriminator's features, but the "
+            f"forward of the one from model._target_={cfg.model._target_} takes no `features`"
+        )
     return Parts(
         device=device,
         data=data,
         generator=generator,
         discriminator=discriminator,
         averaged_generator=ema.start_average(generator) if cfg.trainer.ema_half_life else None,
-        generator_optimizer=_build_optimizer(optimizer_settings(cfg, "generator"), generator),
-        discriminator_optimizer=_build_optimizer(
-            optimizer_settings(cfg, "discriminator"), discriminator
-        ),
-        loss=instantiate(plain_settings(cfg.loss)),
-        penalty=instantiate(penalty) if penalty["_target_"] else None,
-        penalty_interval=penalty_interval,
-        one_pass=not any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()),
+        generator_optimizer=_build_optimizer(cfg, "generator", generator),
+        discriminator_optimizer=_build_optimizer(cfg, "discriminator", discriminator),
+        loss=make_loss(),
+        penalty=penalty,
+        make_loss=make_loss,
+        make_penalty=make_penalty,
+        penalty_interval=cfg.penalty.interval,
+        one_pass=getattr(discriminator, "judges_each_sample_alone", False)
+        and not any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()),
         conditional=cfg.model.conditional,
         latent_dim=cfg.model.latent_dim,
         n_critic=cfg.trainer.n_critic,
@@ -98,15 +123,89 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
     )
 
 
-def load_data(cfg: DictConfig) -> Data:
-    """Load the data set on the run's device.
+def load_data(cfg: DictConfig, device: torch.device | None = None) -> Data:
+    """Load the data set on a device, the run's own if None.
 
     Raises:
-        UserError: the data cannot be loaded, or the device is not there.
+        UserError: the data cannot be loaded or are no data set, or the device is not there.
     """
-    # The target is called here and not by Hydra, which would wrap its errors in its own.
-    data: Data = instantiate(plain_settings(cfg.data), _partial_=True)().to(find_device(cfg.device))
-    return data
+    device = device or find_device(cfg.device)
+    data: Data = call_target("data", plain(cfg.data))
+    try:
+        check_data(data)
+    except UserError as error:
+        raise UserError(f"data._target_={cfg.data._target_}: {error}") from error
+    return data.to(device)
+
+
+def call_target(group: str, settings: dict[str, Any], **given: Any) -> Any:
+    """Call the function that an option of a config group names, and return what it makes.
+
+    Args:
+        settings: the option as plain values, which an optimizer may keep in its state.
+        given: further arguments, left out where the function does not take them.
+
+    Raises:
+        UserError: the function cannot be imported, or does not accept its arguments.
+    """
+    target, own = settings["_target_"], TARGET_GROUPS[group].own
+    signature = read_signature(target)
+    taken = {n: v for n, v in settings.items() if n != "_target_" and n not in own}
+    taken |= {n: settings[n] for n in own if n in settings and n in signature.settings}
+    taken |= {n: v for n, v in given.items() if n in signature.settings or signature.takes_any}
+    function = find_target(group, target)
+    try:
+        return function(**taken)
+    except (UserError, RuntimeError, MemoryError):
+        # Another attempt may succeed, or the whole traceback tells more.
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, _WRONG_PATH):
+            raise
+        place = _place_of(error, function)
+        raise UserError(f"{group}._target_={target}: {first_line(error)}{place}") from error
+
+
+def _place_of(error: Exception, function: Callable[..., Any]) -> str:
+    """Return the file of a function and the line in it that led to an error, in brackets."""
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f" ({file}, line {lines[-1]})" if lines else ""
+
+
+def find_target(group: str, target: str) -> Callable[..., Any]:
+    """Return the function that an option of a config group names.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    try:
+        found: Callable[..., Any] = import_target(target)
+    except UserError as error:
+        raise UserError(f"{group}._target_={target}: {error}") from error
+    return found
+
+
+def build_loss(cfg: DictConfig, device: torch.device) -> Loss:
+    """Build the loss. One that is a module is moved to the device; what it draws is seeded.
+
+    Raises:
+        UserError: the target returns something that is no loss.
+    """
+    return _build_part(cfg, "loss", as_loss, device)
+
+
+def build_penalty(cfg: DictConfig, device: torch.device) -> Penalty | None:
+    """Build the penalty, if there is one, in the same way as the loss.
+
+    Raises:
+        UserError: the target returns something that is no penalty.
+    """
+    return _build_part(cfg, "penalty", as_penalty, device) if cfg.penalty._target_ else None
 
 
 def build_networks(
@@ -124,14 +223,84 @@ def build_networks(
     Raises:
         UserError: the model cannot make samples of that shape.
     """
-    settings = plain_settings(cfg.model)
-    conditional = settings.pop("conditional")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(cfg.seed, "weights"))
-        networks: tuple[nn.Module, nn.Module] = instantiate(settings, _partial_=True)(
-            image_shape=image_shape, classes=classes if conditional else 0, pac=pac
+    with _seeded(cfg, "weights"):
+        networks: tuple[nn.Module, nn.Module] = call_target(
+            "model",
+            plain(cfg.model),
+            image_shape=image_shape,
+            classes=classes if cfg.model.conditional else 0,
+            pac=pac,
+        )
+    if not (
+        isinstance(networks, tuple | list)
+        and len(networks) == 2
+        and all(isinstance(network, nn.Module) for network in networks)
+    ):
+        raise UserError(
+            f"model._target_={cfg.model._target_}: must return two networks, a generator and a "
+            f"discriminator, not {type(networks).__name__}"
         )
     return networks
+
+
+def check_shapes(
+    cfg: DictConfig, networks: tuple[nn.Module, nn.Module], data: Data, device: torch.device
+) -> None:
+    """Check that networks make samples of the data's shape and logits of such samples.
+
+    The networks and the random state stay as they are.
+
+    Raises:
+        UserError: a network cannot be called, or returns another shape.
+    """
+    generator, discriminator = (copy.deepcopy(network).eval() for network in networks)
+    pac, where = cfg.trainer.pac, f"model._target_={cfg.model._target_}"
+    z = torch.zeros(2 * pac, cfg.model.latent_dim, device=device)
+    labels = torch.zeros(len(z), dtype=torch.int64, device=device)
+    given = (labels,) if cfg.model.conditional else ()
+    with torch.no_grad(), _seeded(cfg, "shapes", device):
+        samples = _call(where, "generator", generator, z, *given)
+        if samples.shape != (len(z), *data.shape):
+            raise UserError(
+                f"{where}: its generator returns samples {tuple(samples.shape[1:])}, and those of "
+                f"the data are {data.shape}"
+            )
+        logits = _call(where, "discriminator", discriminator, pack(samples, pac), *given)
+    # A discriminator of patches returns a map of logits.
+    if logits.shape[:2] != (2, 1) or logits.dim() not in (2, 4):
+        raise UserError(
+            f"{where}: its discriminator must return logits (batch, 1), or (batch, 1, height, "
+            f"width) of patches, not {tuple(logits.shape)} for a batch of 2"
+        )
+
+
+def _call(where: str, role: str, network: nn.Module, *given: Tensor) -> Tensor:
+    try:
+        output = network(*given)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise UserError(f"{where}: its {role} cannot be called ({first_line(error)})") from error
+    if not isinstance(output, Tensor):
+        raise UserError(f"{where}: its {role} returns {type(output).__name__}, not a tensor")
+    return output
+
+
+def build_schedule(cfg: DictConfig, total_steps: int) -> Schedule | None:
+    """Return the schedule of the learning rates; None if they stay as they are.
+
+    Args:
+        total_steps: the step at which training ends.
+    """
+    if cfg.schedule._target_ is None:
+        return None
+    schedule: Schedule = call_target("schedule", plain(cfg.schedule), total_steps=total_steps)
+    return schedule
+
+
+def offers_features(network: nn.Module) -> bool:
+    """Return whether a discriminator returns its features if `features=True` is passed to it."""
+    return "features" in inspect.signature(network.forward).parameters
 
 
 def find_device(name: str) -> torch.device:
@@ -150,18 +319,11 @@ def find_device(name: str) -> torch.device:
 
 def optimizer_settings(cfg: DictConfig, role: str) -> dict[str, Any]:
     """Return the target and the settings of the "generator"'s or "discriminator"'s optimizer."""
-    settings = plain_settings(cfg.optimizer)
+    settings = plain(cfg.optimizer)
     if role == "generator":
         return settings
-    own = plain_settings(cfg.discriminator_optimizer)
+    own = plain(cfg.discriminator_optimizer)
     return own if own["_target_"] else settings | {"lr": own["lr"]}
-
-
-def plain_settings(group: DictConfig) -> dict[str, Any]:
-    """Return a config group as plain values, which an optimizer can keep in its state."""
-    settings = OmegaConf.to_container(group, resolve=True)
-    assert isinstance(settings, dict)
-    return {str(name): value for name, value in settings.items()}
 
 
 def torch_class(optimizer: Optimizer) -> type[Optimizer]:
@@ -176,23 +338,63 @@ def _place(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device)
 
 
-def _build_optimizer(settings: dict[str, Any], network: nn.Module) -> Optimizer:
-    if "fused" in inspect.signature(get_method(settings["_target_"])).parameters:
+def _build_optimizer(cfg: DictConfig, role: str, network: nn.Module) -> Optimizer:
+    settings = optimizer_settings(cfg, role)
+    target = settings.pop("_target_")
+    if "fused" in read_signature(target).settings:
         settings["fused"] = True
-    # Lists stay plain, because an optimizer may keep them in its state, which is saved.
-    make = instantiate(settings, _partial_=True, _convert_="all")
-    return without_compiler(make.func)(network.parameters(), **make.keywords)
+    own = role == "discriminator" and cfg.discriminator_optimizer._target_
+    group = "discriminator_optimizer" if own else "optimizer"
+    make = without_compiler(find_target(group, target))
+    try:
+        _try_step(partial(make, **settings))
+        optimizer: Optimizer = make(network.parameters(), **settings)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{group}._target_={target}: cannot train these networks ({first_line(error)})"
+        ) from error
+    return optimizer
 
 
-def without_compiler(optimizer: type[Optimizer]) -> type[Optimizer]:
+@contextmanager
+def _seeded(cfg: DictConfig, purpose: str, device: torch.device | None = None) -> Iterator[None]:
+    """Draw from a random state of its own in the block, on the CPU and on the device."""
+    cuda = [device] if device and device.type == "cuda" else []
+    with torch.random.fork_rng(cuda):
+        torch.manual_seed(stream(cfg.seed, purpose))
+        yield
+
+
+def _build_part(
+    cfg: DictConfig, group: str, convert: Callable[[Any], Part], device: torch.device
+) -> Part:
+    with _seeded(cfg, group, device):
+        made = call_target(group, plain(cfg[group]))
+    try:
+        part = convert(made)
+    except TypeError as error:
+        raise UserError(f"{group}._target_={cfg[group]._target_}: {error}") from error
+    if isinstance(part.state, nn.Module):
+        part.state.to(device)
+    return part
+
+
+def _try_step(make: Callable[..., Any]) -> None:
+    """Make a step of a small weight: some optimizers need a closure, or sparse gradients."""
+    weight = nn.Parameter(torch.ones(2, 2))
+    weight.grad = torch.ones(2, 2)
+    make([weight]).step()
+
+
+def without_compiler(optimizer: Callable[..., Any]) -> Callable[..., Any]:
     """Return the same optimizer class without torch's hooks for torch.compile.
 
     torch wraps the methods of its optimizers so that making one imports the compiler, which takes
     a second. Classes from elsewhere are returned as they are. `differentiable=True` has no effect.
     """
-    if not optimizer.__module__.startswith("torch.optim."):
+    if not isinstance(optimizer, type) or not optimizer.__module__.startswith("torch.optim."):
         return optimizer
-    wrapped = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    wrapped = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
     methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in wrapped}
-    methods["step"] = torch.no_grad()(inspect.unwrap(optimizer.step))
+    methods["step"] = torch.no_grad()(methods["step"])
     return type(optimizer.__name__, (optimizer,), methods | {"torch_class": optimizer})

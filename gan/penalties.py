@@ -2,38 +2,91 @@
 
 A gradient penalty consists of the points at which it looks at the discriminator's gradient, and
 of the cost of a gradient there; `gradient_penalty` puts the two together. Means are over the
-batch. The norm of a gradient is that of one sample, whatever its shape.
+batch. The norm of a gradient is that of one sample, whatever its shape. Any other term of the
+discriminator's loss is a function of the discriminator, the samples and their logits.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Discriminator = Callable[[Tensor], Tensor]
-"""Network as a function from samples (batch, ...) to logits (batch, 1)."""
+from gan.errors import UserError
+from gan.settings import NonNegative, Positive, Stacking
+from gan.stateful import Stateful, state_of
+
+AS_TENSOR = Stacking.AS_TENSOR
+
+Network = Callable[[Tensor], Tensor]
+"""A network as a function of samples (batch, ...) alone."""
+
+
+class Discriminator(NamedTuple):
+    """The discriminator as a penalty sees it: `logits = discriminator(samples)`."""
+
+    logits: Network
+    """Maps samples (batch, ...) to logits (batch, 1)."""
+    features: Network
+    """Maps samples (batch, ...) to the inputs (batch, features) of the last layer."""
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """Return the logits of samples."""
+        return self.logits(samples)
 
 
 class Penalty(NamedTuple):
-    """A gradient penalty, with `points` and `cost`, or a limit on weights, with `clip`.
+    """A gradient penalty, with `points` and `cost`, another `term`, or a limit on weights, `clip`.
 
-    All are functions of tensors alone; a setting may also be a scalar tensor.
+    A penalty of another package may be any object with methods of these names. See `as_penalty`.
     """
 
     points: Callable[..., tuple[Tensor, ...]] | None = None
     """Sets of points (batch, ...), as a function of real samples, fake ones and random numbers."""
     cost: Callable[[Tensor], Tensor] | None = None
     """Scalar cost, as a function of the squared gradient norms (batch,) at one set of points."""
-    draw: Callable[[Tensor, torch.Generator], Tensor] | None = None
-    """Random numbers for `points`, as a function of real samples; None if it needs none."""
+    term: Callable[..., Tensor] | None = None
+    """Scalar that is added to the discriminator's loss, as a function of the `Discriminator`, real
+    samples, fake ones, their logits, and random numbers. Samples are as the discriminator sees
+    them: augmented and packed."""
+    draw: Callable[[Tensor, torch.Generator], Tensor | tuple[Tensor, ...]] | None = None
+    """Random numbers for `points` or `term`, as a function of real samples; None if it needs
+    none."""
     clip: Callable[[Tensor], Tensor] | None = None
     """New value of a weight of the discriminator, as a function of its value after an update."""
+    uses_features: bool = False
+    """The term calls `discriminator.features`."""
+    stackable: bool = False
+    """All but `draw` are pure functions of tensors, where a setting may be a scalar tensor: they
+    look at no value, draw nothing and keep nothing. Many runs may then be trained in one step."""
+    state: Stateful | None = None
+    """The object that keeps what the functions remember from one step to the next."""
+
+
+def as_penalty(made: Any) -> Penalty:
+    """Return a penalty, or an object that has some of the methods of one, as a `Penalty`.
+
+    If an object has `state_dict` and `load_state_dict`, it is its own state.
+
+    Raises:
+        TypeError: the object has neither `points` and `cost`, nor `term`, nor `clip`.
+    """
+    found: dict[str, Any] = {name: getattr(made, name, None) for name in Penalty._fields}
+    if not (found["points"] and found["cost"]) and not found["term"] and not found["clip"]:
+        raise TypeError(
+            f"returned {type(made).__name__}, not a gan.penalties.Penalty or an object with "
+            "functions `points` and `cost`, `term`, or `clip`"
+        )
+    if isinstance(made, Penalty):
+        return made
+    flags = {name: bool(found[name]) for name in ("uses_features", "stackable")}
+    return Penalty(**found | flags | {"state": state_of(made)})
 
 
 def gradient_penalty(
     penalty: Penalty,
-    discriminator: Discriminator,
+    discriminator: Network,
     real: Tensor,
     fake: Tensor,
     random_numbers: Sequence[Tensor] = (),
@@ -59,30 +112,48 @@ def gradient_penalty(
     costs = []
     for points in penalty.points(real, fake, *random_numbers):
         points = points.detach().requires_grad_()
-        logits = discriminator(points).sum()
+        # Only this kind of attention can be differentiated twice.
+        with sdpa_kernel(SDPBackend.MATH):
+            logits = discriminator(points).sum()
         (gradient,) = torch.autograd.grad(logits, points, create_graph=True)
         squared = gradient.square().flatten(batch_dim + 1).sum(-1)
         costs.append(penalty.cost(squared))
     total: Tensor = sum(costs[1:], costs[0])
-    return total
+    return require_scalar(total, "penalty", batch_dim)
 
 
-def r1(*, gamma: float) -> Penalty:
+def require_scalar(value: Tensor, group: str, dim: int = 0) -> Tensor:
+    """Return a value that is a scalar for each run. Other shapes would be summed unnoticed.
+
+    Args:
+        value: the value of a loss or of a penalty.
+        group: the name of its config group, for the error.
+        dim: 1 if the value is of many runs, else 0.
+
+    Raises:
+        UserError: it has another shape.
+    """
+    if value.dim() != dim:
+        raise UserError(f"{group}: must return a scalar, not values {tuple(value.shape[dim:])}")
+    return value
+
+
+def r1(*, gamma: Annotated[NonNegative, AS_TENSOR]) -> Penalty:
     """R1: gamma / 2 times the mean squared gradient norm at real samples (arXiv:1801.04406)."""
-    return Penalty(lambda real, fake: (real,), _zero_centred(gamma))
+    return Penalty(lambda real, fake: (real,), _zero_centred(gamma), stackable=True)
 
 
-def r2(*, gamma: float) -> Penalty:
+def r2(*, gamma: Annotated[NonNegative, AS_TENSOR]) -> Penalty:
     """R2: gamma / 2 times the mean squared gradient norm at fake samples (arXiv:1801.04406)."""
-    return Penalty(lambda real, fake: (fake,), _zero_centred(gamma))
+    return Penalty(lambda real, fake: (fake,), _zero_centred(gamma), stackable=True)
 
 
-def r1r2(*, gamma: float) -> Penalty:
+def r1r2(*, gamma: Annotated[NonNegative, AS_TENSOR]) -> Penalty:
     """Sum of `r1` and `r2` (arXiv:2501.05441)."""
-    return Penalty(lambda real, fake: (real, fake), _zero_centred(gamma))
+    return Penalty(lambda real, fake: (real, fake), _zero_centred(gamma), stackable=True)
 
 
-def wgan_gp(*, weight: float) -> Penalty:
+def wgan_gp(*, weight: Annotated[NonNegative, AS_TENSOR]) -> Penalty:
     """Gradient penalty of WGAN-GP (arXiv:1704.00028).
 
     It is weight times the mean squared distance of the gradient norm to 1, at random points
@@ -94,11 +165,14 @@ def wgan_gp(*, weight: float) -> Penalty:
         return torch.rand(shape, generator=noise, device=real.device, dtype=real.dtype)
 
     return Penalty(
-        lambda real, fake, share: (torch.lerp(real, fake, share),), _one_centred(weight), draw
+        lambda real, fake, share: (torch.lerp(real, fake, share),),
+        _one_centred(weight),
+        draw=draw,
+        stackable=True,
     )
 
 
-def dragan(*, weight: float) -> Penalty:
+def dragan(*, weight: Annotated[NonNegative, AS_TENSOR]) -> Penalty:
     """Gradient penalty of DRAGAN (arXiv:1705.07215).
 
     It is weight times the mean squared distance of the gradient norm to 1, at points near real
@@ -110,13 +184,16 @@ def dragan(*, weight: float) -> Penalty:
         return torch.rand(real.shape, generator=noise, device=real.device, dtype=real.dtype)
 
     return Penalty(
-        lambda real, fake, noise: (real + 0.5 * real.std() * noise,), _one_centred(weight), draw
+        lambda real, fake, noise: (real + 0.5 * real.std() * noise,),
+        _one_centred(weight),
+        draw=draw,
+        stackable=True,
     )
 
 
-def weight_clip(*, limit: float) -> Penalty:
+def weight_clip(*, limit: Annotated[Positive, AS_TENSOR]) -> Penalty:
     """Weight clipping: every weight stays between -limit and limit (arXiv:1701.07875)."""
-    return Penalty(clip=lambda weight: weight.clamp(-limit, limit))
+    return Penalty(clip=lambda weight: weight.clamp(-limit, limit), stackable=True)
 
 
 def _zero_centred(gamma: float) -> Callable[[Tensor], Tensor]:

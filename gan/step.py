@@ -16,9 +16,10 @@ from gan import ema
 from gan.augment import augment, draw, pack
 from gan.build import Parts
 from gan.data import Batches
+from gan.errors import UserError
 from gan.losses import Loss
 from gan.metrics.catalogue import STEP_STATISTICS
-from gan.penalties import Penalty, gradient_penalty
+from gan.penalties import Discriminator, Penalty, gradient_penalty, require_scalar
 from gan.run.state import State
 
 
@@ -41,6 +42,8 @@ class TrainableGAN(NamedTuple):
     """Moves the averaged weights towards the generator's. Its argument is the decay."""
     loss: Loss
     penalty: Penalty | None
+    penalty_term: Callable[..., Tensor] | None
+    """The penalty's `term`, as a function of the labels and of all but the discriminator."""
     penalty_interval: int
     one_pass: bool
     augment: tuple[str, ...]
@@ -112,6 +115,7 @@ def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
         real_logits = discriminator.forward(real_view, labels)
         fake_logits = discriminator.forward(fake_view, labels)
     discriminator_loss = gan.loss.discriminator(real_logits, fake_logits)
+    require_scalar(discriminator_loss, "loss", dim)
     objective = discriminator_loss
     if kind.penalize and penalty and penalty.points:
         term = gradient_penalty(
@@ -122,7 +126,12 @@ def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
             batch.penalty,
             batch_dim=dim,
         )
-        objective = discriminator_loss + gan.penalty_interval * term
+        objective = objective + gan.penalty_interval * term
+    if kind.penalize and gan.penalty_term:
+        term = gan.penalty_term(
+            labels, real_view, fake_view, real_logits, fake_logits, *batch.penalty
+        )
+        objective = objective + gan.penalty_interval * term
     discriminator_gradients = _gradients(objective, discriminator)
     discriminator.update(discriminator_gradients)
     if kind.penalize and penalty and penalty.clip:
@@ -140,6 +149,7 @@ def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
                 real_logits_now = discriminator.forward(real_view, labels)
         fake_logits_now = discriminator.forward(view(fake, batch.augmentations[2]), labels)
         generator_loss = gan.loss.generator(real_logits_now, fake_logits_now)
+        require_scalar(generator_loss, "loss", dim)
         generator_gradients = _gradients(generator_loss, generator)
         generator.update(generator_gradients)
         if gan.update_ema:
@@ -177,17 +187,22 @@ def next_step_kind(parts: Parts, state: State) -> StepKind:
     )
 
 
-def draw_batch(parts: Parts, state: State, batches: Batches) -> Batch:
-    """Return the data of a run's next step, and draw its random numbers."""
+def draw_batch(parts: Parts, state: State, batches: Batches, kind: StepKind | None = None) -> Batch:
+    """Return the data of a run's next step, and draw its random numbers.
+
+    Args:
+        kind: the kind of the step, if it is to be another than the run's next one.
+    """
     real, labels = batches.batch(state.step)
-    kind = next_step_kind(parts, state)
+    kind = kind or next_step_kind(parts, state)
     size, noise = len(real), state.noise
     z = torch.randn(size, parts.latent_dim, generator=noise, device=parts.device)
     views = 2 + kind.update_generator
     augmentations = tuple(draw(real.shape, parts.augment, noise) for _ in range(views))
     penalty: tuple[Tensor, ...] = ()
     if kind.penalize and parts.penalty and parts.penalty.draw:
-        penalty = (parts.penalty.draw(pack(real, parts.pac), noise),)
+        drawn = parts.penalty.draw(pack(real, parts.pac), noise)
+        penalty = (drawn,) if isinstance(drawn, Tensor) else tuple(drawn)
     decay = 1.0
     if parts.averaged_generator and kind.update_generator:
         new, seen = parts.n_critic * size, (state.step + 1) * size
@@ -233,6 +248,7 @@ def trainable_gan(parts: Parts) -> TrainableGAN:
         update_ema if parts.averaged_generator else None,
         loss=parts.loss,
         penalty=parts.penalty,
+        penalty_term=bind_term(parts.penalty, partial(forward, parts.discriminator, parts)),
         penalty_interval=parts.penalty_interval,
         one_pass=parts.one_pass,
         augment=parts.augment,
@@ -240,11 +256,45 @@ def trainable_gan(parts: Parts) -> TrainableGAN:
     )
 
 
-def forward(network: Callable[..., Tensor], parts: Parts, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Return a network's outputs, computed in the precision that the run asks for."""
+def bind_term(
+    penalty: Penalty | None, discriminator: Callable[..., Tensor]
+) -> Callable[..., Tensor] | None:
+    """Return a penalty's term as a function of all but the discriminator, if it has a term.
+
+    Args:
+        discriminator: a function of samples, labels and, for features, of `features=True`.
+
+    Returns:
+        A function of labels, real samples, fake ones, their logits and random numbers.
+    """
+    if penalty is None or penalty.term is None:
+        return None
+    term, uses_features = penalty.term, penalty.uses_features
+
+    def bound(labels: Tensor, *given: Tensor) -> Tensor:
+        def features(samples: Tensor) -> Tensor:
+            if not uses_features:
+                raise UserError("penalty: uses the discriminator's features, but does not say so")
+            return discriminator(samples, labels, features=True)
+
+        seen = Discriminator(lambda samples: discriminator(samples, labels), features)
+        return require_scalar(term(seen, *given), "penalty")
+
+    return bound
+
+
+def forward(
+    network: Callable[..., Tensor], parts: Parts, inputs: Tensor, labels: Tensor, **options: bool
+) -> Tensor:
+    """Return a network's outputs, computed in the precision that the run asks for.
+
+    Args:
+        options: passed to the network, such as `features=True`.
+    """
+    given = (inputs, labels) if parts.conditional else (inputs,)
     # A context for each use, because autocast keeps the cast weights until it ends.
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=parts.bf16):
-        outputs = network(inputs, labels) if parts.conditional else network(inputs)
+        outputs = network(*given, **options)
     return outputs.float() if parts.bf16 else outputs
 
 

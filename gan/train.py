@@ -1,29 +1,37 @@
 """Train one GAN, from a configuration to a finished run directory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan.config.checks import check
+from gan.config.checks import checked
 from gan.errors import NotFinite
 from gan.run.result import Status
 from gan.run.run import Run
 from gan.run.signals import deferred_stop
+from gan.run.state import check_first_step
 from gan.step import Batch, StepKind, count_step, draw_batch, eager_step, next_step_kind
 
 Step = Callable[[Batch, StepKind], None]
 """Updates the networks of one run on a batch."""
 
 
-def run(cfg: DictConfig, run_dir: str | Path, *, overrides: Sequence[str] = ()) -> float:
+def run(
+    cfg: DictConfig,
+    run_dir: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    choices: Mapping[str, str] | None = None,
+) -> float:
     """Train one GAN in `run_dir`, continue there, or return the result of a finished run.
 
     Args:
         cfg: a composed configuration. It is not changed.
         run_dir: made if missing.
         overrides: the command line that gave `cfg`, kept with the run.
+        choices: the chosen options of the config groups, kept with the run.
 
     Returns:
         The objective that a sweeper improves: the last value of `cfg.metrics.objective`, infinite
@@ -34,8 +42,7 @@ def run(cfg: DictConfig, run_dir: str | Path, *, overrides: Sequence[str] = ()) 
             or the directory cannot be written. A new run leaves nothing behind.
         Interrupted: SIGINT or SIGTERM arrived, and a checkpoint is saved.
     """
-    check(cfg)
-    with Run.open(cfg, Path(run_dir), overrides) as opened:
+    with Run.open(checked(cfg), Path(run_dir), overrides, choices=choices) as opened:
         if not opened.finished:
             with opened.active():
                 train(opened)
@@ -56,6 +63,7 @@ def train_one_step(run: Run, step: Step) -> None:
     """Update the discriminator, then the generator, on the run's next batch."""
     kind = next_step_kind(run.parts, run.state)
     batch = draw_batch(run.parts, run.state, run.batches)
+    run.set_learning_rates()
     step(batch, kind)
     count_step(run.state, kind)
 
@@ -65,8 +73,10 @@ def after_step(run: Run) -> None:
 
     Raises:
         Interrupted: the run was asked to stop, and a checkpoint is saved.
+        UserError: a checkpoint could not hold everything that the run needs to go on.
     """
     run.describe()
+    check_first_step(run.parts, run.state)
     try:
         if run.record_due or run.checkpoint_due:
             run.check_finite()

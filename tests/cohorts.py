@@ -5,12 +5,16 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
+import pytest
+import torch
 from omegaconf import OmegaConf
 from runs import SHORT
 
 from gan.config.compose import compose
 from gan.run.attempt import Attempt, Ending
-from gan.run.result import Status
+from gan.run.checkpoint import checkpoint_paths, load_newest_checkpoint
+from gan.run.result import Status, read_records, read_result
+from gan.run.tensorboard import event_files
 from gan.train import run
 from gan.vectorized.autotune import Autotuner
 from gan.vectorized.cohort import Cohort
@@ -96,3 +100,34 @@ def log_messages(run_dir: Path) -> list[str]:
     """Return the messages in a run's log, without times, levels and the run's directory."""
     lines = (run_dir / "train.log").read_text().splitlines()
     return [line.split(" ", 3)[3].replace(f"{run_dir}: ", "") for line in lines]
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    """Check that two runs left the same files, with numbers that differ by rounding only."""
+    for a, b in zip(read_records(one), read_records(other), strict=True):
+        assert list(a) == list(b)
+        for name, value in a.items():
+            assert b[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
+    results = [read_result(run_dir) or {} for run_dir in (one, other)]
+    assert list(results[0]) == list(results[1])
+    for name in ("status", "steps", "images", "seed", "objective_name"):
+        assert results[0][name] == results[1][name]
+    files = [
+        sorted(
+            str(path.relative_to(run_dir))
+            for path in run_dir.rglob("*")
+            if "tfevents" not in path.name
+        )
+        for run_dir in (one, other)
+    ]
+    assert files[0] == files[1]
+    assert len(event_files(one)) == len(event_files(other)) == 1
+    assert (one / "config.yaml").read_text() == (other / "config.yaml").read_text()
+    checkpoints = [load_newest_checkpoint(run_dir) or {} for run_dir in (one, other)]
+    assert list(checkpoints[0]) == list(checkpoints[1])
+    for key, value in checkpoints[0]["generator"].items():
+        torch.testing.assert_close(checkpoints[1]["generator"][key], value, rtol=1e-2, atol=1e-4)
+    sizes = [checkpoint_paths(run_dir)[0].stat().st_size for run_dir in (one, other)]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.02), "a run saves tensors of other runs"
+    for name in ("noise", "random"):
+        assert torch.equal(checkpoints[0][name], checkpoints[1][name])

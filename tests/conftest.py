@@ -1,6 +1,7 @@
 """Fixtures of all tests: one folder for data sets, equal random numbers, and no process left."""
 
 import logging
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,12 @@ from sweep_commands import Begin, finish, kill, start
 
 # torch logs thousands of records for every graph that it traces, and only pytest would keep them.
 logging.getLogger("torch.__trace").propagate = False
+
+# Tests that run at the same time share the cores, also with the processes that they start. A thread
+# too many makes all of them wait.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session", autouse=True)

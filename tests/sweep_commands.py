@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from runs import content
 
-from gan.config.compose import CONF_DIR
+from gan.config.schema import CONF_DIR
 from gan.run.directory import read_config
 from gan.train import run
 

@@ -14,19 +14,22 @@ import gan
 
 ROOT = Path(__file__).parent.parent
 FIELDS = {
-    "0.1.0": {
+    "0.2.0": {
         "result.json": "status objective_name objective final best steps images seconds "
-        "images_per_second name seed ended error device threads measured versions platform git",
-        "sweep.json": "project version swept fixed threads launcher search commands",
+        "images_per_second name seed ended error device threads data_hash measured choices "
+        "versions platform git",
+        "sweep.json": "project version swept fixed sources threads launcher search commands",
         "a command in sweep.json": "time arguments request jobs",
-        "a line of jobs.jsonl": "name identity overrides config",
+        "a line of jobs.jsonl": "name identity overrides config choices",
         "a line of metrics.jsonl": "step epoch loss/discriminator loss/generator prob/real "
         "prob/fake logit/real logit/fake grad_norm/discriminator grad_norm/generator "
         "lr/discriminator lr/generator sliced_wasserstein",
-        "a checkpoint": "step image_shape classes seconds sums summed generator_updates healthy "
+        "a checkpoint": "step image_shape classes scaling data_hash seconds sums summed "
+        "generator_updates healthy "
         "noise random cuda_random generator discriminator average generator_optimizer "
-        "discriminator_optimizer marks",
-        "metrics-NAME.json": "step weights samples real split values floor versions platform git",
+        "discriminator_optimizer loss penalty marks",
+        "metrics-NAME.json": "step weights samples real split real_hash values floor versions "
+        "platform git",
     }
 }
 """For each version, the names of the fields in each of its files."""

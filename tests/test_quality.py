@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.commands.generate import load_generator
 from gan.config.compose import compose
 from gan.data import ImageData, mnist5k, to_float
 from gan.run.evaluation import draw_latents, generate
+from gan.run.trained import load_generator
 from gan.train import run
 
 COUNT = 500

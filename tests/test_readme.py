@@ -3,6 +3,7 @@
 import __future__
 
 import importlib
+import io
 import os
 import re
 import shlex
@@ -13,9 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 from gan.config.compose import compose
 from gan.train import run
@@ -151,6 +155,63 @@ def test_the_loss_that_the_readme_adds_trains(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "_target_: my_losses.margin" in (tmp_path / "run/config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    {
+        "recordings": "walks.npy",
+        "photos": "photos.npz",
+        "table": "table.csv",
+        "scans": "scans.parquet",
+    }.items(),
+)
+def test_a_data_set_that_conf_explains_trains(tmp_path: Path, name: str, file: str) -> None:
+    text = (ROOT / "conf/README.md").read_text()
+    (code,) = (block for block in blocks(text, "python") if "# my_data.py" in block)
+    (settings,) = (block for block in blocks(text, "yaml") if "my_data.recordings" in block)
+    (command,) = (block for block in blocks(text, "bash") if "--config-dir my_conf" in block)
+    write_samples(tmp_path / file)
+    (tmp_path / "my_data.py").write_text(code)
+    (tmp_path / "my_conf/data").mkdir(parents=True)
+    own = settings.replace("recordings", name)
+    (tmp_path / f"my_conf/data/{name}.yaml").write_text(own)
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    line = command.strip().replace("data=recordings", f"data={name}").replace("walks.npy", file)
+    options = "trainer=smoke trainer.batch_size=20 model.conditional=true metrics=default"
+    done = subprocess.run(
+        ["bash", "-c", f"{line} {options} hydra.run.dir=run"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "run/samples").glob("step-*.png"))
+    saved = torch.load(next((tmp_path / "run/checkpoints").iterdir()), weights_only=True)
+    assert saved["classes"] == (1 if name == "recordings" else 3)
+
+
+def write_samples(path: Path) -> None:
+    """Write 200 samples of three classes, in the format that the ending of the path names."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (200, 10, 6), dtype=np.uint8)
+    labels = random.integers(3, 6, 200)
+    if path.suffix == ".npz":
+        np.savez(path, images=pixels, labels=labels)
+    elif path.suffix == ".npy":
+        np.save(path, random.normal(size=(200, 2, 30)).cumsum(axis=2))
+    elif path.suffix == ".csv":
+        rows = np.column_stack([random.normal(size=(200, 4)), labels])
+        np.savetxt(path, rows, delimiter=",", header="a,b,c,d,class")
+    else:
+        pytest.importorskip("pyarrow", reason="pandas reads parquet with it")
+        buffers = [io.BytesIO() for _ in pixels]
+        for image, buffer in zip(pixels, buffers, strict=True):
+            Image.fromarray(image).save(buffer, format="PNG")
+        table = {"image": [buffer.getvalue() for buffer in buffers]}
+        pd.DataFrame(table | {"label": [f"scan {n}" for n in labels]}).to_parquet(path)
 
 
 @pytest.mark.parametrize("words", TRAIN.values(), ids=TRAIN)

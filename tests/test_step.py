@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 from runs import SHORT, short
 from torch import Tensor, nn
 
@@ -254,6 +255,17 @@ def test_discriminator_with_batch_norm_judges_real_and_fake_samples_apart() -> N
         step(parts)
         assert sizes == expected
         sizes.clear()
+
+
+def test_discriminator_of_another_package_judges_real_and_fake_samples_apart() -> None:
+    """It may compare the samples of a batch with each other, as minibatch discrimination does."""
+    cfg = DictConfig(OmegaConf.to_container(short("penalty=none"), resolve=True))
+    cfg.model = dict(cfg.model) | {"_target_": "outside.pair", "layer": "rms"}
+    parts = build(cfg)
+    sizes: list[int] = []
+    parts.discriminator.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    step(parts)
+    assert sizes == [16, 16, 16]
 
 
 def test_bf16_stays_near_fp32() -> None:

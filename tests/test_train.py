@@ -15,6 +15,7 @@ from runs import SCRIPTS, SHORT, content, interrupt_at, short
 
 from gan.config.compose import compose
 from gan.errors import Interrupted, UserError
+from gan.invocation import command_line
 from gan.run.checkpoint import checkpoint_paths
 from gan.run.records import Records
 from gan.run.result import read_records, read_result
@@ -43,6 +44,7 @@ def test_directory_of_a_finished_run_holds_everything(undisturbed: Path) -> None
     assert result["best"] == {"sliced_wasserstein": {"value": value, "step": step}}
     assert (result["steps"], result["images"], result["seed"]) == (40, 640, 0)
     assert result["device"] == "cpu"
+    assert len(result["measured"].pop("real_hash")) == 12
     assert result["measured"] == {
         "weights": "generator",
         "samples": 64,
@@ -262,7 +264,7 @@ def test_full_disk_is_a_mistake_of_the_user_in_one_line(
             run(short(), run_dir)
     assert str(refused.value) == (
         f"{run_dir}: cannot be written (No space left on device); "
-        f"make room, then continue with: python scripts/resume.py {run_dir}"
+        f"make room, then continue with: {command_line('resume', run_dir)}"
     )
     result = read_result(run_dir)
     assert result is not None

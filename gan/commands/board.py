@@ -1,4 +1,4 @@
-"""Open TensorBoard on runs: python scripts/board.py [DIR] [port=6006]
+"""Open TensorBoard on runs: gan board [DIR] [port=6006]
 
 Shows outputs/ if no directory is given: every step of the sample grids, and new values every few
 seconds while runs go on. Only this machine can connect. port=0 takes any free port.
@@ -11,11 +11,12 @@ from pathlib import Path
 
 from gan.commands.command_line import run_command
 from gan.errors import UserError
+from gan.invocation import command_line
 
 
 @dataclass
 class Options:
-    """Options of `scripts/board.py`."""
+    """Options of `gan board`."""
 
     port: int = 6006
 
@@ -32,7 +33,7 @@ def board(paths: list[Path], options: Options) -> None:
         UserError: there is nothing to show, or the port is out of range.
     """
     if len(paths) > 1:
-        raise UserError("usage: python scripts/board.py [DIR] [port=6006]")
+        raise UserError(f"usage: {command_line('board')} [DIR] [port=6006]")
     folder = paths[0] if paths else Path("outputs")
     if not 0 <= options.port < 65536:
         raise UserError(f"port={options.port}: must be from 0 to 65535")

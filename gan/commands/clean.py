@@ -1,4 +1,4 @@
-"""Make room among runs: python scripts/clean.py [DIR...] [keep=10] [older=7] [yes=true]
+"""Make room among runs: gan clean [DIR...] [keep=10] [older=7] [yes=true]
 
 Lists what can go, and removes it with yes=true: checkpoints of finished runs that are not among the
 `keep` best, failed runs, and runs that ended before anything was logged. Interrupted runs stay, as
@@ -7,7 +7,7 @@ they can go on. So does everything that a process is working in.
 keep=10          this many of the best runs keep their checkpoints, by sort=NAME or their objective
 older=0          only runs in which nothing has changed for so many days
 checkpoints=false, failed=false, empty=false leave these alone
-where=...        only runs that match a condition, as in scripts/compare.py
+where=...        only runs that match a condition, as in `gan compare`
 """
 
 import sys
@@ -25,7 +25,7 @@ KINDS = ("checkpoints", "failed", "empty")
 
 @dataclass
 class Options:
-    """Options of `scripts/clean.py`."""
+    """Options of `gan clean`."""
 
     keep: int = 10
     older: float = 0.0
@@ -61,7 +61,7 @@ def clean(paths: list[Path], options: Options) -> None:
         runs = query.where(runs, options.where)
     removable = removals(
         runs,
-        query.ranking_metric(runs, options.sort),
+        query.ranking_measure(runs, options.sort),
         keep=options.keep,
         older=options.older * DAY,
         kinds=[kind for kind in KINDS if getattr(options, kind)],

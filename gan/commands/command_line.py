@@ -9,21 +9,27 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import hydra
+from hydra._internal import hydra as hydra_program
+from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.config.checks import check
-from gan.config.compose import CONF_DIR, can_explain, explain
-from gan.errors import Interrupted, UserError, nearest
+from gan.config.checks import checked
+from gan.config.compose import can_explain, explain
+from gan.config.schema import CONF_DIR
+from gan.errors import Interrupted, UserError, first_line, nearest
+from gan.invocation import as_typed_here
 from gan.run.directory import remove_empty
 
 Options = TypeVar("Options")
 
 
-def run_command(command: Callable[[list[Path], Options], None], options: type[Options]) -> None:
+def run_command(
+    command: Callable[[list[Path], Options], None], options: type[Options], *, names: bool = False
+) -> None:
     """Call `command(paths, options)` with the arguments of this process.
 
     A user error ends the process with one line on standard error and the error's exit code.
@@ -31,16 +37,17 @@ def run_command(command: Callable[[list[Path], Options], None], options: type[Op
 
     Args:
         options: a dataclass whose fields are the options, with their types and defaults.
+        names: pass on KEY=VALUE among the paths where KEY is no option: it names runs.
     """
     arguments = sys.argv[1:]
     try:
         if "-h" in arguments or "--help" in arguments:
-            print(sys.modules[command.__module__].__doc__)
+            print(as_typed_here(str(sys.modules[command.__module__].__doc__)))
             print("Options:")
             for line in OmegaConf.to_yaml(options).splitlines():
                 print(f"  {line}")
         else:
-            command(*_parse(arguments, options))
+            command(*_parse(arguments, options, names))
     except (UserError, Interrupted) as error:
         fail(error)
     except KeyboardInterrupt:
@@ -67,14 +74,15 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
             return task(cfg)
         except Exception as error:
             hydra_cfg = HydraConfig.get()
-            user_error = _as_user_error(error)
+            user_error = as_user_error(error)
             if hydra_cfg.mode == RunMode.MULTIRUN or user_error is None:
                 raise
-            # Hydra made this directory, and it would print a second line for an exception.
+            # Hydra made this directory.
             run_dir = Path(hydra_cfg.runtime.output_dir)
             remove_empty(run_dir, run_dir.parents)
-            fail(user_error)
+            raise user_error from error
 
+    hydra_program.Callbacks = OneLineCallbacks  # type: ignore[attr-defined]
     app = hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")(job)
     try:
         app()
@@ -83,22 +91,45 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
     except KeyboardInterrupt:
         fail(Interrupted("stopped before the first step", exit_code=130))
     except Exception as error:
-        user_error = _as_user_error(error)
+        user_error = as_user_error(error)
         if wants_traceback or user_error is None:
             raise
         fail(user_error)
 
 
 class CheckConfig(Callback):
-    """A Hydra callback that refuses a wrong configuration before a run directory is made."""
+    """A Hydra callback that reports a user error of a run in one line.
+
+    A wrong configuration is refused before a run directory is made.
+    """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check a configuration, and end the process with one line if it is wrong."""
         try:
-            check(config)
+            checked(config)
         except UserError as error:
             # Hydra turns any exception of a callback into a warning, except SystemExit.
             fail(error)
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """End the process with one line if the run failed by a user error."""
+        # Hydra would print a line of its own before it raises the exception again. This callback
+        # is the first of all, and so the last one to be told of an end.
+        error = kwargs["job_return"]._return_value
+        if isinstance(error, UserError):
+            fail(error)
+
+
+class OneLineCallbacks(Callbacks):
+    """Hydra's callbacks. One that raises an exception harms nothing, and one line says so."""
+
+    def _notify(self, function_name: str, reverse: bool = False, **kwargs: Any) -> None:
+        for callback in reversed(self.callbacks) if reverse else self.callbacks:
+            try:
+                getattr(callback, function_name)(**kwargs)
+            except Exception as error:
+                name = f"{type(callback).__name__}.{function_name}"
+                print(f"warning: {name} raised {first_line(error)}", file=sys.stderr)
 
 
 def fail(error: UserError | Interrupted) -> NoReturn:
@@ -107,7 +138,7 @@ def fail(error: UserError | Interrupted) -> NoReturn:
     raise SystemExit(error.exit_code)
 
 
-def _as_user_error(error: Exception) -> UserError | None:
+def as_user_error(error: Exception) -> UserError | None:
     """Return the user error that an exception stands for, or None if the program is at fault."""
     if isinstance(error, UserError):
         return error
@@ -118,18 +149,25 @@ def _as_user_error(error: Exception) -> UserError | None:
     return None
 
 
-def _parse(arguments: list[str], options: type[Options]) -> tuple[list[Path], Options]:
+def unknown_option(argument: str, options: type[Any]) -> UserError:
+    """Return the error for NAME=VALUE where there is no option NAME."""
+    allowed, name = [field.name for field in fields(options)], argument.partition("=")[0]
+    hint = f"allowed: {', '.join(allowed)}{nearest(name, allowed)}"
+    return UserError(f"{argument}: unknown option '{name}'; {hint}")
+
+
+def _parse(arguments: list[str], options: type[Options], names: bool) -> tuple[list[Path], Options]:
     types = {field.name: field.type for field in fields(options)}  # type: ignore[arg-type]
-    paths = [Path(argument) for argument in arguments if _is_path(argument, types)]
-    given = [argument for argument in arguments if not _is_path(argument, types)]
+    is_path = {argument: _is_path(argument, types, names) for argument in arguments}
+    paths = [Path(argument) for argument in arguments if is_path[argument]]
+    given = [argument for argument in arguments if not is_path[argument]]
     # The values of text options are not parsed: "7" and "[a]" stay text.
     texts: dict[str, str | None] = {}
     others = []
     for option in given:
         name, _, value = option.partition("=")
         if name not in types:
-            allowed = f"allowed: {', '.join(types)}{nearest(name, types)}"
-            raise UserError(f"{option}: unknown option '{name}'; {allowed}")
+            raise unknown_option(option, options)
         if types[name] in (str, str | None):
             texts[name] = None if value == "null" else value
         else:
@@ -142,9 +180,9 @@ def _parse(arguments: list[str], options: type[Options]) -> tuple[list[Path], Op
     return paths, OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 
-def _is_path(argument: str, options: Container[str]) -> bool:
+def _is_path(argument: str, options: Container[str], names: bool) -> bool:
     # A sweep names its runs by the keys that vary, so a path may contain "=".
     name, equals, _ = argument.partition("=")
     if not equals or len(Path(name).parts) > 1:
         return True
-    return name not in options and Path(argument).exists()
+    return name not in options and (names or Path(argument).exists())

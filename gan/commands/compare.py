@@ -1,4 +1,4 @@
-"""Compare runs: python scripts/compare.py [DIR...] [sort=lenet_fid] [where="lr<1e-3"] [group=seed]
+"""Compare runs: gan compare [DIR...] [sort=lenet_fid] [where="lr<1e-3"] [group=seed]
 
 Takes directories of runs, of sweeps, or of both at any depth; outputs/ if none is given. Prints a
 table on a terminal and CSV elsewhere, unless format=table, csv, json, markdown or latex says which.
@@ -9,11 +9,14 @@ columns=A,B     show these columns, or any other keys of the configuration
 last=20         only the newest runs
 group=seed      medians over runs that differ in nothing else, ranked, with ties
 
+Two groups of runs are compared over the seeds that they share, by the names of their values or by
+their directories: gan compare SWEEP_DIR recipe=lab versus recipe=wgan_gp
+
 html=FILE writes a page with all of it, and curves, heat maps and samples beside: one file that
 needs no server and no network. png=DIR writes curves, ranking and heat map as pictures.
 
 With the word `best`, prints the command line that repeats the best of these runs, or writes it as
-an experiment: python scripts/compare.py DIR best export=conf/experiment/NAME.yaml
+an experiment: gan compare DIR best export=conf/experiment/NAME.yaml
 """
 
 import shlex
@@ -22,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan.commands.command_line import run_command
+from gan.commands.command_line import run_command, unknown_option
 from gan.errors import UserError
+from gan.invocation import command_line
 
 if TYPE_CHECKING:
     from gan.compare.frame import Table
@@ -31,10 +35,13 @@ if TYPE_CHECKING:
 BEST = Path("best")
 """A word among the paths that asks for the command line of the best run."""
 
+VERSUS = Path("versus")
+"""A word between two groups of runs that asks for their comparison."""
+
 
 @dataclass
 class Options:
-    """Options of `scripts/compare.py`."""
+    """Options of `gan compare`."""
 
     sort: str | None = None
     where: str | None = None
@@ -49,21 +56,27 @@ class Options:
 
 def main() -> None:
     """Run the command line."""
-    run_command(compare, Options)
+    run_command(compare, Options, names=True)
 
 
 def compare(paths: list[Path], options: Options) -> None:
-    """Print or write a comparison of runs, or how to repeat the best one.
+    """Print or write a comparison of runs or of two groups, or how to repeat the best one.
 
     Raises:
         UserError: there are no runs, an option is wrong, or a file cannot be written.
     """
     if options.last is not None and options.last < 1:
         raise UserError(f"last={options.last}: must be at least 1")
-    folders = [path for path in paths if path != BEST]
+    sides = _sides(paths)
+    folders = [path for path in paths if path not in (BEST, VERSUS)]
+    if sides:
+        folders = [path for path in folders if path.is_dir()]
+    for path in folders:
+        if "=" in path.name and not path.exists():
+            raise unknown_option(str(path), Options)
     if options.export is not None and BEST not in paths:
         raise UserError(
-            f"export={options.export}: of which run? python scripts/compare.py DIR best"
+            f"export={options.export}: of which run? {command_line('compare')} DIR best"
         )
     # pandas takes a second to import. Help and mistakes on the command line do not need it.
     from gan.compare import query, table
@@ -78,6 +91,11 @@ def compare(paths: list[Path], options: Options) -> None:
     runs = query.ordered(runs, options.sort or runs.objective)
     if BEST in paths:
         _repeat_best(runs, options)
+    elif sides:
+        from gan.compare.versus import versus
+
+        metric = query.ranking_metric(runs, options.sort)
+        table.print_versus(versus(runs, sides, metric), options.format)
     elif options.html is not None:
         from gan.compare.page import write_page
 
@@ -95,6 +113,26 @@ def compare(paths: list[Path], options: Options) -> None:
     else:
         metric = query.ranking_metric(runs, options.sort)
         table.print_ranking(rank(runs, options.group, metric), options.format)
+    for note in runs.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _sides(paths: list[Path]) -> tuple[list[str], list[str]] | None:
+    """Return the words of the two groups that are to be compared, if any are.
+
+    The word `versus` stands between them. It may be left out between two words that are no paths.
+    """
+    if VERSUS in paths:
+        at = paths.index(VERSUS)
+        first, second = paths[:at], paths[at + 1 :]
+        if not any(path.is_dir() for path in second):
+            # Directories on the left alone are where both groups are.
+            first = [path for path in first if not path.is_dir()]
+        if not first or not second:
+            raise UserError("versus: stands between two groups, such as lr=1e-4 versus lr=2e-4")
+        return [*map(str, first)], [*map(str, second)]
+    names = [str(path) for path in paths if not path.exists() and path != BEST]
+    return ([names[0]], [names[1]]) if len(names) == 2 else None
 
 
 def _repeat_best(runs: "Table", options: Options) -> None:

@@ -1,4 +1,4 @@
-"""Measure runs from their checkpoints: python scripts/evaluate.py RUN_DIR... metrics=fast
+"""Measure runs from their checkpoints: gan evaluate RUN_DIR... metrics=fast
 
 Takes directories of runs, of sweeps, or of both at any depth, also while training goes on.
 `metrics` is an option of that config group; `samples` and `split` (train or test) change its
@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from gan.commands.command_line import run_command
-from gan.commands.generate import load_generator
 from gan.compare.read import find_runs
 from gan.config.compose import compose
 from gan.errors import NotFinite, UserError
 from gan.files import write_text
+from gan.invocation import command_line
 from gan.run.directory import read_config
 from gan.run.result import environment
 from gan.startup import fast_imports
@@ -41,7 +40,7 @@ FLOOR = "real training samples"
 
 @dataclass
 class Options:
-    """Options of `scripts/evaluate.py`."""
+    """Options of `gan evaluate`."""
 
     metrics: str = "fast"
     name: str | None = None
@@ -63,13 +62,13 @@ def evaluate(paths: list[Path], options: Options) -> None:
         UserError: there is nothing to measure, or an option is wrong.
     """
     if not paths:
-        raise UserError("usage: python scripts/evaluate.py RUN_DIR... metrics=fast")
+        raise UserError(f"usage: {command_line('evaluate')} RUN_DIR... metrics=fast")
     from rich.progress import track
 
     from gan.sweep.report import console
 
     with fast_imports():
-        import gan.run.evaluation  # noqa: F401
+        import gan.run.trained  # noqa: F401
     run_dirs = runs_to_measure(paths)
     settings = metric_settings(options.metrics, options.samples, options.split)
     measurements = measure_runs(
@@ -144,34 +143,37 @@ def measure_runs(
 
     Args:
         settings: a composed config group `metrics`.
-        weights: as for `load_generator`.
+        weights: as for `gan.run.trained.load_generator`.
 
     Raises:
-        UserError: a run has no checkpoint or gives NaN, a metric does not fit its data, or a file
-            cannot be written.
+        UserError: a run has no checkpoint, gives NaN or was trained on other data than are there
+            now, a metric does not fit its data, or a file cannot be written.
     """
-    from gan.build import find_device
-    from gan.run import evaluation
+    from gan.build import find_device, load_data
+    from gan.data import content_hash
+    from gan.run import checkpoint, evaluation
+    from gan.run.trained import load_generator
 
     target = find_device(device)
     # Refuse a run without the weights before the first one is measured.
     for run_dir in run_dirs:
         load_generator(run_dir, weights)
-    by_data: dict[str, tuple[Evaluator, dict[str, float] | None]] = {}
+    by_data: dict[str, tuple[Evaluator, dict[str, float] | None, str | None]] = {}
     for run_dir in run_dirs:
         cfg = read_config(run_dir)
         key = OmegaConf.to_yaml(cfg.data)
         is_first = key not in by_data
         if is_first:
-            data: Data = instantiate(cfg.data, _partial_=True)().to(target)
+            data = load_data(cfg, target)
             measure = evaluation.make_evaluator(settings, data)
-            by_data[key] = measure, _floor(measure, data, settings)
-        measure, floor = by_data[key]
+            by_data[key] = measure, _floor(measure, data, settings), content_hash(data)
+        measure, floor, data_hash = by_data[key]
         trained = load_generator(run_dir, weights)
+        checkpoint.refuse_other_data(run_dir, trained.data_hash, data_hash)
         z = evaluation.draw_latents(settings.samples, trained.latent_dim, cfg.seed, "evaluation")
         labels = measure.labels_like_real(len(z)) if trained.classes else None
         try:
-            values = measure(evaluation.generate(trained.network.to(target), z.to(target), labels))
+            values = measure(evaluation.generate(trained.to(target), z.to(target), labels))
         except NotFinite as error:
             raise UserError(f"{run_dir}: at step {trained.step} {error}") from error
         facts: dict[str, Any] = {"step": trained.step, "weights": trained.weights}

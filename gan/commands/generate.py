@@ -1,35 +1,39 @@
-"""Sample from a run's checkpoint: python scripts/generate.py RUN_DIR n=64 seed=1 out=digits.png
+"""Sample from a run's checkpoint: gan generate RUN_DIR n=64 seed=1 out=digits.png
 
-out=NAME.png makes a grid, out=NAME.npz an array of images, out=NAME.gif an endless walk through
+out=NAME.png makes a grid, out=NAME.npz an array of samples, out=NAME.gif an endless walk through
 n latents, and a name without an ending a folder of n PNG files. With interpolate=true, a PNG holds
-n - 1 rows that lead from each latent to the next.
+n - 1 rows that lead from each latent to the next. Points and vectors are shown in one plot, over
+real ones: they make a PNG or an array.
 """
 
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gan.commands.command_line import run_command
-from gan.errors import UserError, nearest
+from gan.errors import UserError
 from gan.files import replacing, write_bytes
-from gan.run.directory import read_config
+from gan.invocation import command_line
 from gan.startup import fast_imports
 
 # torch takes seconds to import. Help and mistakes on the command line need none of it, so the
 # functions below import what needs torch when they are called.
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from gan.run.trained import TrainedGenerator
+
+    Picture = Callable[[Tensor, int | None], Tensor]
 
 FRAME_MS = 80
 """Milliseconds for which a GIF shows an image."""
-WEIGHTS = ("auto", "average", "generator")
-"""Values of the option `weights`."""
 
 
 @dataclass
 class Options:
-    """Options of `scripts/generate.py`."""
+    """Options of `gan generate`."""
 
     n: int = 64
     seed: int = 0
@@ -53,9 +57,9 @@ def generate(paths: list[Path], options: Options) -> None:
         UserError: there is nothing to sample from, or an option is wrong.
     """
     if len(paths) != 1:
-        raise UserError("usage: python scripts/generate.py RUN_DIR n=64 seed=1 out=digits.png")
+        raise UserError(f"usage: {command_line('generate')} RUN_DIR n=64 seed=1 out=digits.png")
     with fast_imports():
-        import gan.run.evaluation  # noqa: F401
+        import gan.run.trained  # noqa: F401
     write_samples(
         paths[0],
         Path(options.out),
@@ -68,46 +72,6 @@ def generate(paths: list[Path], options: Options) -> None:
         device=options.device,
     )
     print(options.out)
-
-
-class TrainedGenerator(NamedTuple):
-    """A generator from a run's checkpoint, on the CPU."""
-
-    network: "nn.Module"
-    latent_dim: int
-    classes: int
-    """Number of labels that it takes; 0 if it is not conditional."""
-    step: int
-    weights: str
-    """Either "average" or "generator"."""
-
-
-def load_generator(run_dir: Path, weights: str = "auto") -> TrainedGenerator:
-    """Return the generator of a run's newest readable checkpoint.
-
-    Args:
-        weights: "average", "generator", or "auto", which takes the average if the run has one.
-
-    Raises:
-        UserError: the directory is not a run's, or has no checkpoint or no such weights.
-    """
-    from gan.build import build_networks
-    from gan.run import checkpoint
-
-    if weights not in WEIGHTS:
-        hint = nearest(weights, WEIGHTS)
-        raise UserError(f"weights={weights}: must be one of {', '.join(WEIGHTS)}{hint}")
-    cfg = read_config(run_dir)
-    saved = checkpoint.load_newest_checkpoint(run_dir)
-    if saved is None:
-        raise UserError(f"{run_dir}: has no checkpoint yet")
-    if weights == "average" and saved["average"] is None:
-        raise UserError(f"weights=average: {run_dir} kept no average (trainer.ema_half_life=null)")
-    chosen = "average" if weights != "generator" and saved["average"] else "generator"
-    network, _ = build_networks(cfg, tuple(saved["image_shape"]), saved["classes"], cfg.trainer.pac)
-    network.load_state_dict(saved[chosen])
-    classes = saved["classes"] if cfg.model.conditional else 0
-    return TrainedGenerator(network, cfg.model.latent_dim, classes, saved["step"], chosen)
 
 
 def write_samples(
@@ -124,15 +88,16 @@ def write_samples(
 ) -> None:
     """Write samples of a run to `out`: a grid (.png), arrays (.npz), a walk (.gif) or a folder.
 
-    The arrays are `images`, uint8 (n, height, width, channels), or `points`, float32 (n, 2), and
-    `latents`, float32 (n, latent_dim). A conditional generator adds `labels` (n,); its samples
+    The arrays are `images`, uint8 (n, height, width, channels), `points`, (n, 2), or `samples`,
+    (n, *shape), and `latents`, float32 (n, latent_dim). Samples are in the data's own units. A
+    conditional generator adds `labels` (n,); its samples
     are a row for each class, or all of the class `label`.
 
     Args:
         count: number of samples, or of latents that a walk passes.
         interpolate: walk from each latent to the next, one row of a grid for each pair.
         frames: images from one latent of a walk to the next, both included.
-        weights: as for `load_generator`.
+        weights: as for `gan.run.trained.load_generator`.
 
     Raises:
         UserError: there is nothing to sample from, or `out` cannot be written.
@@ -140,7 +105,9 @@ def write_samples(
     import torch
 
     from gan.build import find_device
-    from gan.run import evaluation
+    from gan.data.pictures import grid
+    from gan.run.evaluation import generate
+    from gan.run.trained import inputs, load_generator
 
     walk = interpolate or out.suffix == ".gif"
     for name, value, least in (("n", count, 2 if walk else 1), ("frames", frames, 2)):
@@ -149,16 +116,10 @@ def write_samples(
     if interpolate and out.suffix not in (".png", ".gif"):
         raise UserError(f"out={out}: an interpolation is a .png or a .gif")
     trained = load_generator(run_dir, weights)
-    if label is not None and not trained.classes:
-        raise UserError(f"label={label}: {run_dir} is not conditional (model.conditional=false)")
-    if label is not None and not 0 <= label < trained.classes:
-        raise UserError(f"label={label}: must be a class from 0 to {trained.classes - 1}")
+    if walk and trained.classes and label is None:
+        label = 0
+    z, labels, columns = inputs(trained, count, seed, label)
     target = find_device(device)
-    z = evaluation.draw_latents(count, trained.latent_dim, seed)
-    rows = trained.classes if label is None and not walk else 0
-    z, labels, columns = evaluation.arrange_latents(z, rows)
-    if trained.classes and labels is None:
-        labels = torch.full((count,), label or 0)
     if walk:
         # A GIF runs in a circle, back to the first latent, and shows each latent once.
         corners = torch.cat([z, z[:1]]) if out.suffix == ".gif" else z
@@ -166,13 +127,15 @@ def write_samples(
         z = (z[:, :-1] if out.suffix == ".gif" else z).flatten(0, 1)
         labels = labels[:1].expand(len(z)) if labels is not None else None
         columns = frames if interpolate else None
-    network = trained.network.to(target)
     labels_there = labels if labels is None else labels.to(target)
-    samples = evaluation.generate(network, z.to(target), labels_there).cpu()
-    if samples.dim() == 2 and out.suffix != ".npz":
-        raise UserError(f"out={out}: points are written as .npz")
+    samples = generate(trained.to(target), z.to(target), labels_there).cpu()
+    show: Picture = grid
+    if samples.dim() != 4 and out.suffix != ".npz":
+        show = _load_picture(run_dir, out, trained, one_by_one=walk or not out.suffix)
+    elif trained.scaling:
+        samples = trained.scaling.to_own_units(samples)
     try:
-        _write_file(out, samples, z, labels, columns)
+        _write_file(out, samples, z, labels, columns, show)
     except OSError as error:
         raise UserError(f"out={out}: cannot be written ({error.strerror or error})") from error
 
@@ -197,25 +160,58 @@ def interpolate_latents(corners: "Tensor", frames: int) -> "Tensor":
     return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
 
 
+def _load_picture(
+    run_dir: Path, out: Path, trained: "TrainedGenerator", *, one_by_one: bool
+) -> "Picture":
+    """Return the method of the run's data set that draws samples, as it did in training.
+
+    Raises:
+        UserError: the data cannot be loaded or are others now, or one sample makes no picture.
+    """
+    import torch
+
+    from gan.build import load_data
+    from gan.data import content_hash
+    from gan.run import checkpoint
+
+    data = load_data(trained.cfg, torch.device("cpu"))
+    checkpoint.refuse_other_data(run_dir, trained.data_hash, content_hash(data))
+    if one_by_one and data.real_picture(1, None) is None:
+        raise UserError(
+            f"out={out}: points and vectors make no walk and no folder, as they are shown in one "
+            "plot; allowed are NAME.png with interpolate=false, and NAME.npz"
+        )
+    return data.picture
+
+
 def _write_file(
-    out: Path, samples: "Tensor", z: "Tensor", labels: "Tensor | None", columns: int | None
+    out: Path,
+    samples: "Tensor",
+    z: "Tensor",
+    labels: "Tensor | None",
+    columns: int | None,
+    show: "Picture",
 ) -> None:
     import numpy as np
 
-    from gan.data.pictures import grid, png, to_pil
+    from gan.data.pictures import png, to_pil
 
+    is_image = samples.dim() == 4
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".png":
-        write_bytes(out, png(grid(samples, columns)))
+        write_bytes(out, png(show(samples, columns)))
     elif out.suffix == ".gif":
-        first, *rest = [to_pil(_enlarge(image)) for image in samples]
+        frames = map(_enlarge, samples) if is_image else (show(one[None], 1) for one in samples)
+        first, *rest = map(to_pil, frames)
         with replacing(out) as path:
             first.save(
                 path, format="GIF", save_all=True, append_images=rest, duration=FRAME_MS, loop=0
             )
     elif out.suffix == ".npz":
-        points = samples.dim() == 2
-        arrays = {"points": samples} if points else {"images": samples.permute(0, 2, 3, 1)}
+        points = samples.dim() == 2 and samples.shape[1] == 2
+        arrays = {"points" if points else "samples": samples}
+        if is_image:
+            arrays = {"images": samples.permute(0, 2, 3, 1)}
         arrays |= {"latents": z} | ({} if labels is None else {"labels": labels})
         with replacing(out) as path, path.open("wb") as file:
             plain: dict[str, Any] = {name: array.numpy() for name, array in arrays.items()}
@@ -223,10 +219,10 @@ def _write_file(
     elif out.suffix:
         raise UserError(f"out={out}: must end in .png, .npz or .gif, or be a folder's name")
     else:
-        _write_folder(out, samples)
+        _write_folder(out, list(samples) if is_image else [show(one[None], 1) for one in samples])
 
 
-def _write_folder(out: Path, images: "Tensor") -> None:
+def _write_folder(out: Path, images: "Sequence[Tensor]") -> None:
     from gan.data.pictures import png
 
     if out.exists():

@@ -1,4 +1,4 @@
-"""Continue an interrupted run or sweep: python scripts/resume.py DIR [device=cpu]
+"""Continue an interrupted run or sweep: gan resume DIR [device=cpu]
 
 A run continues from its last checkpoint; a finished one stays as it is. A sweep runs what is left
 of its plan.
@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from gan.commands import train
 from gan.commands.command_line import run_command
 from gan.errors import UserError
+from gan.invocation import command_line
 from gan.run.directory import read_config
 from gan.startup import fast_imports
 from gan.sweep import SWEEP_FILE
@@ -25,7 +26,7 @@ from gan.sweep import SWEEP_FILE
 
 @dataclass
 class Options:
-    """Options of `scripts/resume.py`."""
+    """Options of `gan resume`."""
 
     device: str | None = None
     retry_failed: bool = False
@@ -46,7 +47,7 @@ def resume(paths: list[Path], options: Options) -> None:
         Interrupted: SIGINT or SIGTERM came; it can be continued again.
     """
     if len(paths) != 1:
-        raise UserError("usage: python scripts/resume.py DIR [device=cpu] [retry_failed=true]")
+        raise UserError(f"usage: {command_line('resume')} DIR [device=cpu] [retry_failed=true]")
     (path,) = paths
     if (path / SWEEP_FILE).exists():
         _resume_sweep(path, options)
@@ -58,7 +59,10 @@ def resume(paths: list[Path], options: Options) -> None:
     with fast_imports():
         from gan.train import run
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    console = logging.StreamHandler(sys.stdout)
+    # A run's log file takes more than the console.
+    console.setLevel(logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
     run(cfg, path)
 
 

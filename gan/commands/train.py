@@ -1,10 +1,15 @@
-"""Train one GAN, or a sweep of them with -m: python scripts/train.py [KEY=VALUE ...]"""
+"""Train one GAN, or a sweep of them with -m: gan train [KEY=VALUE ...]"""
+
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gan.commands.command_line import run_with_hydra
+from gan.config.compose import chosen_options, source_words
 from gan.startup import fast_imports
+from gan.sweep import SWEEP_FILE
 
 
 def main() -> None:
@@ -16,7 +21,18 @@ def train(cfg: DictConfig) -> float:
     """Train one run in the directory that Hydra chose, and return its objective."""
     # torch takes seconds to import. Help, a printed configuration and errors need none of it.
     with fast_imports():
+        from gan.sweep.directory import read_sweep
         from gan.train import run
 
     hydra = HydraConfig.get()
-    return run(cfg, hydra.runtime.output_dir, overrides=list(hydra.overrides.task))
+    words = source_words(hydra)
+    if hydra.mode is RunMode.MULTIRUN and (Path(hydra.sweep.dir) / SWEEP_FILE).exists():
+        # The launcher of another package reads the sweep's copies of the YAML files.
+        sweep = read_sweep(Path(hydra.sweep.dir))
+        words = sweep.sources if sweep else []
+    return run(
+        cfg,
+        hydra.runtime.output_dir,
+        overrides=[*words, *hydra.overrides.task],
+        choices=chosen_options(hydra),
+    )

@@ -1,5 +1,5 @@
 """Train a classifier that metrics take their features from, and write its weights:
-python scripts/train_classifier.py data=mnist out=mnist.safetensors
+gan train-classifier data=mnist out=mnist.safetensors
 
 The weights that come with the package, gan/metrics/weights/mnist.safetensors and
 fashion_mnist.safetensors, were made with `data=mnist epochs=6` and `data=fashion_mnist epochs=12`
@@ -37,7 +37,7 @@ SHIFT = 2
 
 @dataclass
 class Options:
-    """Options of `scripts/train_classifier.py`."""
+    """Options of `gan train-classifier`."""
 
     data: str = "mnist"
     out: str = "classifier.safetensors"

@@ -43,13 +43,16 @@ def removals(
     working on are left alone as well.
 
     Args:
-        keep: The number of completed runs, best first, that keep their checkpoints.
+        keep: The number of completed runs, best first, that keep their checkpoints. If runs were
+            measured in several ways that do not compare, so many of each.
         older: A run is only considered if its files have not changed for so many seconds.
         kinds: What to look for: "checkpoints" of finished runs, runs that "failed", and "empty"
             runs that ended before anything was logged or saved.
     """
-    best = ordered(table, metric).frame
-    to_keep = set(best[best["status"] == "completed"].index[:keep])
+    to_keep: set[int] = set()
+    for way in table.ways_of(metric):
+        best = ordered(table.measured_by(way), way).frame
+        to_keep |= {*best[best["status"] == "completed"].index[:keep]}
     for number, status in table.frame["status"].items():
         run = table.runs[number]
         run_dir = Path(run.path)

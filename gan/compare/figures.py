@@ -17,7 +17,7 @@ from gan.compare.rank import STATISTICS, Ranking, rank
 from gan.compare.read import read_history
 from gan.errors import UserError
 from gan.files import write_bytes
-from gan.metrics.catalogue import sign
+from gan.metrics.catalogue import logged_name, sign
 
 MAX_CURVES = 8
 """The most curves that one picture shows."""
@@ -37,6 +37,7 @@ def write_figures(table: Table, folder: Path, metric: str) -> list[Path]:
     Raises:
         UserError: `folder` cannot be written to.
     """
+    table = table.counted(metric)
     keys = [name for name in table.defining_keys if name != "seed"]
     figures: dict[str, Callable[[Axes], None]] = {
         "curves": lambda axes: _draw_curves(axes, table, keys, metric)
@@ -72,28 +73,28 @@ def _png(draw: Callable[[Axes], None]) -> bytes:
 def _draw_curves(axes: Axes, table: Table, keys: list[str], metric: str) -> None:
     """Draw the median and the quartiles over seeds at each step, for the best groups of runs."""
     # Columns such as best/lenet_fid have the curve of the value they come from.
-    logged_name = metric.rpartition("/")[2]
+    name = logged_name(metric)
     curves = []
     for group, part in table.groups(keys):
         values: dict[int, list[float]] = {}
         for number in part.index:
             for record in read_history(Path(table.runs[number].path)):
-                if logged_name in record:
-                    values.setdefault(record["step"], []).append(record[logged_name])
+                if name in record:
+                    values.setdefault(record["step"], []).append(record[name])
         if values:
             steps = sorted(values)
             quartiles = np.array([np.percentile(values[step], [25, 50, 75]) for step in steps])
             label = ", ".join(
                 f"{key}={_text(value)}" for key, value in zip(keys, group, strict=True)
             )
-            score = sign(logged_name) * quartiles[-1, 1]
+            score = sign(name) * quartiles[-1, 1]
             curves.append((score, label or "all runs", steps, quartiles))
     curves.sort(key=lambda curve: curve[:2])
     for _, label, steps, quartiles in curves[:MAX_CURVES]:
         first, median, third = quartiles.T
         (line,) = axes.plot(steps, median, label=label, linewidth=1.2)
         axes.fill_between(steps, first, third, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set(xlabel="step", ylabel=logged_name)
+    axes.set(xlabel="step", ylabel=name)
     if curves:
         axes.legend(fontsize=7, frameon=False)
 
@@ -122,7 +123,9 @@ def _draw_ranking(axes: Axes, ranking: Ranking) -> None:
         for _, row in frame.iterrows()
     ]
     axes.set_yticks(places, labels, fontsize=7)
-    axes.set(xlabel=f"median {ranking.metric}, 95 % interval")
+    shown = sorted({f"{100 * coverage:.3g} %" for coverage in frame["coverage"].dropna()})
+    bars = f", interval that covers {' or '.join(shown)}" if shown else ""
+    axes.set(xlabel=f"median {ranking.metric}{bars}")
     axes.grid(axis="x", alpha=0.3)
 
 

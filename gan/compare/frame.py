@@ -3,19 +3,22 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from gan.compare.copies import find_copies
 from gan.compare.read import ABSENT, StoredRun, find_runs, read_history, read_runs
 from gan.config.checks import defines_result
 from gan.errors import UserError, nearest
-from gan.metrics.catalogue import METRICS, sign
+from gan.metrics.catalogue import METRICS, has_direction, logged_name, sign
+from gan.run import measured
 from gan.run.directory import CONFIG_FILE
-from gan.sweep.plan import short_names
+from gan.sweep.plan import GLOBAL_GROUPS, short_names
 
 DESCRIPTIVE_KEYS = ("name", "tags", "notes")
 """Keys that do not change a result. They still become columns if runs differ in them."""
@@ -36,6 +39,13 @@ class Table:
     """The dotted configuration keys in which runs differ, by the names of their columns."""
     objective: str
     """The objective that most of the runs have. It is a column."""
+    ways: dict[str, dict[str, set[int]]] = field(default_factory=dict)
+    """Metrics that were measured in several ways, which do not compare. Each way has a column, such
+    as `lenet_fid[samples=600]`, and the numbers of the runs that were measured like this."""
+    copies: set[int] = field(default_factory=set)
+    """The numbers of runs that repeat another one, and so count for nothing in statistics."""
+    remarks: list[str] = field(default_factory=list)
+    """Lines for people about all of the runs."""
 
     @property
     def defining_keys(self) -> list[str]:
@@ -49,7 +59,45 @@ class Table:
         The objective comes first.
         """
         names = [str(name) for name in self.frame if is_metric(str(name))]
-        return sorted(names, key=lambda name: (name != self.objective, "/" in name))
+        return sorted(names, key=lambda name: (name != self.objective, not is_logged(name)))
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for people about what must be known to read the table."""
+        alike: dict[str, list[str]] = {}
+        for name in filter(is_logged, self.ways):
+            if len(ways := self.ways_of(name)) > 1:
+                labels = {way.removeprefix(f"{name}["): count for way, count in ways.items()}
+                listed = _listed({label.removesuffix("]"): n for label, n in labels.items()})
+                alike.setdefault(listed, []).append(name)
+        lines = [
+            f"{', '.join(names)}: measured in ways that do not compare, each with a column of its "
+            f"own: {listed}"
+            for listed, names in alike.items()
+        ]
+        return [*self.remarks, *lines]
+
+    def ways_of(self, name: str) -> dict[str, int]:
+        """Return the columns of a metric, one for each way in which runs of this table were
+        measured, with the numbers of these runs. Other columns have one way."""
+        if name not in self.ways:
+            return {name: len(self.frame)}
+        counts = {way: len(runs & {*self.frame.index}) for way, runs in self.ways[name].items()}
+        return {way: count for way, count in counts.items() if count}
+
+    def measured_by(self, column: str) -> "Table":
+        """Return the runs that were measured in the way of a column, whether they have a value or
+        not."""
+        for ways in self.ways.values():
+            if column in ways:
+                return self.with_rows(self.frame[self.frame.index.isin(ways[column])])
+        return self
+
+    def counted(self, column: str) -> "Table":
+        """Return the runs that count in statistics of a column: those of `measured_by` that are no
+        copies."""
+        table = self.measured_by(column)
+        return table.with_rows(table.frame[~table.frame.index.isin(self.copies)])
 
     def column(self, name: str) -> "pd.Series[Any]":
         """Return a column, or the values of a configuration key that is not a column.
@@ -58,8 +106,16 @@ class Table:
             name: A column, or a dotted key in full or without its first parts.
 
         Raises:
-            UserError: There is no such column or key, or several keys end like this.
+            UserError: There is no such column or key, several keys end like this, or a metric was
+                measured in several ways that do not compare.
         """
+        if name in self.ways:
+            if len(ways := self.ways_of(name)) > 1:
+                raise UserError(
+                    f"{name}: was measured in {len(ways)} ways that do not compare; choose one of "
+                    f"{_listed(ways)}"
+                )
+            name = next(iter(ways or self.ways[name]))
         if name in self.frame:
             return self.frame[name]
         keys = list(dict.fromkeys(key for run in self.runs for key in run.config))
@@ -84,8 +140,10 @@ class Table:
 
         The last value that such a run logged says nothing about its samples.
         """
-        worst = sign(metric) * math.inf
-        return self.column(metric).mask(self.frame["status"] == "diverged", worst)
+        values = self.column(metric)
+        measured = self.measured_by(str(values.name)).frame
+        diverged = measured.index[measured["status"] == "diverged"]
+        return values.mask(values.index.isin(diverged), sign(metric) * math.inf)
 
     def groups(self, names: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
         """Return groups of rows that have the same values in some columns, with these values.
@@ -98,7 +156,7 @@ class Table:
 
     def with_rows(self, frame: pd.DataFrame) -> "Table":
         """Return this table with some of its rows, in the order of `frame`."""
-        return Table(frame, self.runs, self.keys, self.objective)
+        return replace(self, frame=frame)
 
 
 def load(*paths: str | Path, keys: Sequence[str] = ()) -> pd.DataFrame:
@@ -106,12 +164,16 @@ def load(*paths: str | Path, keys: Sequence[str] = ()) -> pd.DataFrame:
 
     Its columns are, from left to right:
     `run`, the end of the directory's path that no other run has; the configuration keys in which
-    runs differ, by their shortest names, such as `lr`; the `keys`; `status`; the last value of
-    everything that was logged; `best/NAME`, the best value of each metric; `OPTION/NAME`, the
-    values that scripts/evaluate.py measured; `steps`, `images`, `seconds`, `images_per_second`;
-    `changed`, the time (UTC) when the run last wrote a file; `error` and `path`.
+    runs differ, by their shortest names, such as `lr`; the `keys`; `recipe` and `experiment`, if a
+    run has such; `status`; the last value of everything that was logged; `best/NAME`, the best
+    value of each metric; `OPTION/NAME`, the values that `gan evaluate` measured; `steps`, `images`,
+    `seconds`, `images_per_second`; `changed`, the time (UTC) when the run last wrote a file;
+    `error` and `path`.
 
-    Runs may still be going on.
+    Runs may still be going on. A metric that was measured in several ways, such as with 600 and
+    with 1,000 samples, has a column for each: `lenet_fid[samples=600]`. If runs repeat the
+    configuration, seed and data of another one, the column `copy_of` has the path of that one:
+    statistics should leave them out, as the tables of this package do. Warnings tell of both.
 
     Args:
         keys: Further keys of the configuration that become columns, such as `trainer.pac`.
@@ -119,7 +181,10 @@ def load(*paths: str | Path, keys: Sequence[str] = ()) -> pd.DataFrame:
     Raises:
         UserError: There is no run, or no such key.
     """
-    return read_table(paths, keys).frame
+    table = read_table(paths, keys)
+    for note in table.notes:
+        warnings.warn(note, stacklevel=2)
+    return table.frame
 
 
 def history(run_dir: str | Path) -> pd.DataFrame:
@@ -152,7 +217,7 @@ def read_table(paths: Sequence[str | Path], keys: Sequence[str] = ()) -> Table:
 
 def make_table(runs: list[StoredRun]) -> Table:
     """Return a table of at least one run."""
-    values_by_key = differing([run.config for run in runs])
+    values_by_key = differing(_configs_with_data(runs))
     logged = {name for run in runs for name in run.final}
     names = _column_names(values_by_key, taken={"run", *_FACTS, *logged})
     logged -= {"step", "epoch"}
@@ -160,22 +225,44 @@ def make_table(runs: list[StoredRun]) -> Table:
     columns: dict[str, Any] = {"run": _run_names(runs)}
     for key, values in values_by_key.items():
         columns[names[key]] = [_comparable(key, value) for value in values]
+    for group in GLOBAL_GROUPS:
+        chosen = [run.choices.get(group, "none") for run in runs]
+        if group not in columns and set(chosen) != {"none"}:
+            columns[group] = chosen
     columns["status"] = [run.status() for run in runs]
-    for name in sorted(logged, key=lambda name: (name != objective, "/" in name, name)):
-        columns[name] = [run.final.get(name) for run in runs]
+    measures: dict[str, list[Any]] = {
+        name: [run.final.get(name) for run in runs]
+        for name in sorted(logged, key=lambda name: (name != objective, "/" in name, name))
+    }
     for name in METRICS:
         if any(name in run.best for run in runs):
-            columns[f"best/{name}"] = [run.best.get(name, {}).get("value") for run in runs]
+            measures[f"best/{name}"] = [run.best.get(name, {}).get("value") for run in runs]
     for name in sorted({name for run in runs for name in run.measured}):
-        columns[name] = [run.measured.get(name) for run in runs]
+        measures[name] = [run.measured.get(name) for run in runs]
+    measures.setdefault(objective, [None] * len(runs))
+    ways = {name: _ways(name, values, runs) for name, values in measures.items()}
+    for name, values in measures.items():
+        for way, members in ways[name].items():
+            columns[way] = [v if number in members else None for number, v in enumerate(values)]
     columns |= {name: [fact(run) for run in runs] for name, fact in _FACTS.items()}
     columns["changed"] = pd.to_datetime(columns["changed"], unit="s")
-    columns.setdefault(objective, [None] * len(runs))
+    copies, lines = find_copies(runs)
+    if copies:
+        originals = (copies.get(number) for number in range(len(runs)))
+        columns["copy_of"] = [None if best is None else runs[best].path for best in originals]
     frame = pd.DataFrame(columns)
-    measures = {*logged, objective, *(name for name in columns if "/" in name)}
-    for name in measures | {"seconds", "images", "images_per_second"}:
+    measure_columns = [way for of_name in ways.values() for way in of_name]
+    for name in (*measure_columns, "seconds", "images", "images_per_second"):
         frame[name] = pd.to_numeric(frame[name], errors="coerce")
-    return Table(frame, runs, {names[key]: key for key in values_by_key}, objective)
+    return Table(
+        frame,
+        runs,
+        {names[key]: key for key in values_by_key},
+        max(ways[objective], key=lambda way: len(ways[objective][way])),
+        {name: of_name for name, of_name in ways.items() if len(of_name) > 1},
+        {*copies},
+        [*lines, *_remarks_on_weights(runs), *_remarks_on_direction(objective)],
+    )
 
 
 def differing(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -200,7 +287,84 @@ def differing(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def is_metric(column: str) -> bool:
     """Return whether a column holds a metric, such as `lenet_fid` or `best/lenet_fid`."""
-    return column.rpartition("/")[2] in METRICS
+    return logged_name(column) in METRICS
+
+
+def is_logged(column: str) -> bool:
+    """Return whether a metric's column holds the last value that runs logged."""
+    return "/" not in column.partition("[")[0]
+
+
+def _ways(name: str, values: Sequence[Any], runs: Sequence[StoredRun]) -> dict[str, set[int]]:
+    """Return the columns for the values of a measure, with the numbers of the runs of each.
+
+    A measure has one column, unless it is a metric and was measured in ways that do not compare.
+    """
+    *parts, last = name.removesuffix("/se").split("/")
+    if last not in METRICS:
+        return {name: set(range(len(runs)))}
+    evaluation = "/".join(part for part in parts if part != "best")
+    diverged = {number for number, run in enumerate(runs) if run.status() == "diverged"}
+    numbers = [number for number, value in enumerate(values) if value is not None]
+    if not evaluation:
+        # A run that diverged before its first measurement is the worst of those measured like it.
+        numbers += [n for n in sorted(diverged - {*numbers}) if last in _planned_metrics(runs[n])]
+    labels = measured.ways(
+        last, [(runs[number].facts.get(evaluation, {}), runs[number].config) for number in numbers]
+    )
+    members: dict[str, set[int]] = {}
+    for number, label in zip(numbers, labels, strict=True):
+        members.setdefault(f"{name}[{label}]" if label else name, set()).add(number)
+    if evaluation:
+        # Nobody measures a run that diverged. It is the worst in every way.
+        members = {way: found | (diverged - {*numbers}) for way, found in members.items()}
+    return members if len(members) > 1 else {name: set(range(len(runs)))}
+
+
+def _planned_metrics(run: StoredRun) -> Sequence[str]:
+    names = run.config.get("metrics.names")
+    return names if isinstance(names, list) else []
+
+
+def _remarks_on_weights(runs: Sequence[StoredRun]) -> list[str]:
+    averaged = [measured.keeps_average(run.config) for run in runs if run.config]
+    if len(set(averaged)) < 2:
+        return []
+    return [
+        f"metrics are of averaged weights in {sum(averaged)} of {len(averaged)} runs, and of the "
+        "generator's own weights in the others, which keep no average"
+    ]
+
+
+def _remarks_on_direction(objective: str) -> list[str]:
+    if has_direction(objective):
+        return []
+    return [
+        f"is {objective} better high or low? The package that brings this metric is not "
+        "installed; low values come first"
+    ]
+
+
+def _configs_with_data(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
+    """Return the configurations of runs. Where one choice of data had several contents, they have
+    the hash of their data as a further key, so that nothing takes them for repetitions."""
+    contents: dict[str, set[str]] = {}
+    choices = [
+        _json_text({key: run.config[key] for key in run.config if key.startswith("data.")})
+        for run in runs
+    ]
+    for choice, run in zip(choices, runs, strict=True):
+        contents.setdefault(choice, set()).update([run.data_hash] if run.data_hash else [])
+    return [
+        run.config | ({"data_hash": run.data_hash} if len(contents[choice]) > 1 else {})
+        for choice, run in zip(choices, runs, strict=True)
+    ]
+
+
+def _listed(ways: Mapping[str, int]) -> str:
+    return ", ".join(
+        f"{way} ({count} {'run' if count == 1 else 'runs'})" for way, count in ways.items()
+    )
 
 
 _FACTS: dict[str, Any] = {

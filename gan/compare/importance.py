@@ -44,6 +44,7 @@ def importance(table: Table) -> Importance | None:
     from sklearn.inspection import permutation_importance
     from sklearn.model_selection import KFold
 
+    table = table.counted(table.objective)
     frame = table.frame[table.frame["status"].isin(["completed", "diverged"])]
     keys = [key for key in table.defining_keys if frame[key].nunique(dropna=False) > 1]
     if len(frame) < MIN_RUNS or len(keys) < 2:

@@ -131,6 +131,7 @@ function showRanking() {
     make("thead", {}, make("tr", {}, ...columns.map((name) => make("th", { scope: "col", textContent: name })))),
     make("tbody", {}, ...groups.map((group) => make("tr", {}, ...group.map((value) => make("td", {
       className: typeof value === "number" ? "number" : "", textContent: format(value) }))))));
+  find("#ranking-notes").textContent = data.ranking.notes.map((note) => `${note}.`).join(" ");
 }
 
 // --- Importance ---
@@ -174,10 +175,13 @@ function smooth(values, weight) {
     return mean / norm;
   });
 }
+const copies = new Set(data.copies);
+// Visible rows that count in statistics: a run that repeats another one does not.
+const counted = () => state.visible.filter((row) => !copies.has(row));
 // Return [label, rows] for visible rows that have the same keys, or the same keys except for the seed.
 function groupRows(overSeeds) {
   const groups = new Map(), keys = data.keys.filter((name) => !(overSeeds && name === "seed"));
-  for (const row of state.visible) {
+  for (const row of counted()) {
     const label = keys.length ? keys.map((name) => `${name}=${format(cell(row, name))}`).join(", ")
       : overSeeds ? "all" : format(cell(row, "run"));
     if (!groups.has(label)) groups.set(label, []);
@@ -251,7 +255,7 @@ function showMatrix(section, rowKey, columnKey, makeCell) {
   const head = make("tr", {}, make("th", { scope: "col", textContent: `${rowKey} \\ ${columnKey}` }),
     ...across.map((value) => make("th", { scope: "col", textContent: format(value) || "none" })));
   const body = down.map((value) => make("tr", {}, make("th", { scope: "row", textContent: format(value) || "none" }),
-    ...across.map((other) => makeCell(state.visible.filter((row) =>
+    ...across.map((other) => makeCell(counted().filter((row) =>
       cell(row, rowKey) === value && cell(row, columnKey) === other)))));
   find(`${section} table`).replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
 }
@@ -407,6 +411,7 @@ function start() {
   find("#title").textContent = data.title;
   find("#summary").textContent = `${data.rows.length} runs. ${data.objective}: ` +
     (direction(data.objective) > 0 ? "lower is better." : "higher is better.");
+  find("#notes").replaceChildren(...data.notes.map((note) => make("li", { textContent: note })));
   // At first the table has only the columns that fit on a page.
   const first = new Set(["run", ...data.keys, "status", ...data.metrics, "steps", "seconds"]);
   for (const column of data.columns) if (!first.has(column.name)) state.hidden.add(column.name);

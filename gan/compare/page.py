@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from gan.compare.frame import Table
+from gan.compare.frame import Table, is_logged, is_metric
 from gan.compare.importance import importance
 from gan.compare.rank import rank
 from gan.compare.read import ABSENT, StoredRun, is_number, read_history
@@ -21,7 +21,7 @@ from gan.config.checks import flatten
 from gan.config.compose import compose_unchecked
 from gan.errors import UserError
 from gan.files import write_text
-from gan.metrics.catalogue import LOSSES_AND_PROBABILITIES, sign
+from gan.metrics.catalogue import LOSSES_AND_PROBABILITIES, logged_name, sign
 from gan.run.directory import REAL_FILE
 
 MARGIN = 2
@@ -83,9 +83,11 @@ def page_data(table: Table, title: str) -> Json:
     runs = [table.runs[number] for number in table.frame.index]
     default = flatten(compose_unchecked([]))
     metrics = [name for name in table.metrics if frame[name].notna().any()]
-    logged_metrics = [name for name in metrics if "/" not in name]
+    logged_metrics = [name for name in metrics if is_logged(name)]
     return {
         "title": title,
+        "notes": table.notes,
+        "copies": [row for row, number in enumerate(frame.index) if number in table.copies],
         "objective": table.objective,
         "columns": [
             {"name": name, "numeric": bool(pd.api.types.is_numeric_dtype(frame[name]))}
@@ -97,7 +99,7 @@ def page_data(table: Table, title: str) -> Json:
         "directions": {name: sign(name) for name in metrics},
         "ranking": _ranking(table),
         "importance": _importance(table),
-        "curves": _curves(runs, [*logged_metrics, *LOSSES_AND_PROBABILITIES]),
+        "curves": _curves(table, [*logged_metrics, *LOSSES_AND_PROBABILITIES]),
         "samples": _samples(runs),
         "default": {key: _text(value) for key, value in default.items()},
         "configs": [_config_difference(run.config, default) for run in runs],
@@ -108,8 +110,10 @@ def page_data(table: Table, title: str) -> Json:
 def _ranking(table: Table) -> Json | None:
     if "seed" not in table.keys:
         return None
-    frame = rank(table, "seed", table.objective).frame
-    return {"columns": list(map(str, frame)), "rows": _json_rows(frame)}
+    ranking = rank(table, "seed", table.objective)
+    frame = ranking.readable()
+    columns = list(map(str, frame))
+    return {"columns": columns, "rows": _json_rows(frame), "notes": ranking.notes}
 
 
 def _importance(table: Table) -> Json | None:
@@ -117,18 +121,20 @@ def _importance(table: Table) -> Json | None:
     return {"score": result.score, "keys": result.keys} if result else None
 
 
-def _curves(runs: Sequence[StoredRun], names: Sequence[str]) -> Json:
+def _curves(table: Table, names: Sequence[str]) -> Json:
     """Return the steps and values of each name for each run.
 
     If there are too many, values at equal distances are chosen.
     """
-    max_length = max(MAX_POINTS // max(len(runs) * len(names), 1), 20)
+    max_length = max(MAX_POINTS // max(len(table.frame) * len(names), 1), 20)
+    measured = {name: {*table.measured_by(name).frame.index} for name in names}
     curves_by_run = []
-    for run in runs:
-        records = read_history(Path(run.path))
+    for number in table.frame.index:
+        records = read_history(Path(table.runs[number].path))
         curves = {}
-        for name in names:
-            points = [(r["step"], r[name]) for r in records if is_number(r.get(name))]
+        for name in (name for name in names if number in measured[name]):
+            logged = logged_name(name) if is_metric(name) else name
+            points = [(r["step"], r[logged]) for r in records if is_number(r.get(logged))]
             stride = math.ceil(len(points) / max_length) or 1
             # The points are counted from the end, so that the last value is always chosen.
             points = points[::-1][::stride][::-1]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from gan.compare.frame import Table, is_metric
 from gan.errors import UserError
-from gan.metrics.catalogue import sign
+from gan.metrics.catalogue import has_direction, logged_name, sign
 
 _WORD = re.compile(
     r"""'[^']*' | "[^"]*" | \d[\w.]*(?:(?<=e)[+-]\d+)?
@@ -95,23 +95,27 @@ def ordered(table: Table, by: str) -> Table:
     """Return the runs sorted by a column, best first if it is a metric.
 
     Args:
-        by: The name of the column. `-NAME` reverses the order.
+        by: The name of the column. `-NAME` reverses the order. A metric that was measured in
+            several ways sorts the runs of each way by themselves.
 
     Raises:
         UserError: There is no such column.
     """
     name = by.removeprefix("-")
-    try:
-        values = table.scores(name) if is_metric(name) else table.column(name)
-    except UserError as error:
-        raise UserError(f"sort={by}: {error}") from None
     ascending = (sign(name) > 0) != by.startswith("-")
-    try:
-        values = values.sort_values(ascending=ascending, kind="stable")
-    except TypeError:
-        # Values of several types, such as numbers and texts, have no other common order.
-        values = values.astype(str).sort_values(ascending=ascending, kind="stable")
-    return table.with_rows(table.frame.loc[values.index])
+    for way in reversed(list(table.ways_of(name))):
+        try:
+            values = table.scores(way) if is_metric(way) else table.column(way)
+        except UserError as error:
+            raise UserError(f"sort={by}: {error}") from None
+        values = values.loc[table.frame.index]
+        try:
+            values = values.sort_values(ascending=ascending, kind="stable")
+        except TypeError:
+            # Values of several types, such as numbers and texts, have no other common order.
+            values = values.astype(str).sort_values(ascending=ascending, kind="stable")
+        table = table.with_rows(table.frame.loc[values.index])
+    return table
 
 
 def newest(table: Table, count: int) -> Table:
@@ -121,10 +125,31 @@ def newest(table: Table, count: int) -> Table:
 
 
 def ranking_metric(table: Table, sort: str | None) -> str:
-    """Return the column that runs are ranked by.
+    """Return the column that runs are ranked by: `ranking_measure`, if runs were measured in one
+    way.
 
-    This is the column they are sorted by, unless it describes a run and does not measure it; then
-    it is the objective.
+    Raises:
+        UserError: The metric was measured in several ways, and none was chosen; or its package
+            is not installed, so that nobody knows which way is better.
     """
-    name = (sort or table.objective).removeprefix("-")
-    return table.objective if name in table.keys or name in ("run", "status") else name
+    name = ranking_measure(table, sort)
+    if logged_name(name) == logged_name(table.objective) and not has_direction(table.objective):
+        raise UserError(
+            f"{name}: is it better high or low? The package that brings this metric is not "
+            "installed; sort by another column"
+        )
+    return str(table.column(name).name) if name in table.ways else name
+
+
+def ranking_measure(table: Table, sort: str | None) -> str:
+    """Return the name of what runs are ranked by, which may have a column for each of several ways.
+
+    This is what they are sorted by, unless it describes a run and does not measure it; then it is
+    the objective.
+    """
+    name = (sort or "").removeprefix("-")
+    if name and name not in table.keys and name not in ("run", "status"):
+        return name
+    # The objective is one way of several if runs were measured differently.
+    plain = [name for name, ways in table.ways.items() if table.objective in ways]
+    return (plain or [table.objective])[0]

@@ -8,20 +8,12 @@ import numpy as np
 import pandas as pd
 
 from gan.compare.frame import Table
+from gan.compare.inference import LEVEL, MIN_VALUES, least_p_value, summary, told_apart
 from gan.errors import UserError, nearest
 from gan.metrics.catalogue import sign
 from gan.run.result import FINISHED
 
-MIN_VALUES = 3
-"""The number of values from which on a median gets an interval and a rank."""
-
-RESAMPLES = 2000
-"""The number of bootstrap samples behind an interval."""
-
-COVERAGE = 0.95
-"""The probability with which an interval holds the true median."""
-
-STATISTICS = ("rank", "n", "missing", "median", "IQR", "low", "high")
+STATISTICS = ("rank", "n", "missing", "median", "IQR", "low", "high", "coverage")
 """The columns of a ranking that do not come from the configuration."""
 
 
@@ -36,20 +28,51 @@ class Ranking:
     members: list[list[int]]
     """For each row, the numbers of its runs in the table."""
 
+    def readable(self) -> pd.DataFrame:
+        """Return the rows as people read them: the interval is a text with its coverage."""
+        frame = self.frame.drop(columns=["low", "high", "coverage"])
+        bounds = self.frame[["low", "high", "coverage"]].itertuples(index=False)
+        texts = [
+            "" if pd.isna(low) else f"{low:.4g} to {high:.4g} ({100 * coverage:.3g}%)"
+            for low, high, coverage in bounds
+        ]
+        # It matters more than the IQR, and a narrow terminal has no room for the last column.
+        frame.insert(list(frame).index("IQR"), "interval", texts)
+        frame = frame.rename(columns={"median": f"median {self.metric}"})
+        return frame if frame["missing"].any() else frame.drop(columns="missing")
+
     @property
-    def unranked(self) -> int:
-        """The number of groups that are too small to be ranked."""
-        return int((self.frame["rank"] == "").sum())
+    def notes(self) -> list[str]:
+        """Lines for people on how to read the ranks."""
+        texts, sizes = list(self.frame["rank"]), sorted(self.frame["n"])[-2:]
+        lines = ["interval: holds the true median with the probability in brackets"]
+        if any(text.endswith("=") for text in texts):
+            lines.append(
+                f"=: cannot be told from some other group; any false difference among these "
+                f"{len(texts) - texts.count('')} groups has a probability of {LEVEL:.0%} at most"
+            )
+        if len(sizes) == 2 and least_p_value(*sizes) > LEVEL:
+            lines.append(
+                "no two groups can be told apart with so few runs in each: 4 are the least, and 5 "
+                "or more find smaller differences"
+            )
+        if unranked := texts.count(""):
+            lines.append(
+                f"{unranked} of {len(texts)} groups not ranked: too few values of "
+                f"{' and '.join(self.over)}, fewer than {MIN_VALUES} finished runs"
+            )
+        return lines
 
 
 def rank(table: Table, over: str, metric: str) -> Ranking:
     """Group runs that differ only in the columns `over`, such as "seed", and rank the groups.
 
-    `low` and `high` bound the median of a group with 95 % confidence (see `interval`). A group's
-    rank is 1 plus the number of groups whose whole interval is better than its own. "=" after a
-    rank means that the group's interval overlaps with another one, so the runs cannot tell
-    which of the two is better. A run that diverged counts as the worst possible value. A run that
-    failed, is not finished or lacks the metric is `missing`.
+    A group's rank is 1 plus the number of groups that are better and can be told from it (see
+    `told_apart`; a false difference anywhere in the ranking has a probability of 5 % at most). "="
+    after a rank means that the runs cannot tell the group from some other one. `low` and `high`
+    bound the median of the group alone, with the probability `coverage`. A run that diverged counts
+    as the worst possible value. A run that failed, is not finished or lacks the metric is
+    `missing`.
 
     Args:
         over: Names of columns, separated by commas.
@@ -59,73 +82,51 @@ def rank(table: Table, over: str, metric: str) -> Ranking:
     """
     names = [name.strip() for name in over.split(",")]
     _check_over(table, over, names)
-    values = _values_to_rank(table, metric)
+    table = table.counted(metric)
+    values = values_to_rank(table, metric)
     keys = [name for name in table.defining_keys if name not in names]
-    rows, members = [], []
+    rows, members, samples = [], [], []
     for group, part in table.groups(keys):
         given = values.loc[part.index].dropna()
         counts = {"n": len(given), "missing": len(part) - len(given)}
         rows.append(dict(zip(keys, group, strict=True)) | counts | summary(given.tolist()))
         members.append(part.index.tolist())
+        samples.append(sign(metric) * given.to_numpy())
     frame = pd.DataFrame(rows)
+    frame.insert(0, "rank", ranks(samples))
     # This sorts infinite medians correctly and those that are NaN to the end.
     order = (frame["median"] * sign(metric)).sort_values(kind="stable").index
     frame = frame.loc[order].reset_index(drop=True)
-    frame.insert(0, "rank", ranks(frame["low"], frame["high"], sign(metric)))
     return Ranking(frame, metric, names, [members[row] for row in order])
 
 
-def summary(values: Sequence[float]) -> dict[str, float]:
-    """Return the median of values, their interquartile range and the interval of the median.
-
-    Values may be infinite. The interval is NaN for fewer than MIN_VALUES values. Without any value
-    everything is NaN.
-    """
-    if not values:
-        return dict.fromkeys(("median", "IQR", "low", "high"), np.nan)
-    array = np.sort(np.asarray(values, dtype=np.float64))
-    low, high = interval(array) if len(array) >= MIN_VALUES else (np.nan, np.nan)
-    first, third = _quantile(array, 0.25), _quantile(array, 0.75)
-    iqr = 0.0 if first == third else third - first
-    return {"median": _quantile(array, 0.5), "IQR": iqr, "low": low, "high": high}
-
-
-def interval(values: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """Return bounds of the median of values (n,), which may be infinite.
-
-    This is the percentile bootstrap (Efron 1979, doi:10.1214/aos/1176344552). Its seed is fixed, so
-    every call returns the same bounds.
-    """
-    generator = np.random.default_rng(0)
-    drawn = values[generator.integers(len(values), size=(resamples, len(values)))]
-    drawn.sort(axis=1)
-    middle = len(values) // 2
-    medians = drawn[:, middle]
-    if len(values) % 2 == 0:
-        medians = (medians + drawn[:, middle - 1]) / 2
-    medians.sort()
-    # Each bound is one of the medians: one cannot interpolate between a finite and an infinite
-    # one, which is why scipy.stats.bootstrap is not used.
-    beyond = int((1 - COVERAGE) / 2 * resamples)
-    return float(medians[beyond]), float(medians[-1 - beyond])
-
-
-def ranks(low: Sequence[float], high: Sequence[float], direction: int) -> list[str]:
-    """Return the ranks of intervals: "1" for the best, "2=" for one that overlaps with another, ""
-    for NaN.
-
-    Args:
-        direction: 1 if lower values are better, -1 if higher ones are.
-    """
-    bounds = np.stack([np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)])
-    best, worst = bounds if direction > 0 else -bounds[::-1]
-    labels = []
-    for row in range(len(best)):
-        overlaps = (best <= worst[row]) & (best[row] <= worst)
-        overlaps[row] = False
-        number = int((worst < best[row]).sum()) + 1
-        labels.append("" if np.isnan(best[row]) else f"{number}{'=' if overlaps.any() else ''}")
+def ranks(samples: Sequence[np.ndarray]) -> list[str]:
+    """Return the ranks of groups of values, of which lower ones are better: "1" for the best, "2="
+    for a group that cannot be told from another one, "" for fewer than MIN_VALUES values."""
+    labels = [""] * len(samples)
+    large = [number for number, values in enumerate(samples) if len(values) >= MIN_VALUES]
+    if len(large) < 2:
+        better = np.zeros((len(large), len(large)), dtype=bool)
+    else:
+        better = told_apart([samples[number] for number in large])
+    for place, number in enumerate(large):
+        told = better[place] | better[:, place]
+        shared = "" if told.sum() == len(large) - 1 else "="
+        labels[number] = f"{int(better[:, place].sum()) + 1}{shared}"
     return labels
+
+
+def values_to_rank(table: Table, metric: str) -> "pd.Series[Any]":
+    """Return the values of a metric: the worst possible one for runs that diverged, and NaN for
+    runs that are not finished.
+
+    Raises:
+        UserError: The column does not measure runs.
+    """
+    if metric in table.keys or not pd.api.types.is_numeric_dtype(table.column(metric)):
+        numbers = ", ".join(table.metrics)
+        raise UserError(f"{metric}: cannot be ranked by, it is no measure; there are {numbers}")
+    return table.scores(metric).astype(float).where(table.frame["status"].isin(FINISHED))
 
 
 def _check_over(table: Table, over: str, names: Sequence[str]) -> None:
@@ -136,23 +137,3 @@ def _check_over(table: Table, over: str, names: Sequence[str]) -> None:
             raise UserError(f"group={over}: all runs have the same {name}")
         hint = nearest(name, table.keys) or f"; runs differ in {', '.join(table.keys)}"
         raise UserError(f"group={over}: runs do not differ in {name}{hint}")
-
-
-def _values_to_rank(table: Table, metric: str) -> "pd.Series[Any]":
-    """Return the values of a metric, with NaN for runs that are not finished."""
-    if metric in table.keys or not pd.api.types.is_numeric_dtype(table.column(metric)):
-        numbers = ", ".join(table.metrics)
-        raise UserError(f"{metric}: cannot be ranked by, it is no measure; there are {numbers}")
-    return table.scores(metric).astype(float).where(table.frame["status"].isin(FINISHED))
-
-
-def _quantile(ordered: np.ndarray, part: float) -> float:
-    """Return a quantile of sorted values, some of which may be infinite.
-
-    It is interpolated linearly between the two nearest values.
-    """
-    place = part * (len(ordered) - 1)
-    below, above = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
-    if below == above or np.isinf(below):
-        return float(below)
-    return float(below + (place % 1) * (above - below))

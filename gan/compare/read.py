@@ -19,13 +19,14 @@ import yaml
 
 from gan.config.checks import flatten
 from gan.errors import UserError
+from gan.invocation import command_line
 from gan.run.directory import CONFIG_FILE, METRICS_FILE, OVERRIDES_FILE, RESULT_FILE, in_use
 from gan.run.result import FINISHED, Record, best_values, read_result
 from gan.sweep import SWEEP_FILE
 from gan.sweep.directory import JOBS_FILE
 
 FILES = (CONFIG_FILE, OVERRIDES_FILE, METRICS_FILE, RESULT_FILE)
-"""The files that describe a run. scripts/evaluate.py adds metrics-NAME.json to them."""
+"""The files that describe a run. `gan evaluate` adds metrics-NAME.json to them."""
 
 ABSENT = object()
 """Stands for the value of a key that a configuration does not have."""
@@ -54,10 +55,32 @@ class StoredRun:
     best: dict[str, dict[str, float]] = field(default_factory=dict)
     """The best value of each metric, and the step at which the run reached it."""
     measured: dict[str, float] = field(default_factory=dict)
-    """The values that scripts/evaluate.py measured, by NAME/METRIC."""
+    """The values that `gan evaluate` measured, by NAME/METRIC."""
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Facts that the values of metrics depend on (see `gan.run.measured`): under "" those of the
+    training, and under NAME those of `gan evaluate`."""
     steps: int = 0
     changed: float = 0.0
     """The time when one of the run's files last changed, in seconds since 1970."""
+
+    @property
+    def finished(self) -> bool:
+        """Return whether the run has nothing left to do."""
+        return self.result.get("status") in FINISHED
+
+    @property
+    def data_hash(self) -> str | None:
+        """The hash of the data that the run was trained on, if its result has it."""
+        value = self.result.get("data_hash")
+        return value if isinstance(value, str) else None
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The chosen options of config groups; those on the command line if no more is known."""
+        stored = self.result.get("choices")
+        if isinstance(stored, dict) and stored:
+            return stored
+        return dict(text.split("=", 1) for text in self.overrides if "=" in text)
 
     def status(self) -> str:
         """Return the status in result.json, "running", or "interrupted" if nothing else is known.
@@ -65,29 +88,32 @@ class StoredRun:
         A run that another process has continued is running, whatever its old result says.
         """
         stored = str(self.result.get("status", "interrupted"))
-        if stored in FINISHED:
+        if self.finished:
             return stored
         return "running" if in_use(Path(self.path)) else stored
 
 
 def find_runs(paths: Sequence[str | Path]) -> list[Path]:
-    """Return the run directories at the paths and anywhere below them, each once, sorted by name.
+    """Return the run directories at the paths and anywhere below them, each once.
+
+    They are in the order of the paths, and those of one path are sorted by name.
 
     Raises:
         UserError: A path is not a directory, or there is no run at or below any of them.
     """
-    run_dirs: dict[Path, None] = {}
+    run_dirs: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
             raise UserError(f"{path}: {'not a directory' if path.exists() else 'does not exist'}")
-        run_dirs |= dict.fromkeys(sorted(_runs_below(path)))
+        for run_dir in sorted(_runs_below(path)):
+            run_dirs.setdefault(run_dir.resolve(), run_dir)
     if not run_dirs:
         where = ", ".join(map(str, paths)) or "no directory"
         raise UserError(
             f"no runs found in {where} or any folder below; a run's directory holds "
-            f"{CONFIG_FILE} and {OVERRIDES_FILE}, as scripts/train.py writes them"
+            f"{CONFIG_FILE} and {OVERRIDES_FILE}, as {command_line('train')} writes them"
         )
-    return list(run_dirs)
+    return list(run_dirs.values())
 
 
 def read_runs(run_dirs: Sequence[Path]) -> list[StoredRun]:
@@ -112,16 +138,22 @@ def read_run(run_dir: Path) -> StoredRun:
     result = read_result(run_dir)
     run.result = result if isinstance(result, dict) else {}
     final, best = run.result.pop("final", None), run.result.pop("best", None)
-    is_finished = run.result.get("status") in FINISHED
-    if not (is_finished and isinstance(final, dict) and isinstance(best, dict)):
+    if not (run.finished and isinstance(final, dict) and isinstance(best, dict)):
         records = read_history(run_dir)
         final, best = records[-1] if records else {}, best_values(records)
     run.final = _only_numbers(final)
     run.best = {name: _only_numbers(at) for name, at in best.items() if isinstance(at, dict)}
-    steps = run.result.get("steps") if is_finished else None
+    steps = run.result.get("steps") if run.finished else None
     run.steps = int(steps if is_number(steps) and steps else run.final.get("step", 0))
-    for name, values in _evaluations(run_dir):
+    measured = run.result.get("measured")
+    run.facts[""] = measured if isinstance(measured, dict) else {}
+    for name, content in _evaluations(run_dir):
+        values = _only_numbers(content["values"])
         run.measured |= {f"{name}/{metric}": value for metric, value in values.items()}
+        unknown = dict.fromkeys(("weights", "samples", "real", "split"), "unknown")
+        run.facts[name] = unknown | {key: content[key] for key in content if key != "step"}
+        if content.get("step", run.steps) != run.steps:
+            run.facts[name]["step"] = content["step"]
     return run
 
 
@@ -190,12 +222,13 @@ def _last_change(run_dir: Path) -> float:
     return latest
 
 
-def _evaluations(run_dir: Path) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the name and the values of every metrics-NAME.json that can be read."""
+def _evaluations(run_dir: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the content of every metrics-NAME.json that can be read."""
     for file in sorted(run_dir.glob("metrics-*.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            values = json.loads(file.read_text())["values"]
-            yield file.stem.removeprefix("metrics-"), _only_numbers(values)
+        with suppress(OSError, ValueError):
+            content = json.loads(file.read_text())
+            if isinstance(content, dict) and isinstance(content.get("values"), dict):
+                yield file.stem.removeprefix("metrics-"), content
 
 
 def _only_numbers(values: dict[str, Any]) -> dict[str, float]:

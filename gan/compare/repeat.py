@@ -1,6 +1,7 @@
 """Turn a run back into the command line, or the experiment file, that gives the same run."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan.compare.frame import Table
 from gan.compare.read import ABSENT, StoredRun
-from gan.config.checks import defines_result, flatten
-from gan.config.compose import CONF_DIR, compose, compose_unchecked
-from gan.config.schema import SCHEMAS
+from gan.config.checks import defines_result, flatten, typed
+from gan.config.compose import compose, compose_unchecked, config_loader, split_words
+from gan.config.overrides import as_override
+from gan.config.schema import CONF_DIR, GROUPS
 from gan.errors import UserError
 from gan.files import replacing
+from gan.invocation import command as command_words
 from gan.run.result import environment
-
-_NOT_TEXT = ("null", "true", "false", "inf", "nan")
-"""Words that Hydra does not read as text, whatever the case of their letters."""
 
 
 def best_run(table: Table, metric: str) -> StoredRun:
@@ -37,34 +37,70 @@ def command(run: StoredRun) -> tuple[list[str], list[str]]:
     """Return the words of a command line that repeats a run, and remarks on what may differ.
 
     The words are those that started the run, followed by the values that conf/ has changed since.
+    They compose to the configuration of the run, as far as it decides the result.
 
     Raises:
-        UserError: Neither the overrides of the run nor its configuration can be used.
+        UserError: no command line gives this run any more.
     """
+    if not run.config:
+        raise UserError(f"{run.path}: its configuration cannot be read")
     remarks = environment_changes(run)
-    overrides = list(run.overrides)
     try:
-        config = flatten(compose_unchecked(overrides))
-    except Exception as error:
-        if not run.config:
-            raise UserError(f"{run.path}: its configuration cannot be read") from error
+        words, changes = _with_changed_values(run, list(run.overrides))
+        remarks += changes
+    except UserError:
         remarks.append("the run's own overrides are not understood any more, these are new ones")
         options, values = difference_from_default(run)
-        overrides = _as_overrides(options | values)
-        config = flatten(compose_unchecked(overrides))
-    for key, then, now in changed_keys(run.config, config):
+        words, _ = _with_changed_values(run, [*_places(run), *_as_overrides(options | values)])
+    # Rounding depends on the number of threads.
+    threads = run.config.get("threads")
+    if threads and not any(text.startswith("threads=") for text in words):
+        words.append(f"threads={threads}")
+    return [*command_words("train"), *words], remarks
+
+
+def _with_changed_values(run: StoredRun, words: list[str]) -> tuple[list[str], list[str]]:
+    """Return words with the values that conf/ has changed since, and remarks on these.
+
+    Raises:
+        UserError: the words, with such values, do not compose to the configuration of the run.
+    """
+    remarks = []
+    for key, then, now in list(changed_keys(run.config, _compose_flat(run, words))):
         if then is ABSENT:
             remarks.append(f"{key}={_as_override(now)} was not there then")
         elif now is ABSENT:
             remarks.append(f"{key}={_as_override(then)} is not there any more")
         else:
             remarks.append(f"{key} was {_as_override(then)}, and conf/ gives {_as_override(now)}")
-            overrides += _as_overrides({key: then})
-    # Rounding depends on the number of threads.
-    threads = run.config.get("threads")
-    if threads and not any(text.startswith("threads=") for text in overrides):
-        overrides.append(f"threads={threads}")
-    return ["python", "scripts/train.py", *overrides], remarks
+            words = [*words, *_as_overrides({key: then})]
+    for key, then, now in changed_keys(run.config, _compose_flat(run, words)):
+        # A key that is new since has the value that stands for what was done before. One that is
+        # gone changes nothing if it was switched off.
+        if then is not ABSENT and not (now is ABSENT and then in (None, False, [], {})):
+            raise UserError(
+                f"{run.path}: cannot be repeated, {key} was {_as_override(then)} and would be "
+                f"{_as_override(now)}"
+            )
+    return words, remarks
+
+
+def _compose_flat(run: StoredRun, words: list[str]) -> dict[str, Any]:
+    """Return the configuration that words give, with dotted keys.
+
+    Raises:
+        UserError: they give none.
+    """
+    try:
+        return flatten(compose(*words))
+    except UserError as error:
+        raise UserError(f"{run.path}: cannot be repeated, {error}") from error
+
+
+def _places(run: StoredRun) -> list[str]:
+    """Return the words of a run's command line that say where YAML files are."""
+    is_place = ("--config-", "hydra.searchpath=")
+    return [word for word in run.overrides if word.startswith(is_place)]
 
 
 def export(run: StoredRun, path: Path) -> list[str]:
@@ -79,27 +115,30 @@ def export(run: StoredRun, path: Path) -> list[str]:
         UserError: `path` is not the path of a new experiment or cannot be written, or no
             experiment gives this run any more.
     """
-    _check_experiment_path(path)
+    places = _places_with(run, path)
     options, values = difference_from_default(run)
+    # Losses are means over so many steps, and a loss may be the objective.
+    every = flatten(compose_unchecked(places))["logging.every"]
+    if run.config.get("logging.every", every) != every:
+        values["logging.every"] = run.config["logging.every"]
     nested = OmegaConf.create({"name": path.stem})
     for key, value in values.items():
         OmegaConf.update(nested, key, value, force_add=True)
     threads = run.config.get("threads")
-    line = f"python scripts/train.py experiment={path.stem}"
-    line += f" threads={threads}" if threads else ""
+    words = [*places, f"experiment={path.stem}", *([f"threads={threads}"] if threads else [])]
     name = "".join(c if c.isprintable() else "?" for c in Path(run.path).name)
-    text = f"# @package _global_\n# The run {name}: {line}\n"
+    text = f"# @package _global_\n# The run {name}: gan train {shlex.join(words)}\n"
     if options:
         entries = [f"  - override /{group}: {option}\n" for group, option in options.items()]
         text += "".join(["defaults:\n", *entries, "\n"])
     text += OmegaConf.to_yaml(nested)
     try:
         with replacing(path) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"export={path}: cannot be written ({error.strerror})") from error
     try:
-        composed = flatten(compose(f"experiment={path.stem}"))
+        composed = _compose_flat(run, words)
         if change := next(changed_keys(run.config, composed), None):
             key, then, now = change
             raise UserError(
@@ -140,8 +179,11 @@ def difference_from_default(run: StoredRun) -> tuple[dict[str, str], dict[str, A
     """
     overridden = dict(text.split("=", 1) for text in run.overrides if "=" in text)
     chosen: dict[str, str] = {}
-    cfg = compose_unchecked([])
-    for group in SCHEMAS:
+    places = _places(run)
+    cfg = typed(compose_unchecked(places))
+    with config_loader(places) as loader:
+        all_options = {group: sorted(loader.get_group_options(group)) for group in GROUPS}
+    for group in GROUPS:
         changes = [
             change
             for change in changed_keys(run.config, flatten(cfg))
@@ -151,7 +193,7 @@ def difference_from_default(run: StoredRun) -> tuple[dict[str, str], dict[str, A
         is_single_value = len(changes) == 1 and ABSENT not in changes[0]
         if not changes or (is_single_value and group not in overridden):
             continue
-        options = [path.stem for path in sorted((CONF_DIR / group).glob("*.yaml"))]
+        options = all_options[group]
         # The command line names the right option unless it comes from another version or names an
         # experiment.
         if overridden.get(group) in options:
@@ -159,7 +201,7 @@ def difference_from_default(run: StoredRun) -> tuple[dict[str, str], dict[str, A
         for option in options:
             candidate = chosen | {group: option}
             try:
-                candidate_cfg = compose_unchecked(_as_overrides(candidate))
+                candidate_cfg = typed(compose_unchecked([*places, *_as_overrides(candidate)]))
                 distance = _distance(run.config, candidate_cfg)
             except Exception:
                 # The run cannot have an option that does not go with its other options.
@@ -180,14 +222,29 @@ def changed_keys(then: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[st
             yield key, old, new
 
 
-def _check_experiment_path(path: Path) -> None:
-    folder = CONF_DIR / "experiment"
-    if path.suffix != ".yaml" or path.resolve().parent != folder.resolve():
-        raise UserError(f"export={path}: must be {folder}/NAME.yaml, where experiments are found")
+def _places_with(run: StoredRun, path: Path) -> list[str]:
+    """Return the words that say where YAML files are, those of a run and a new experiment file.
+
+    Raises:
+        UserError: `path` is not the path of a new experiment, or would not be found.
+    """
+    places, folder = _places(run), path.resolve().parents[1]
+    if path.suffix != ".yaml" or path.resolve().parent.name != "experiment":
+        raise UserError(f"export={path}: must be FOLDER/experiment/NAME.yaml, as in {CONF_DIR}")
+    found, _ = split_words(places)
+    own = found.get("config-dir")
+    if own and folder not in (CONF_DIR.resolve(), Path(own).resolve()):
+        raise UserError(
+            f"export={path}: must be in {own}/experiment or {CONF_DIR}/experiment, where the other "
+            "files of this run are found"
+        )
+    if folder != CONF_DIR.resolve() and not own:
+        places.append(f"--config-dir={folder}")
     if not re.fullmatch(r"[\w-]+", path.stem):
         raise UserError(f"export={path}: its name may have letters, digits, - and _ alone")
     if path.exists():
         raise UserError(f"export={path}: is there already")
+    return places
 
 
 def _remaining_values(cfg: DictConfig, config: dict[str, Any]) -> dict[str, Any]:
@@ -215,16 +272,4 @@ def _as_overrides(values: dict[str, Any]) -> list[str]:
 
 
 def _as_override(value: Any) -> str:
-    """Return a value in the notation of Hydra's command line."""
-    if value is ABSENT:
-        return "nothing"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(_as_override, value))}]"
-    if isinstance(value, str) and (
-        value.lower() in _NOT_TEXT or not re.fullmatch(r"[A-Za-z_][\w./-]*", value)
-    ):
-        escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-        return f"'{escaped}'"
-    return str(value)
+    return "nothing" if value is ABSENT else as_override(value)

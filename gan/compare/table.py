@@ -10,12 +10,16 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from gan.compare.frame import Table
-from gan.compare.rank import MIN_VALUES, Ranking
+from gan.compare.rank import Ranking
+from gan.compare.versus import Versus
 from gan.errors import UserError, nearest
 from gan.sweep.report import STYLES, console
 
 MAX_WIDTH = 48
 """The most characters that a column has on a terminal. Longer texts are folded."""
+
+GAP = 2
+"""The number of spaces between columns on a terminal."""
 
 FORMATS = ("table", "csv", "json", "markdown", "latex")
 """The output formats. "auto" stands for a table on a terminal and CSV elsewhere."""
@@ -33,21 +37,25 @@ def print_runs(table: Table, form: str, columns: Sequence[str] = ()) -> None:
         UserError: There is no such format or column.
     """
     form = _choose_format(form)
-    frame = pd.DataFrame({name: table.column(name) for name in columns}) if columns else table.frame
+    frame = table.frame
+    if columns:
+        ways = [way for name in columns for way in table.ways_of(name)]
+        frame = pd.DataFrame({name: table.column(name) for name in ways})
     if not columns and form not in ("csv", "json"):
         frame = frame[_important_columns(table)]
     if form != "table":
         _print_as(form, frame)
         return
     # The configuration, the status and the first metric matter more than the name of a run.
-    _print_table(frame, before_first=0 if columns else len(table.keys) + 2)
+    before_first = 0 if columns else len(table.keys) + 2
+    _print_table(frame, "columns=A,B chooses", before_first)
     counts = Counter(table.frame["status"])
     parts = [f"{number} {status}" for status, number in counts.most_common()]
     console().print(f"{_count(len(table.frame), 'run')}: {', '.join(parts)}", soft_wrap=True)
 
 
 def print_ranking(ranking: Ranking, form: str) -> None:
-    """Print groups, best first, and notes on ranks that are shared or missing.
+    """Print groups, best first, and notes on how to read their ranks.
 
     Args:
         form: One of FORMATS, or "auto".
@@ -59,29 +67,30 @@ def print_ranking(ranking: Ranking, form: str) -> None:
     if form in ("csv", "json"):
         _print_as(form, ranking.frame.assign(metric=ranking.metric))
         return
-    frame = ranking.frame.drop(columns=["low", "high"])
-    bounds = zip(ranking.frame["low"], ranking.frame["high"], strict=True)
-    frame["95% interval"] = [
-        "" if pd.isna(low) else f"{low:.4g} to {high:.4g}" for low, high in bounds
-    ]
-    frame = frame.rename(columns={"median": f"median {ranking.metric}"})
-    if not frame["missing"].any():
-        frame = frame.drop(columns="missing")
+    frame = ranking.readable()
     if form != "table":
         _print_as(form, frame)
         return
-    _print_table(frame)
-    if any(text.endswith("=") for text in frame["rank"]):
-        console().print(
-            "=: its interval meets another's, and cannot be told from it", soft_wrap=True
-        )
-    if ranking.unranked:
-        over = " and ".join(ranking.over)
-        console().print(
-            f"{ranking.unranked} of {_count(len(frame), 'group')} not ranked: too few values of "
-            f"{over}, fewer than {MIN_VALUES} finished runs",
-            soft_wrap=True,
-        )
+    _print_table(frame, "format=markdown has all")
+    for note in ranking.notes:
+        console().print(note, soft_wrap=True)
+
+
+def print_versus(outcome: Versus, form: str) -> None:
+    """Print the comparison of two groups: in sentences, or in numbers for other programs.
+
+    Args:
+        form: One of FORMATS, or "auto".
+
+    Raises:
+        UserError: There is no such format.
+    """
+    form = _choose_format(form)
+    if form == "table":
+        for sentence in outcome.sentences():
+            console().print(sentence, soft_wrap=True)
+    else:
+        _print_as(form, pd.DataFrame([outcome.as_dict()]))
 
 
 def _choose_format(form: str) -> str:
@@ -116,11 +125,12 @@ def _print_as(form: str, frame: pd.DataFrame) -> None:
         print(cells.to_latex(index=False, escape=True, column_format=sides), end="")
 
 
-def _print_table(frame: pd.DataFrame, before_first: int = 0) -> None:
+def _print_table(frame: pd.DataFrame, hint: str, before_first: int = 0) -> None:
     """Print a frame for people. A narrow terminal gets fewer columns and a line that names the
     others.
 
     Args:
+        hint: What to do about columns that have no room.
         before_first: The number of columns after the first one that are more important than it.
     """
     cells = frame.map(_cell_text)
@@ -128,14 +138,14 @@ def _print_table(frame: pd.DataFrame, before_first: int = 0) -> None:
     widths = {
         name: min(max(len(str(name)), *map(len, cells[name]), 0), MAX_WIDTH) for name in cells
     }
-    total = sum(widths.values()) + len(widths)
+    total = sum(width + GAP for width in widths.values())
     screen = console()
     first, *others = frame
     room = screen.width if screen.is_terminal else total
     shown: set[Any] = set()
     for name in [*others[:before_first], first, *others[before_first:]]:
-        room -= widths[name] + 1
-        if room < -1 and shown:
+        room -= widths[name] + GAP
+        if room < -GAP and shown:
             break
         shown.add(name)
     left_out = [str(name) for name in frame if name not in shown]
@@ -151,7 +161,7 @@ def _print_table(frame: pd.DataFrame, before_first: int = 0) -> None:
         table.add_row(*texts)
     console(total).print(table)
     if left_out:
-        screen.print(f"too narrow for {', '.join(left_out)}; columns=A,B chooses", soft_wrap=True)
+        screen.print(f"too narrow for {', '.join(left_out)}; {hint}", soft_wrap=True)
 
 
 def _alignments(frame: pd.DataFrame) -> list[str]:

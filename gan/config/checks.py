@@ -1,15 +1,28 @@
 """Checks of a composed configuration, and which of its keys decide a run's result."""
 
+import copy
 import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.config.schema import SCHEMAS, Config
+from gan.config.schema import (
+    CONF_DIR,
+    SCHEMAS,
+    TARGET_GROUPS,
+    Config,
+    installed_folders,
+    settings_of,
+    target_schema,
+)
+from gan.config.signatures import UNTYPED, read_signature
 from gan.errors import UserError, nearest
 from gan.metrics.catalogue import METRICS
 
@@ -29,14 +42,35 @@ RESULT_FREE = (
 )
 """Keys that do not change a run's result, except by rounding. They may differ when it resumes."""
 
+_WRONG_VALUES = {
+    "converted to Integer": "be a whole number",
+    "converted to Float": "be a number",
+    "converted to Boolean|valid bool": "be true or false",
+    "is not a ListConfig|to ListConfig|list\\[": "be a list, such as [1,2]",
+    "is not Optional|non-optional|Incompatible value 'None'": "not be null",
+    "does not support deletion": "not be removed",
+}
+"""Pairs of a pattern in OmegaConf's message about a value, and what the value must do."""
 
-def check(cfg: DictConfig) -> None:
-    """Check the range of every key, and rules that involve several keys.
+
+ABSENT_IF_NULL = ("trainer.init_from", "trainer.init_hash", "schedule._target_")
+"""Keys that came later. A run with null is the same as one that was made without them."""
+
+
+def checked(cfg: DictConfig) -> DictConfig:
+    """Return a configuration with the types of all its keys, after checking each of them.
+
+    The keys of a group that names a function are the parameters of that function.
+
+    Args:
+        cfg: is not changed. It is returned itself if its groups have their types already.
 
     Raises:
         UserError: names the first key that is wrong, its value and what is allowed.
     """
+    cfg = typed(cfg)
     check_ranges(cfg)
+    _check_model(cfg)
     steps, epochs = cfg.trainer.max_steps, cfg.trainer.max_epochs
     if (steps is None) == (epochs is None):
         both = "neither is" if steps is None else "both are"
@@ -45,35 +79,35 @@ def check(cfg: DictConfig) -> None:
             "give one of them a number and the other null"
         )
     for group in ("optimizer", "discriminator_optimizer"):
-        if cfg[group].get("nesterov") and cfg[group].momentum == 0:
+        settings = plain(cfg[group])
+        if settings.get("nesterov") and settings.get("momentum") == 0:
             raise UserError(f"{group}.nesterov=true: needs {group}.momentum above 0")
+    for key in ("compile", "cuda_graphs"):
+        if cfg.schedule._target_ and cfg.trainer[key]:
+            raise UserError(f"trainer.{key}=true: needs schedule=none, learning rates that stay")
     if cfg.trainer.batch_size % cfg.trainer.pac:
         raise UserError(
             f"trainer.pac={cfg.trainer.pac}: must divide trainer.batch_size="
             f"{cfg.trainer.batch_size}"
         )
-    if cfg.trainer.pac > 1 and cfg.model.conditional:
-        raise UserError(
-            f"trainer.pac={cfg.trainer.pac}: not with model.conditional=true, as the samples of a "
-            "pack would need one label"
-        )
     objective, names = cfg.metrics.objective, cfg.metrics.names
     if objective in METRICS and objective not in names:
         raise UserError(f"metrics.objective={objective}: must be in metrics.names={_show(names)}")
+    return cfg
 
 
 def doubts(cfg: DictConfig) -> list[str]:
     """Return warnings about settings that are allowed but rarely intended, one line each."""
     penalty = (cfg.penalty._target_ or "none").rpartition(".")[2]
-    found = []
-    if cfg.loss._target_.endswith(".wasserstein") and not (
-        penalty != "none" or cfg.model.get("discriminator_spectral_norm")
+    model, found = plain(cfg.model), []
+    if cfg.loss._target_ == "gan.losses.wasserstein" and not (
+        penalty != "none" or model.get("discriminator_spectral_norm")
     ):
         found.append(
             "loss=wasserstein bounds a distance only for a Lipschitz discriminator: set "
             "penalty=wgan_gp, penalty=weight_clip or model.discriminator_spectral_norm=true"
         )
-    if cfg.model.get("discriminator_norm") == "batch" and penalty not in ("none", "weight_clip"):
+    if model.get("discriminator_norm") == "batch" and penalty not in ("none", "weight_clip"):
         found.append(
             f"model.discriminator_norm=batch with penalty={penalty}: the penalty is of the "
             "gradient at one sample, which batch norm mixes with the others; layer or none fit"
@@ -101,14 +135,15 @@ def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
 def flatten(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """Return the resolved configuration with dotted keys, such as `{"optimizer.lr": 2e-4}`.
 
-    Lists stay whole. Plain data must be resolved already.
+    Lists stay whole. The keys ABSENT_IF_NULL are left out if they are null. Plain data must be
+    resolved already.
     """
 
     def walk(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
         for name, value in node.items():
             if isinstance(value, dict):
                 yield from walk(value, f"{prefix}{name}.")
-            else:
+            elif value is not None or f"{prefix}{name}" not in ABSENT_IF_NULL:
                 yield f"{prefix}{name}", value
 
     container = cfg if isinstance(cfg, dict) else OmegaConf.to_container(cfg, resolve=True)
@@ -121,21 +156,143 @@ def defines_result(key: str) -> bool:
     return not is_under(key, RESULT_FREE)
 
 
+def identifies_run(key: str) -> bool:
+    """Return whether runs that differ in this (dotted) key are different runs.
+
+    Initial weights count by their content, and not by the place where they are.
+    """
+    return defines_result(key) and key != "trainer.init_from"
+
+
 def is_under(key: str, names: Iterable[str]) -> bool:
     """Return whether a dotted key is one of `names`, or below one of them."""
     return any(key == name or key.startswith(name + ".") for name in names)
 
 
-def all_keys() -> list[str]:
-    """Return every dotted key that some choice of config groups has."""
+@cache
+def all_keys() -> tuple[str, ...]:
+    """Return every dotted key that some choice of config groups has.
+
+    Those of conf/ and of installed packages count.
+    """
+    folders = [CONF_DIR, *filter(None, installed_folders().values())]
     names: dict[str, None] = {}
     for entry in fields(Config):
-        schemas = SCHEMAS.get(entry.name)
-        for schema in schemas.values() if schemas else ():
+        if schema := SCHEMAS.get(entry.name):
             names |= dict.fromkeys(f"{entry.name}.{part.name}" for part in fields(schema))
-        if schemas is None:
+        elif entry.name in TARGET_GROUPS:
+            for path in sorted(p for f in folders for p in (f / entry.name).glob("*.yaml")):
+                names |= dict.fromkeys(f"{entry.name}.{key}" for key in _option_keys(path))
+        else:
             names[entry.name] = None
-    return list(names)
+    return tuple(names)
+
+
+def _option_keys(path: Path) -> Iterator[str]:
+    """Yield the keys that a YAML file sets or takes from an option of another group."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        # A run that takes this option is told by Hydra.
+        return
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if key != "defaults":
+            yield key
+            continue
+        for entry in value:
+            for group, option in entry.items() if isinstance(entry, dict) else ():
+                yield from _option_keys(
+                    CONF_DIR / group.strip("/").partition("@")[0] / f"{option}.yaml"
+                )
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """Return a config group as plain values: lists, dictionaries, numbers, texts."""
+    container = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(container, dict)
+    return {str(name): value for name, value in container.items()}
+
+
+def typed(cfg: DictConfig) -> DictConfig:
+    """Return a configuration with the types of the targets' parameters, or itself if it has them.
+
+    Raises:
+        UserError: a target cannot be read, or lacks a key, or a value has another type.
+    """
+    groups = [group for group in TARGET_GROUPS if isinstance(cfg.get(group), DictConfig)]
+    nodes = {group: _typed(group, cfg[group]) for group in groups}
+    if all(node is cfg[group] for group, node in nodes.items()):
+        return cfg
+    cfg = copy.deepcopy(cfg)
+    for group, node in nodes.items():
+        OmegaConf.update(cfg, group, node, merge=False, force_add=True)
+    return cfg
+
+
+def _typed(group: str, node: DictConfig) -> DictConfig:
+    """Return an option of a group with the types of the parameters of its target."""
+    target, names = node.get("_target_"), [str(name) for name in node if name != "_target_"]
+    try:
+        settings = settings_of(group, target)
+        names += [n for n in TARGET_GROUPS[group].defaults if n not in names]
+        schema = target_schema(group, target, tuple(names))
+    except UserError as error:
+        raise UserError(f"{group}._target_={target}: {error}") from error
+    if OmegaConf.get_type(node) is schema:
+        return node
+    for name in names:
+        if name not in settings and not (target and read_signature(target).takes_any):
+            has = f"; {group} has {', '.join(['_target_', *settings])}"
+            raise UserError(f"{group}.{name}: unknown key{nearest(name, settings) or has}")
+        if name in settings and settings[name].type is UNTYPED:
+            raise UserError(
+                f"{group}.{name}: the parameter of {target} needs a type, such as {name}: float"
+            )
+    for name, setting in settings.items():
+        if setting.is_required and name not in names:
+            raise UserError(f"{group}.{name}: must be set, as in {group}.{name}=VALUE")
+    # Plain values, because the node may have the types of another target.
+    values = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(values, dict)
+    try:
+        merged = OmegaConf.merge(schema, TARGET_GROUPS[group].defaults, values)
+    except OmegaConfBaseException as error:
+        name = (error.full_key or "").partition(".")[0].partition("[")[0]
+        shown = _show(values.get(name))
+        raise UserError(f"{group}.{name}={shown}: {explain_value(error)}") from error
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def explain_value(error: BaseException) -> str:
+    """Return the rule that a value breaks, by OmegaConf's error about it."""
+    text = str(error).splitlines()[0]
+    wrong = [rule for pattern, rule in _WRONG_VALUES.items() if re.search(pattern, text)]
+    return f"must {wrong[0]}" if wrong else text
+
+
+def _check_model(cfg: DictConfig) -> None:
+    """Check what the program needs of a model, whoever wrote it."""
+    target, pac = cfg.model._target_, cfg.trainer.pac
+    if "latent_dim" not in cfg.model:
+        raise UserError("model.latent_dim: must be set, the numbers in a latent")
+    signature = read_signature(target)
+    takes = signature.settings
+    if signature.takes_any:
+        return
+    if "image_shape" not in takes:
+        raise UserError(
+            f"model._target_={target}: must take a parameter 'image_shape', the shape of a sample"
+        )
+    if cfg.model.conditional and "classes" not in takes:
+        raise UserError(f"model.conditional=true: {target} takes no parameter 'classes'")
+    if pac > 1 and "pac" not in takes:
+        raise UserError(f"trainer.pac={pac}: {target} takes no parameter 'pac'")
+    if pac > 1 and cfg.model.conditional:
+        raise UserError(
+            f"trainer.pac={pac}: not with model.conditional=true, as the samples of a pack would "
+            "need one label"
+        )
 
 
 def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
@@ -176,6 +333,8 @@ def _outside(value: Any, limits: dict[str, Any]) -> str | None:
     # These are written so that NaN, which compares false to everything, is outside too.
     if "min" in limits and not value >= limits["min"]:
         return f"be at least {limits['min']}"
+    if "max" in limits and not value <= limits["max"]:
+        return f"be at most {limits['max']}"
     if "above" in limits and not value > limits["above"]:
         return f"be above {limits['above']}"
     if "below" in limits and not value < limits["below"]:
@@ -184,6 +343,9 @@ def _outside(value: Any, limits: dict[str, Any]) -> str | None:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, ListConfig):
+    """Return a value as it is written on the command line."""
+    if isinstance(value, ListConfig | list):
         return "[" + ",".join(_show(item) for item in value) + "]"
-    return "null" if value is None else str(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

@@ -1,52 +1,57 @@
-"""Compose configurations outside `scripts/train.py`, and explain in one line why one cannot be."""
+"""Compose configurations outside of Hydra's command line, and explain why one cannot be composed.
+
+A configuration is given by words, as on the command line: overrides such as `loss=hinge`, and
+`--config-dir=FOLDER`, `--config-path=FOLDER` and `--config-name=NAME`, which say where YAML files
+are looked for.
+"""
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
-from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.config.checks import check, flatten
-from gan.config.schema import SCHEMAS
+from gan.config.checks import ABSENT_IF_NULL, checked, explain_value, flatten
+from gan.config.loader import use_loader
+from gan.config.schema import CONF_DIR, GROUPS
 from gan.errors import UserError, nearest
 
-CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+use_loader()
 
-_GROUPS = (*SCHEMAS, "recipe", "experiment", "hydra/launcher", "hydra/sweeper")
+CONFIG_NAME = "config"
+"""The YAML file in conf/ that names the default option of each group."""
+
+_PLACES = {"config-dir": "-cd", "config-path": "-cp", "config-name": "-cn"}
+_GLOBAL_GROUPS = ("recipe", "experiment", "hydra/launcher", "hydra/sweeper")
 _NO_OPTION = "Config group override must be a string or a list"
-_WRONG_VALUES = {
-    "converted to Integer": "be a whole number",
-    "converted to Float": "be a number",
-    "converted to Boolean|valid bool": "be true or false",
-    "is not a ListConfig": "be a list, such as [1,2]",
-    "is not Optional": "not be null",
-    "does not support deletion": "not be removed",
-}
-"""Pairs of a pattern in OmegaConf's message about a value, and what the value must do."""
 
 
-def compose(*overrides: str) -> DictConfig:
-    """Return the configuration that `scripts/train.py OVERRIDES` would run.
+def compose(*words: str) -> DictConfig:
+    """Return the configuration that `gan train WORDS` would run.
 
     Raises:
         UserError: an override names no key, or its value has the wrong type or range.
     """
     try:
-        cfg = compose_unchecked(list(overrides))
+        cfg = compose_unchecked(words)
     except Exception as error:
         if not can_explain(error):
             raise
-        raise UserError(explain(error, list(overrides))) from error
-    check(cfg)
-    return cfg
+        raise UserError(explain(error, words)) from error
+    return checked(cfg)
 
 
-def compose_unchecked(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
+def compose_unchecked(words: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
     """Return the configuration that Hydra composes, without checking its values.
 
     Args:
@@ -55,13 +60,104 @@ def compose_unchecked(overrides: list[str], *, with_hydra: bool = False) -> Dict
     Raises:
         HydraException, OmegaConfBaseException: an override does not fit; see `can_explain`.
     """
-    hydra, previous = GlobalHydra.instance(), GlobalHydra.instance().hydra
-    hydra.clear()
+    places, overrides = split_words(words)
+    with config_loader(words) as loader:
+        cfg = loader.load_configuration(
+            places.get("config-name", CONFIG_NAME), overrides, RunMode.RUN, from_shell=False
+        )
+    if not with_hydra:
+        OmegaConf.set_struct(cfg, False)
+        cfg.pop("hydra")
+        OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
+def split_words(words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Return where YAML files are looked for, by the names of the options, and the overrides.
+
+    Other options, such as `--multirun`, are left out.
+    """
+    places: dict[str, str] = {}
+    overrides = []
+    left = iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        option = name.removeprefix("--")
+        option = next((long for long, short in _PLACES.items() if short == name), option)
+        if word.startswith("-") and option in _PLACES:
+            places[option] = value if equals else next(left, "")
+        elif not word.startswith("-"):
+            overrides.append(word)
+    return places, overrides
+
+
+@contextmanager
+def config_loader(words: Sequence[str]) -> Iterator[ConfigLoader]:
+    """Yield a loader that reads conf/ and the folders that the words name.
+
+    Hydra uses it within the block.
+
+    Raises:
+        UserError: a folder is not there.
+    """
+    places, _ = split_words(words)
+    main = Path(places.get("config-path", CONF_DIR)).absolute()
+    for given in (str(main), places.get("config-dir", str(main))):
+        if not Path(given).is_dir():
+            raise UserError(f"{given}: there is no such folder of configurations")
+    previous = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            return hydra_compose("config", overrides, return_hydra_config=with_hydra)
+        with initialize_config_dir(str(main), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            if "config-dir" in places:
+                search_path = loader.get_search_path()
+                folder = Path(places["config-dir"]).absolute()
+                # Hydra wants the schemas to be last.
+                element = SearchPathElement("command-line", f"file://{folder}")
+                search_path.get_path().insert(-1, element)
+                loader = type(loader)(config_search_path=search_path)  # type: ignore[call-arg]
+                GlobalHydra.instance().hydra.config_loader = loader  # type: ignore[union-attr]
+            yield loader
     finally:
         GlobalHydra.instance().hydra = previous
+
+
+def source_words(hydra: Any) -> list[str]:
+    """Return the words that say where a composed configuration came from; none for conf/ alone.
+
+    Folders of installed packages are not named, because they are found without.
+
+    Args:
+        hydra: Hydra's own part of the configuration.
+    """
+    words, others = [], []
+    for source in hydra.runtime.config_sources:
+        path, provider = source.path, source.provider
+        if provider == "main" and Path(path) != CONF_DIR:
+            words.append(f"--config-path={path}")
+        elif provider == "command-line":
+            words.append(f"--config-dir={path}")
+        elif provider.startswith("hydra.searchpath"):
+            place = f"{source.schema}://{path}"
+            others.append(place if re.fullmatch(r"[\w./:-]+", place) else f"'{place}'")
+    if hydra.job.config_name != CONFIG_NAME:
+        words.append(f"--config-name={hydra.job.config_name}")
+    return [*words, *([f"hydra.searchpath=[{','.join(others)}]"] if others else [])]
+
+
+def chosen_options(hydra_cfg: Any) -> dict[str, str]:
+    """Return the option of each config group that has one, given Hydra's own part `hydra`.
+
+    Hydra's own groups are left out, and a group of which several options are taken.
+    """
+    choices = OmegaConf.to_container(hydra_cfg.runtime.choices)
+    assert isinstance(choices, dict)
+    return {
+        str(group): str(option)
+        for group, option in choices.items()
+        if option is not None and not str(group).startswith(("hydra/", "schema"))
+    }
 
 
 def can_explain(error: Exception) -> bool:
@@ -70,57 +166,65 @@ def can_explain(error: Exception) -> bool:
     return known or str(error).startswith(_NO_OPTION)
 
 
-def explain(error: Exception, overrides: list[str]) -> str:
-    """Return one line about an error that Hydra raised for these overrides."""
-    text = str(error)
+def explain(error: Exception, words: Sequence[str]) -> str:
+    """Return one line about an error that Hydra raised for these words."""
+    text, (_, overrides) = str(error), split_words(words)
     if isinstance(error, OverrideParseException):
         hint = "; close all brackets and quotes, and quote special characters"
         hint = hint if "=" in str(error.override) else ""
         return f"{error.override}: cannot be read as KEY=VALUE{hint}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _unknown_option(str(error.missing_cfg_file))
+        return _unknown_option(str(error.missing_cfg_file), words)
     if text.startswith(_NO_OPTION):
         # Hydra does not say in which override it read a number or null as the name of an option.
         for group, _, option in (override.partition("=") for override in overrides):
-            if group in _GROUPS and not isinstance(yaml.safe_load(option), str):
-                return _unknown_option(f"{group}/{option}")
+            is_group = group in (*GROUPS, *_GLOBAL_GROUPS)
+            if is_group and not isinstance(yaml.safe_load(option), str):
+                return _unknown_option(f"{group}/{option}", words)
     if found := re.match(r"Could not override '([^']+)'", text):
-        return _unknown_key(found[1], overrides)
+        return _unknown_key(found[1], words)
     if found := re.match(r"Error merging override (.*)", text):
-        cause = str(error.__cause__).splitlines()[0]
-        wrong = [rule for pattern, rule in _WRONG_VALUES.items() if re.search(pattern, cause)]
-        return f"{found[1]}: must {wrong[0]}" if wrong else f"{found[1]}: {cause}"
+        return f"{found[1]}: {explain_value(error.__cause__ or error)}"
     if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'", text):
         return f"{found[1]}: to sweep over several values add --multirun; a list is written [1,2]"
-    if found := re.match(r"schema@(\S+) appears more than once", text):
+    if found := re.match(r"(?:schema@)?(\S+) appears more than once", text):
         return f"{found[1]}: takes one option, as in {found[1]}=OPTION"
     lines = [*text.splitlines(), *str(error.__cause__ or "").splitlines()]
     return " ".join(line.strip() for line in lines if line.strip())
 
 
-def _unknown_option(config_file: str) -> str:
+def _unknown_option(config_file: str, words: Sequence[str]) -> str:
     group, _, option = config_file.removesuffix(".yaml").rpartition("/")
-    options = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
-    allowed = f"allowed: {', '.join(options)}" if options else f"there is no group '{group}'"
-    return f"{group}={option}: no such option; {allowed}{nearest(option, options)}"
+    with config_loader(words) as loader:
+        options = sorted(loader.get_group_options(group)) if group else []
+        groups = loader.list_groups("")
+    if not options:
+        hint = nearest(group, groups) or f"; there are {', '.join(groups)}"
+        return f"{group}={option}: there is no group '{group}'{hint}"
+    allowed = f"allowed: {', '.join(options)}{nearest(option, options)}"
+    return f"{group}={option}: no such option; {allowed}"
 
 
-def _unknown_key(name: str, overrides: list[str]) -> str:
+def _unknown_key(name: str, words: Sequence[str]) -> str:
+    _, overrides = split_words(words)
+    with config_loader(words) as loader:
+        groups = [*loader.list_groups(""), *_GLOBAL_GROUPS]
     # The options that are chosen decide which keys there are.
-    choices = [o for o in overrides if o.partition("=")[0] in _GROUPS and "," not in o]
+    values = [o for o in overrides if o.partition("=")[0] not in groups or "," in o]
     of_hydra = name.startswith("hydra.")
     parent, _, leaf = name.rpartition(".")
+    choices = [w for w in words if w not in values or w.startswith("hydra.searchpath=")]
     cfg = compose_unchecked(choices, with_hydra=of_hydra)
     if of_hydra:
         # Hydra's own values may not resolve here.
         node = OmegaConf.select(cfg, parent)
         known = [f"{parent}.{key!s}" for key in node] if isinstance(node, DictConfig) else []
     else:
-        known = [*flatten(cfg), *_GROUPS]
+        known = [*flatten(cfg), *ABSENT_IF_NULL, *groups]
     given = next((o for o in overrides if o.lstrip("+~").startswith(name + "=")), name)
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
     if not parent or not siblings:
-        hint = nearest(name, known) or f"; there are {', '.join(SCHEMAS)}"
+        hint = nearest(name, known) or f"; there are {', '.join(GROUPS)}"
     else:
         hint = nearest(leaf, siblings) or f"; {parent} has {', '.join(siblings)}"
     return f"{given}: unknown key '{name}'{hint}"

@@ -8,7 +8,7 @@ line is written by hand and stays.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
@@ -17,8 +17,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from gan.config.checks import flatten
-from gan.config.compose import CONF_DIR, compose_unchecked
-from gan.config.schema import SCHEMAS
+from gan.config.compose import compose_unchecked
+from gan.config.schema import CONF_DIR, GROUPS, TARGET_GROUPS, target_schema
 
 README = CONF_DIR / "README.md"
 MARK = "<!-- Everything below is written by `python -m gan.config.reference`. -->\n"
@@ -30,10 +30,11 @@ _TYPES: dict[Any, str] = {
     bool: "true or false",
     str: "text",
     dict: "mapping",
+    list: "list",
     Any: "anything",
     NoneType: "null",
 }
-_LIMITS = {"min": "at least", "above": "above", "below": "below"}
+_LIMITS = {"min": "at least", "max": "at most", "above": "above", "below": "below"}
 
 Row = tuple[str, str, str]
 """The type and range of a key, its default and its meaning."""
@@ -44,7 +45,8 @@ class Option(NamedTuple):
 
     about: str
     """The comment at the head of its file."""
-    schema: str | None
+    schema: type | None
+    """The dataclass of its keys."""
     values: dict[str, Any]
     comments: dict[str, str]
 
@@ -59,15 +61,23 @@ def read_option(group: str, name: str) -> Option:
     path = CONF_DIR / group / f"{name}.yaml"
     about, comments = read_comments(path)
     values: Any = OmegaConf.to_container(OmegaConf.load(path))
-    schema = None
+    schema: type | None = None
+    if group and (CONF_DIR / f"{group}.yaml").exists():
+        # Every option of such a group begins with the values of this file.
+        shared = read_option("", group)
+        values, schema = shared.values | values, shared.schema
+        comments = shared.comments | {key: text for key, text in comments.items() if text}
     for entry in values.get("defaults", []):
         source, base = next(iter(entry.items())) if isinstance(entry, dict) else (group, entry)
         if source in ("schema", "/schema@_here_"):
-            schema = base
-        elif source.endswith("@_here_") or (source == group and base != "_self_"):
+            schema = OmegaConf.get_type(ConfigStore.instance().load(f"schema/{base}.yaml").node)
+        elif source.endswith("@_here_") or (source == group and base not in ("_self_", *GROUPS)):
             parent = read_option(source.removeprefix("/").removesuffix("@_here_"), base)
             values, comments = parent.values | values, parent.comments | comments
             schema = schema or parent.schema
+    if group in TARGET_GROUPS:
+        names = tuple(key for key in values if key not in ("defaults", "_target_"))
+        schema = target_schema(group, values["_target_"], names)
     return Option(about, schema, values, comments)
 
 
@@ -101,7 +111,7 @@ def _blocks() -> Iterator[str]:
     hydra = {f"hydra.{key}": value for key, value in flatten(main.values["hydra"]).items()}
     yield "## Keys of the top level, and Hydra's own"
     yield _table({"config": _rows(main._replace(values=main.values | hydra))})
-    for group in [*SCHEMAS, "recipe", "experiment", "hydra/launcher", "hydra/sweeper"]:
+    for group in [*GROUPS, "recipe", "experiment", "hydra/launcher", "hydra/sweeper"]:
         names = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
         names.sort(key=lambda name: name != defaults[group])
         options = {name: read_option(group, name) for name in names}
@@ -118,18 +128,19 @@ def _blocks() -> Iterator[str]:
 
 
 def _rows(option: Option) -> dict[str, Row]:
-    """Return a row for each key of an option, except for its target."""
-    node = ConfigStore.instance().load(f"schema/{option.schema}.yaml").node if option.schema else {}
-    schema = OmegaConf.get_type(node)
-    declared = {entry.name: entry for entry in fields(schema)} if is_dataclass(schema) else {}
+    """Return a row for each key of an option, except for targets."""
+    declared = {entry.name: entry for entry in fields(option.schema)} if option.schema else {}
     rows = {}
-    for key in filter(option.comments.get, option.values):
-        value, entry = option.values[key], declared.get(key)
+    values = option.values | flatten(option.values)
+    for key in filter(option.comments.get, values):
+        is_target = key.endswith("_target_") and not key.startswith("hydra.")
+        if is_target or (isinstance(values[key], dict) and values[key]):
+            continue
+        value, entry = values[key], declared.get(key)
         kind = _kind(entry.type, entry.metadata) if entry else _TYPES[type(value)]
         shown = value if isinstance(value, str) and value else json.dumps(value)
         default = "must be set" if value == "???" else f"`{shown}`"
         rows[key] = kind, default, option.comments[key]
-    rows.pop("_target_", None)
     return rows
 
 

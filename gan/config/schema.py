@@ -1,174 +1,49 @@
 """The type and the range of every configuration key.
 
-Defaults are not here: they live in the YAML files under conf/. This module imports no torch, so
-that composing a configuration stays fast.
+Groups whose options name a function have the parameters of that function as their keys. Defaults
+are not here: they live in the YAML files under conf/. This module imports no torch, so that
+composing a configuration stays fast.
 """
 
 import secrets
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from gan.config.signatures import Setting, find_folder, read_signature
 from gan.metrics.catalogue import METRICS, OBJECTIVES
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONF_DIR = next(
+    # An installed package has the folder inside, a checkout has it beside the package.
+    (path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir()),
+    _PACKAGE / "conf",
+)
+"""The folder of the config groups of this package."""
+
+
+ENTRY_POINTS = "gan.conf"
+"""The group of entry points by which installed packages add folders of config groups."""
+
+
+def installed_folders() -> dict[str, Path | None]:
+    """Return the folder of each entry point by its name; None if there is no such folder."""
+    entries = sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name)
+    return {entry.name: find_folder(entry.value) for entry in entries}
 
 
 def key(**limits: Any) -> Any:
     """Declare a key without a default, and its limits.
 
-    Limits: `min` (inclusive), `above` and `below` (exclusive), `choices`, `pattern` (a regular
-    expression that the whole text must match) and `length` (of a list).
+    Limits: `min` and `max` (inclusive), `above` and `below` (exclusive), `choices`, `pattern` (a
+    regular expression that the whole text must match) and `length` (of a list).
     """
     return field(default=MISSING, metadata=limits)
-
-
-NORMS = ("none", "batch", "layer")
-
-
-@dataclass
-class Model:
-    """Keys of every pair of networks."""
-
-    _target_: str = key()
-    latent_dim: int = key(min=1)
-    conditional: bool = key()
-    generator_norm: str = key(choices=NORMS)
-    discriminator_norm: str = key(choices=NORMS)
-    generator_spectral_norm: bool = key()
-    discriminator_spectral_norm: bool = key()
-
-
-@dataclass
-class MLP(Model):
-    """Keys of the multilayer perceptrons."""
-
-    hidden_dim: int = key(min=1)
-    hidden_layers: int = key(min=1)
-    negative_slope: float = key(min=0)
-
-
-@dataclass
-class DCGAN(Model):
-    """Keys of the DCGAN networks."""
-
-    channels: int = key(min=1)
-    negative_slope: float = key(min=0)
-
-
-@dataclass
-class SNGAN(Model):
-    """Keys of the SNGAN networks."""
-
-    channels: int = key(min=1)
-
-
-@dataclass
-class Optimizer:
-    """Keys of every optimizer."""
-
-    _target_: str = key()
-    lr: float = key(above=0)
-    weight_decay: float = key(min=0)
-
-
-@dataclass
-class Adam(Optimizer):
-    """Keys of Adam and AdamW."""
-
-    betas: list[float] = key(min=0, below=1, length=2)
-    eps: float = key(above=0)
-
-
-@dataclass
-class RMSprop(Optimizer):
-    """Keys of RMSprop."""
-
-    alpha: float = key(min=0, below=1)
-    eps: float = key(above=0)
-    momentum: float = key(min=0, below=1)
-
-
-@dataclass
-class SGD(Optimizer):
-    """Keys of stochastic gradient descent."""
-
-    momentum: float = key(min=0, below=1)
-    nesterov: bool = key()
-
-
-@dataclass
-class SameOptimizer:
-    """Keys of a discriminator that is trained by the same kind of optimizer as the generator."""
-
-    _target_: str | None = key()
-    lr: float = key(above=0)
-
-
-@dataclass
-class Loss:
-    """Keys of every loss."""
-
-    _target_: str = key()
-
-
-@dataclass
-class SmoothedLoss(Loss):
-    """Keys of a loss with one-sided label smoothing."""
-
-    label_smoothing: float = key(min=0, below=1)
-
-
-@dataclass
-class Penalty:
-    """Keys of every penalty."""
-
-    _target_: str | None = key()
-    interval: int = key(min=1)
-
-
-@dataclass
-class ZeroCentred(Penalty):
-    """Keys of a gradient penalty with its centre at zero."""
-
-    gamma: float = key(min=0)
-
-
-@dataclass
-class OneCentred(Penalty):
-    """Keys of a gradient penalty with its centre at one."""
-
-    weight: float = key(min=0)
-
-
-@dataclass
-class WeightClip(Penalty):
-    """Keys of weight clipping."""
-
-    limit: float = key(above=0)
-
-
-@dataclass
-class Data:
-    """Keys of every data set."""
-
-    _target_: str = key()
-
-
-@dataclass
-class DataOnDisk(Data):
-    """Keys of a data set that keeps files on the disk."""
-
-    root: str = key()
-
-
-@dataclass
-class ImageFolder(DataOnDisk):
-    """Keys of a folder of images."""
-
-    folder: str = key()
-    image_size: int | None = key(min=1)
-    channels: int = key(choices=(1, 3))
 
 
 @dataclass
@@ -192,6 +67,7 @@ class Logging:
     every: int = key(min=1)
     samples_every: int = key(min=1)
     samples: int = key(min=1)
+    trackers: dict[str, Any] = key()
 
 
 @dataclass
@@ -204,6 +80,8 @@ class Trainer:
     n_critic: int = key(min=1)
     pac: int = key(min=1)
     augment: list[str] = key(choices=("translation", "cutout"))
+    init_from: str | None = key()
+    init_hash: str | None = key(pattern=r"[0-9a-f]{16}")
     ema_half_life: float | None = key(above=0)
     ema_ramp_up: float | None = key(above=0)
     precision: str = key(choices=("fp32", "bf16"))
@@ -300,6 +178,7 @@ class Config:
     model: Any = key()
     optimizer: Any = key()
     discriminator_optimizer: Any = key()
+    schedule: Any = key()
     loss: Any = key()
     penalty: Any = key()
     data: Any = key()
@@ -315,29 +194,89 @@ class Config:
     notes: str = key()
 
 
-SCHEMAS: dict[str, dict[str, type]] = {
-    "model": {"mlp": MLP, "dcgan": DCGAN, "sngan": SNGAN},
-    "optimizer": {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD},
-    "discriminator_optimizer": {
-        "same_optimizer": SameOptimizer,
-        "adam": Adam,
-        "rmsprop": RMSprop,
-        "sgd": SGD,
-    },
-    "loss": {"loss": Loss, "smoothed_loss": SmoothedLoss},
-    "penalty": {
-        "penalty": Penalty,
-        "zero_centred": ZeroCentred,
-        "one_centred": OneCentred,
-        "weight_clip": WeightClip,
-    },
-    "data": {"data": Data, "data_on_disk": DataOnDisk, "image_folder": ImageFolder},
-    "metrics": {"metrics": Metrics},
-    "logging": {"logging": Logging},
-    "trainer": {"trainer": Trainer},
-    "sweep": {"sweep": Sweep},
+SCHEMAS: dict[str, type] = {
+    "metrics": Metrics,
+    "logging": Logging,
+    "trainer": Trainer,
+    "sweep": Sweep,
 }
-"""The schemas that the YAML files of each config group may name."""
+"""The keys of the config groups whose options name no target."""
+
+
+class TargetGroup(NamedTuple):
+    """A config group whose options name a function. Its parameters are keys of the group."""
+
+    own: dict[str, Setting] = {}  # noqa: RUF012
+    """Keys that the program reads itself."""
+    defaults: dict[str, Any] = {}  # noqa: RUF012
+    """Values of those keys for an option that does not set them."""
+    given: tuple[str, ...] = ()
+    """Parameters that the program gives to the function."""
+    limits: dict[str, dict[str, Any]] = {}  # noqa: RUF012
+    """Ranges of parameters by name, for functions of other packages that state none."""
+
+
+_OPTIMIZER = TargetGroup(
+    given=("params", "fused"),
+    limits={
+        "lr": {"above": 0},
+        "weight_decay": {"min": 0},
+        "betas": {"min": 0, "below": 1},
+        "eps": {"above": 0},
+        "alpha": {"min": 0, "below": 1},
+        "momentum": {"min": 0, "below": 1},
+    },
+)
+
+TARGET_GROUPS = {
+    "model": TargetGroup(
+        {"conditional": Setting(bool, {}, False)},
+        {"conditional": False},
+        ("image_shape", "classes", "pac"),
+    ),
+    "optimizer": _OPTIMIZER,
+    "discriminator_optimizer": _OPTIMIZER._replace(own={"lr": Setting(float, {"above": 0}, True)}),
+    "schedule": TargetGroup(given=("total_steps",)),
+    "loss": TargetGroup(),
+    "penalty": TargetGroup({"interval": Setting(int, {"min": 1}, False)}, {"interval": 1}),
+    "data": TargetGroup(),
+}
+"""The config groups whose options name a function, in `_target_`."""
+
+GROUPS = tuple(entry.name for entry in fields(Config) if entry.type is Any)
+"""All config groups that are parts of a configuration."""
+
+
+def settings_of(group: str, target: str | None) -> dict[str, Setting]:
+    """Return the keys that an option of a group may have, beside `_target_`.
+
+    Raises:
+        UserError: the target cannot be read. The message is to be read after its key and value.
+    """
+    own, _, given, limits = TARGET_GROUPS[group]
+    if target is None:
+        return own
+    found = {n: s for n, s in read_signature(target).settings.items() if n not in given}
+    ranges = {n: limits.get(n, {}) | s.limits for n, s in found.items()}
+    return {n: s._replace(limits=ranges[n]) for n, s in found.items()} | {
+        name: setting for name, setting in own.items() if name not in found
+    }
+
+
+@lru_cache(maxsize=1024)
+def target_schema(group: str, target: str | None, names: tuple[str, ...]) -> type:
+    """Return the schema of an option of a group that sets the keys of these names.
+
+    Raises:
+        UserError: see `settings_of`.
+    """
+    settings = settings_of(group, target)
+    kinds: list[tuple[str, Any, Any]] = [("_target_", str | None, key())]
+    for name in names:
+        setting = settings.get(name, Setting(Any, {}, False))
+        kinds.append((name, setting.type, key(**setting.limits)))
+    return make_dataclass(group, kinds)
+
 
 LAUNCHERS: dict[str, type] = {
     "local_launcher": LocalLauncher,
@@ -353,9 +292,8 @@ def _register() -> None:
     # The copy is not needed: there is one store, and it hands out copies of its entries.
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(group="schema", name="config", node=Config, package="_global_")
-    for schemas in SCHEMAS.values():
-        for name, schema in schemas.items():
-            store.store(group="schema", name=name, node=schema)
+    for name, schema in SCHEMAS.items():
+        store.store(group="schema", name=name, node=schema)
     store.store(group="schema", name="optuna_sweeper", node=OptunaSweeper)
     for name, launcher in LAUNCHERS.items():
         store.store(group="schema", name=name, node=launcher)

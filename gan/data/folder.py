@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from gan.data.images import ImageData
 from gan.data.mapped import ChunkedArray, as_tensor, cached_array
 from gan.errors import UserError
 from gan.seeds import stream
+from gan.settings import Count
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,9 @@ CHUNK_BYTES = 2**26
 """Bytes of images that are decoded together."""
 
 
-def image_folder(*, root: str, folder: str, image_size: int | None, channels: int) -> ImageData:
+def image_folder(
+    *, root: str, folder: str, image_size: Count | None, channels: Literal[1, 3]
+) -> ImageData:
     """Load the images in a folder and below it as (channels, height, width).
 
     Pillow must know their format. Sub-folders are classes, in the order of their names; without
@@ -56,7 +60,8 @@ def image_folder(*, root: str, folder: str, image_size: int | None, channels: in
         return _decode_all(source, [names[index] for index in order], image_size, channels)
 
     try:
-        images, reader = cached_array(Path(root).expanduser() / "image_folder" / file, key, make)
+        stored = Path(root).expanduser() / "image_folder" / file
+        images, reader, digest = cached_array(stored, key, make)
     except OSError as error:
         reason = f"{len(names)} decoded images cannot be stored there ({error.strerror or error})"
         raise UserError(f"data.root={root}: {reason}; lower data.image_size") from error
@@ -69,6 +74,7 @@ def image_folder(*, root: str, folder: str, image_size: int | None, channels: in
         classes,
         target_device=torch.device("cpu") if reader else None,
         reader=reader,
+        digest=digest,
     )
 
 

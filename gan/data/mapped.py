@@ -6,7 +6,6 @@ import math
 import os
 import warnings
 import weakref
-import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -40,6 +39,8 @@ class CachedArray(NamedTuple):
     array: np.ndarray
     reader: "RowReader | None"
     """Reader of the file if the array is mapped."""
+    digest: str
+    """The sha256 of the array's values."""
 
 
 class RowReader:
@@ -94,12 +95,12 @@ def cached_array(path: Path, key: str, make: Callable[[], ChunkedArray]) -> Cach
             return stored
         new = make()
         if math.prod(new.shape) > MAX_BYTES_IN_MEMORY:
-            _write(path, key, new)
-            return _map(path)
+            digest = _write(path, key, new)
+            return _map(path, digest)
         array = np.concatenate(list(new.chunks))
         with contextlib.suppress(OSError):
             _write(path, key, ChunkedArray(new.shape, [array]))
-        return CachedArray(array, None)
+        return CachedArray(array, None, hashlib.sha256(array.data).hexdigest())
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
@@ -157,42 +158,46 @@ def free_memory(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def _write(path: Path, key: str, array: ChunkedArray) -> None:
-    """Write an .npy file. The hash of its key and a checksum follow the array; numpy ignores them.
+def _write(path: Path, key: str, array: ChunkedArray) -> str:
+    """Write an .npy file, and return the sha256 of its values.
+
+    The hashes of the key and of the values follow the array; numpy ignores them.
 
     We do not write through a map, because a full disk would then kill the process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
-    checksum = 0
+    digest = hashlib.sha256()
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in array.chunks:
-            checksum = zlib.crc32(chunk.data, checksum)
+            digest.update(chunk.data)
             file.write(chunk.data)
-        file.write(_hash(key) + checksum.to_bytes(4, "big"))
+        file.write(_hash(key) + digest.digest())
+    return digest.hexdigest()
 
 
 def _read(path: Path, key: str) -> CachedArray | None:
     expected = _hash(key)
     try:
         with path.open("rb") as file:
-            file.seek(-len(expected) - 4, os.SEEK_END)
+            file.seek(-2 * len(expected), os.SEEK_END)
             if file.read(len(expected)) != expected:
                 return None
-            checksum = int.from_bytes(file.read(), "big")
-        mapped = _map(path)
+            digest = file.read().hex()
+        mapped = _map(path, digest)
         if mapped.array.nbytes > MAX_BYTES_IN_MEMORY:
             return mapped
         array = np.array(mapped.array)
     except (OSError, ValueError, EOFError):
         return None
-    return CachedArray(array, None) if zlib.crc32(array.data) == checksum else None
+    whole = hashlib.sha256(array.data).hexdigest() == digest
+    return CachedArray(array, None, digest) if whole else None
 
 
-def _map(path: Path) -> CachedArray:
+def _map(path: Path, digest: str) -> CachedArray:
     array = np.load(path, mmap_mode="r")
-    return CachedArray(array, RowReader(array, path))
+    return CachedArray(array, RowReader(array, path), digest)
 
 
 def _hash(key: str) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan.data.base import Modes, check_split
+from gan.data.base import Modes, check_split, combine_hashes
 from gan.data.pictures import scatter
 from gan.seeds import stream
 
@@ -43,6 +43,12 @@ class Mixture:
         return Modes(self.centers, self.std)
 
     @property
+    def content_hash(self) -> str:
+        """Hash of the Gaussians, rounded, as the last digits of a cosine differ by machine."""
+        centers = [round(value * 10**4) for value in self.centers.flatten().tolist()]
+        return combine_hashes("mixture", centers, (self.std, self.size))
+
+    @property
     def limit(self) -> float:
         """Upper bound for the coordinates of real points, at which the axes of a plot may end."""
         return 1.25 * self.centers.abs().max().item() + 4 * self.std
@@ -70,7 +76,8 @@ class Mixture:
 
     def picture(self, samples: Tensor, columns: int | None) -> Tensor:
         """Return a plot of points (n, 2) over real ones; `columns` has no meaning here."""
-        return scatter(self.real("train", REAL_POINTS)[0], samples, self.limit)
+        ends = (-self.limit, self.limit)
+        return scatter(self.real("train", REAL_POINTS)[0], samples, [ends, ends])
 
     def real_picture(self, count: int, columns: int | None) -> None:
         """Return None: `picture` shows real points itself."""

@@ -2,6 +2,9 @@
 
 import io
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -9,11 +12,27 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MARGIN = 2
 """Pixels between the images of a grid and around them."""
 
 SIDE = 400
 """Width and height of a scatter plot in pixels."""
+
+BINS = 50
+"""Number of bars of a histogram."""
+
+GRID_WIDTH, MIN_CELL, MAX_CELL, TITLE_HEIGHT = 768, 48, 300, 18
+"""Width of a grid of series, limits of the width of its cells, and height of its title, in
+pixels."""
+
+AXIS_END = 1.1
+"""Values up to which a cell of a grid of series reaches. Real ones reach to 1."""
+
+MAX_NAMED = 4
+"""Number of channels whose axes are named."""
 
 
 def grid(images: Tensor, columns: int | None = None) -> Tensor:
@@ -37,17 +56,117 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
     return pad(table.reshape(channels, rows * height, columns * width), (MARGIN, 0, MARGIN, 0))
 
 
-def scatter(real: Tensor, fake: Tensor, limit: float) -> Tensor:
+def scatter(
+    real: Tensor,
+    fake: Tensor,
+    limits: Sequence[tuple[float, float]],
+    names: Sequence[str] | None = None,
+) -> Tensor:
     """Plot generated points in blue over real ones in grey: a uint8 image (3, SIDE, SIDE).
-
-    The same points always give the same picture; matplotlib's settings do not matter.
 
     Args:
         real: points (n, 2). Points that are not finite are left out.
         fake: points (n, 2), treated in the same way.
-        limit: the axes go from -limit to limit. The title says how many points of `fake` lie
-            beyond, if any.
+        limits: the ends of both axes. The title says how many points of `fake` lie beyond, if any.
+        names: names of the axes, if they have any.
     """
+    with figure(SIDE, SIDE) as shown:
+        axes = shown.add_axes(
+            (0.1, 0.07, 0.87, 0.87) if names is None else (0.15, 0.12, 0.82, 0.82)
+        )
+        axes.set(xlim=limits[0], ylim=limits[1])
+        axes.tick_params(labelsize=7)
+        if names is not None:
+            axes.set_xlabel(names[0], fontsize=8)
+            axes.set_ylabel(names[1], fontsize=8)
+        # Real points are larger, so that they stay visible around generated points on top of them.
+        for points, size, colour in ((real, 14, "0.75"), (fake, 3, "tab:blue")):
+            x, y = points.double().cpu().T.numpy()
+            axes.scatter(x, y, s=size, c=colour, linewidths=0)
+        low, high = torch.tensor(limits, dtype=torch.float64).T
+        points = fake.cpu().double()
+        outside = int((~((points >= low) & (points <= high)).all(dim=1)).sum())
+        if outside:
+            axes.set_title(f"{outside} of {len(fake)} outside", fontsize=8, pad=3)
+        return _pixels(shown)
+
+
+def histogram(real: Tensor, fake: Tensor, limits: tuple[float, float], name: str) -> Tensor:
+    """Plot the densities of generated numbers (blue) and real ones (grey): (3, SIDE, SIDE).
+
+    Args:
+        real: numbers (n,).
+        fake: numbers (m,).
+        limits: the ends of the axis. The title says how many of `fake` lie beyond, if any.
+        name: name of the axis.
+    """
+    with figure(SIDE, SIDE) as shown:
+        axes = shown.add_axes((0.15, 0.12, 0.82, 0.82))
+        axes.tick_params(labelsize=7)
+        edges = np.linspace(*limits, BINS + 1)
+        for numbers, kind, colour in ((real, "stepfilled", "0.75"), (fake, "step", "tab:blue")):
+            counts, _ = np.histogram(numbers.double().cpu().numpy(), edges)
+            # All numbers count, those beyond the axis too.
+            heights = counts / (max(len(numbers), 1) * (edges[1] - edges[0]))
+            axes.stairs(heights, edges, fill=kind == "stepfilled", color=colour)
+        axes.set(xlim=limits)
+        axes.set_xlabel(name, fontsize=8)
+        axes.set_ylabel("density", fontsize=8)
+        outside = int(((fake < limits[0]) | (fake > limits[1])).sum())
+        if outside:
+            axes.set_title(f"{outside} of {len(fake)} outside", fontsize=8, pad=3)
+        return _pixels(shown)
+
+
+def lines(
+    series: Tensor, ranges: Sequence[tuple[float, float]], columns: int | None = None
+) -> Tensor:
+    """Plot each series in a cell of a grid, its channels in different colours: a uint8 image.
+
+    All cells have the same axes. The title gives their ends, and says how many series leave them.
+
+    Args:
+        series: (n, channels, length) with channels that should be in [-1, 1].
+        ranges: for each channel, the values that -1 and 1 stand for.
+        columns: number of cells in a row; with None the grid is about square.
+    """
+    count, channels, length = series.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    width = min(max(GRID_WIDTH // columns, MIN_CELL), MAX_CELL)
+    height = width * 2 // 3
+    values = series.detach().cpu().double().numpy()
+    beyond = int((np.abs(values) > AXIS_END).any(axis=(1, 2)).sum())
+    across = 0.05 + 0.9 * np.arange(length) / max(length - 1, 1)
+    # A value above the end of the axis is drawn at the end.
+    down = 0.5 - 0.45 * np.clip(values, -AXIS_END, AXIS_END) / AXIS_END
+    with figure(width * columns, height * rows + TITLE_HEIGHT) as shown:
+        from matplotlib.collections import LineCollection
+
+        share = height * rows / (height * rows + TITLE_HEIGHT)
+        axes = shown.add_axes((0, 0, 1, share), frameon=False, xticks=[], yticks=[])
+        axes.set(xlim=(0, columns), ylim=(rows, 0))
+        places = np.stack(np.divmod(np.arange(count), columns))
+        for channel in range(channels):
+            x = np.broadcast_to(across, (count, length)) + places[1][:, None]
+            paths = np.stack([x, down[:, channel] + places[0][:, None]], axis=2)
+            colour = f"C{channel % 10}"
+            axes.add_collection(LineCollection(list(paths), colors=colour, linewidths=1))
+            if length == 1:
+                axes.scatter(paths[:, 0, 0], paths[:, 0, 1], s=6, c=colour, linewidths=0)
+        axes.vlines(np.arange(columns + 1), 0, rows, colors="0.8", linewidths=0.5)
+        axes.hlines(np.arange(rows + 1), 0, columns, colors="0.8", linewidths=0.5)
+        title = _axis_text(ranges)
+        if beyond:
+            title += f"; {beyond} of {count} beyond"
+        shown.text(0.01, 1 - TITLE_HEIGHT / 2 / (height * rows + TITLE_HEIGHT), title, va="center",
+                   fontsize=7)  # fmt: skip
+        return _pixels(shown)
+
+
+@contextmanager
+def figure(width: int, height: int) -> "Iterator[Figure]":
+    """Yield a figure of that many pixels, which matplotlib's settings do not change."""
     # This import takes half a second, and only few runs need it.
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -55,20 +174,26 @@ def scatter(real: Tensor, fake: Tensor, limit: float) -> Tensor:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        canvas = FigureCanvasAgg(Figure(figsize=(SIDE / 100, SIDE / 100), dpi=100))
-        axes = canvas.figure.add_axes((0.1, 0.07, 0.87, 0.87))
-        axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
-        axes.tick_params(labelsize=7)
-        # Real points are larger, so that they stay visible around generated points on top of them.
-        for points, size, colour in ((real, 14, "0.75"), (fake, 3, "tab:blue")):
-            x, y = points.double().cpu().T.numpy()
-            axes.scatter(x, y, s=size, c=colour, linewidths=0)
-        inside = int((fake.abs() <= limit).all(dim=1).sum())
-        if inside < len(fake):
-            axes.set_title(f"{len(fake) - inside} of {len(fake)} outside", fontsize=8, pad=3)
-        canvas.draw()
-        pixels = torch.from_numpy(np.array(canvas.buffer_rgba())[..., :3])
+        shown = Figure(figsize=(width / 100, height / 100), dpi=100)
+        FigureCanvasAgg(shown)
+        yield shown
+
+
+def _pixels(shown: "Figure") -> Tensor:
+    canvas: Any = shown.canvas
+    canvas.draw()
+    pixels = torch.from_numpy(np.array(canvas.buffer_rgba())[..., :3])
     return pixels.permute(2, 0, 1).contiguous()
+
+
+def _axis_text(ranges: Sequence[tuple[float, float]]) -> str:
+    """Return the ends of the axes of all channels, in the data's own units."""
+    ends = []
+    for low, high in ranges[:MAX_NAMED]:
+        middle, half = (low + high) / 2, (high - low) / 2 * AXIS_END
+        ends.append(f"{middle - half:.3g} to {middle + half:.3g}")
+    more = "" if len(ranges) <= MAX_NAMED else ", ..."
+    return "each cell: " + ", ".join(ends) + more
 
 
 def to_pil(image: Tensor) -> Image.Image:

@@ -31,12 +31,12 @@ def make_compiled_step(
         UserError: the run cannot be compiled or captured. The returned step may raise it too.
     """
     wanted = [f"trainer.{name}" for name in ("compile", "cuda_graphs") if cfg.trainer[name]]
-    program_step = ProgramStep(
-        make_program(cfg, parts),
-        compile=cfg.trainer.compile,
-        capture=cfg.trainer.cuda_graphs,
-    )
     try:
+        program_step = ProgramStep(
+            make_program(cfg, parts),
+            compile=cfg.trainer.compile,
+            capture=cfg.trainer.cuda_graphs,
+        )
         tensors = named_tensors(parts, state)
     except NotSupported as error:
         raise UserError(f"{wanted[0]}=true: {error}") from error
@@ -106,20 +106,6 @@ def leave_gradients(parts: Parts, result: StepResult, index: int | None = None) 
             if gradient is not None and index is not None:
                 gradient = gradient[index][tuple(map(slice, weight.shape))]
             weight.grad = gradient
-
-
-def check_program(program: Program, tensors: Tensors, batch: Batch) -> None:
-    """Check that a program can make a step of these tensors. Nothing is changed.
-
-    Raises:
-        NotSupported: it cannot, for the reason in the message.
-    """
-
-    def full_step(tensors: Tensors, batch: Batch) -> StepResult:
-        kind = StepKind(penalize=True, update_generator=True)
-        return functional_step(program, tensors, batch, kind)
-
-    _trace(full_step, tensors, batch)
 
 
 class _CompiledStep:

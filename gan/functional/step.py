@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from gan.build import Parts
+from gan.errors import NotSupported
 from gan.functional.optimizers import broadcastable, functional_optimizer
 from gan.functional.tensors import (
     Hyperparameters,
@@ -19,8 +20,8 @@ from gan.functional.tensors import (
     differing,
     hyperparameters,
 )
-from gan.losses import Loss
-from gan.penalties import Penalty
+from gan.losses import Loss, as_loss
+from gan.penalties import Penalty, as_penalty
 from gan.step import (
     Batch,
     StepKind,
@@ -28,6 +29,7 @@ from gan.step import (
     TrainableGAN,
     TrainableNetwork,
     add_statistics,
+    bind_term,
     forward,
     train_step,
 )
@@ -62,7 +64,14 @@ class Program(NamedTuple):
 def make_program(
     cfg: DictConfig, parts: Parts, *, varied: Sequence[str] = (), stacked: bool = False
 ) -> Program:
-    """Return the program of a run, or of several runs that differ in the `varied` numbers only."""
+    """Return the program of a run, or of several runs that differ in the `varied` numbers only.
+
+    Raises:
+        NotSupported: the loss or the penalty keeps a state, which is no tensor of the program.
+    """
+    for group, part in (("loss", parts.loss), ("penalty", parts.penalty)):
+        if part and part.state:
+            raise NotSupported(f"the {group} keeps a state from step to step")
     return Program(
         parts,
         cfg.loss._target_,
@@ -83,12 +92,17 @@ def functional_step(program: Program, tensors: Tensors, batch: Batch, kind: Step
 def _trainable_gan(program: Program, tensors: Tensors) -> TrainableGAN:
     parts = program.parts
     averaged = parts.averaged_generator
+    generator, discriminator = (
+        _differentiable(getattr(parts, role), below(tensors, role))
+        for role in ("generator", "discriminator")
+    )
     return TrainableGAN(
-        _trainable_network(program, tensors, "generator"),
-        _trainable_network(program, tensors, "discriminator"),
+        _trainable_network(program, tensors, "generator", generator),
+        _trainable_network(program, tensors, "discriminator", discriminator),
         partial(_update_ema, tensors, averaged) if averaged else None,
         loss=_loss(program, tensors),
         penalty=_penalty(program, tensors),
+        penalty_term=_penalty_term(program, tensors, discriminator),
         penalty_interval=parts.penalty_interval,
         one_pass=parts.one_pass,
         augment=parts.augment,
@@ -98,33 +112,47 @@ def _trainable_gan(program: Program, tensors: Tensors) -> TrainableGAN:
     )
 
 
-def _trainable_network(program: Program, tensors: Tensors, role: str) -> TrainableNetwork:
-    parts, network = program.parts, getattr(program.parts, role)
+def _differentiable(network: nn.Module, tensors: Tensors) -> Tensors:
+    """Return a network's weights, where the autograd graph begins, and then its buffers.
+
+    They share the memory of `tensors`, so that updates are seen there.
+    """
     names = [name for name, _ in network.named_parameters()]
-    buffers = below(tensors, role)
-    # The weights share the tensors' memory, so updates are seen. The autograd graph begins here.
-    weights = {name: buffers.pop(name).detach().requires_grad_() for name in names}
+    return {name: tensors[name].detach().requires_grad_() for name in names} | {
+        name: buffer for name, buffer in tensors.items() if name not in names
+    }
+
+
+def _trainable_network(
+    program: Program, tensors: Tensors, role: str, own: Tensors
+) -> TrainableNetwork:
+    parts = program.parts
+    weights = {name: tensor for name, tensor in own.items() if tensor.requires_grad}
     optimizer = f"{role}_optimizer"
     update_weight = functional_optimizer(getattr(parts, optimizer)).update
     settings = below(program.hyperparameters, optimizer) | below(tensors, f"settings/{optimizer}")
 
-    def call(weights: Tensors, buffers: Tensors, inputs: Tensor, labels: Tensor) -> Tensor:
-        def with_tensors(*given: Tensor) -> Tensor:
-            outputs: Tensor = functional_call(network, weights | buffers, given)
-            return outputs
-
-        return forward(with_tensors, parts, inputs, labels)
-
     def update(gradients: Sequence[Tensor | None]) -> None:
         with torch.no_grad():
-            for name, gradient in zip(names, gradients, strict=True):
+            for name, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
                     state = below(tensors, f"{optimizer}/{name}")
                     update_weight(weights[name], gradient, state, settings)
 
-    return TrainableNetwork(
-        partial(program.vectorize(call), weights, buffers), list(weights.values()), update
-    )
+    call = program.vectorize(partial(_call_network, parts, role))
+    return TrainableNetwork(partial(call, own), list(weights.values()), update)
+
+
+def _call_network(
+    parts: Parts, role: str, tensors: Tensors, inputs: Tensor, labels: Tensor, **options: bool
+) -> Tensor:
+    """Return the outputs of one run's network that has these weights and buffers."""
+
+    def with_tensors(*given: Tensor, **options: bool) -> Tensor:
+        outputs: Tensor = functional_call(getattr(parts, role), tensors, given, options)
+        return outputs
+
+    return forward(with_tensors, parts, inputs, labels, **options)
 
 
 def _update_ema(tensors: Tensors, averaged_generator: nn.Module, decay: Tensor) -> None:
@@ -140,8 +168,8 @@ def _update_ema(tensors: Tensors, averaged_generator: nn.Module, decay: Tensor) 
 
 def _loss(program: Program, tensors: Tensors) -> Loss:
     function = partial(_with_own_settings, program, tensors, "loss")
-    return Loss(
-        function("discriminator"), function("generator"), program.parts.loss.uses_real_logits
+    return program.parts.loss._replace(
+        discriminator=function("discriminator"), generator=function("generator")
     )
 
 
@@ -149,19 +177,43 @@ def _penalty(program: Program, tensors: Tensors) -> Penalty | None:
     own = program.parts.penalty
     if own is None:
         return None
-    function = partial(_with_own_settings, program, tensors, "penalty")
-    if own.clip:
-        return Penalty(clip=function("clip"))
-    return Penalty(points=function("points"), cost=function("cost"), draw=own.draw)
+    names = [name for name in ("points", "cost", "clip") if getattr(own, name)]
+    functions: dict[str, Any] = {
+        name: _with_own_settings(program, tensors, "penalty", name) for name in names
+    }
+    return own._replace(**functions)
+
+
+def _penalty_term(
+    program: Program, tensors: Tensors, discriminator: Tensors
+) -> Callable[..., Tensor] | None:
+    parts = program.parts
+    if parts.penalty is None or parts.penalty.term is None:
+        return None
+
+    def call(own: Tensors, discriminator: Tensors, *given: Tensor) -> Tensor:
+        network = partial(_call_network, parts, "discriminator", discriminator)
+        term = bind_term(_with_settings(program, "penalty", own), network)
+        assert term
+        return term(*given)
+
+    own = below(tensors, "settings/penalty")
+    return partial(program.vectorize(call), own, discriminator)
 
 
 def _with_own_settings(program: Program, tensors: Tensors, group: str, name: str) -> Function:
     """Return a function of the loss or the penalty that uses each run's own settings."""
-    factory = get_method(getattr(program, group))
-    shared = below(program.hyperparameters, group)
-    own = below(tensors, f"settings/{group}")
 
     def call(own: Tensors, *given: Tensor) -> Any:
-        return getattr(factory(**(shared | own)), name)(*given)
+        return getattr(_with_settings(program, group, own), name)(*given)
 
-    return partial(program.vectorize(call), own)
+    return partial(program.vectorize(call), below(tensors, f"settings/{group}"))
+
+
+def _with_settings(program: Program, group: str, own: Tensors) -> Any:
+    """Return the loss or the penalty, with its own values of the settings in which runs differ."""
+    if not own:
+        return getattr(program.parts, group)
+    factory = get_method(getattr(program, group))
+    made = factory(**(below(program.hyperparameters, group) | own))
+    return as_loss(made) if group == "loss" else as_penalty(made)

@@ -7,7 +7,9 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from gan.build import Parts, optimizer_settings, plain_settings
+from gan.build import Parts, optimizer_settings
+from gan.config.checks import plain
+from gan.errors import NotSupported
 from gan.functional.optimizers import prepare_state
 from gan.run.state import State
 
@@ -53,8 +55,8 @@ def below(named: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def hyperparameters(cfg: DictConfig) -> Hyperparameters:
     """Return the numbers in which runs of one program may differ."""
     groups = {
-        "loss": plain_settings(cfg.loss),
-        "penalty": plain_settings(cfg.penalty),
+        "loss": plain(cfg.loss),
+        "penalty": plain(cfg.penalty),
         "generator_optimizer": optimizer_settings(cfg, "generator"),
         "discriminator_optimizer": optimizer_settings(cfg, "discriminator"),
     }
@@ -62,7 +64,7 @@ def hyperparameters(cfg: DictConfig) -> Hyperparameters:
     numbers: Hyperparameters = {}
     for group, settings in groups.items():
         settings.pop("_target_")
-        if "betas" in settings:
+        if "betas" in settings and group.endswith("optimizer"):
             settings["beta1"], settings["beta2"] = settings.pop("betas")
         numbers |= {f"{group}/{name}": value for name, value in settings.items()}
     return numbers
@@ -77,7 +79,14 @@ def differing(runs: Sequence[Hyperparameters]) -> tuple[str, ...]:
 def as_tensors(
     runs: Sequence[Hyperparameters], names: Sequence[str], device: torch.device
 ) -> Tensors:
-    """Return hyperparameters as tensors (runs,), in double precision where the device has it."""
+    """Return hyperparameters as tensors (runs,), in double precision where the device has it.
+
+    Raises:
+        NotSupported: the runs differ in a setting that is no number, such as a list.
+    """
+    for name in names:
+        if not isinstance(runs[0][name], int | float):
+            raise NotSupported(f"{name} differs, and is no number")
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return {
         name: torch.tensor([float(one[name]) for one in runs], dtype=dtype, device=device)

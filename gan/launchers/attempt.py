@@ -34,21 +34,21 @@ def execute(
     # These imports take seconds. Where a process is used again, only its first run waits for them.
     from omegaconf import OmegaConf
 
-    from gan.config.checks import check
+    from gan.config.checks import checked
     from gan.run.run import Run
     from gan.train import train
 
     deadline = time.monotonic() + patience
     try:
         with redirected_output(attempt.run_dir):
-            cfg = OmegaConf.create(attempt.config)
-            check(cfg)
+            cfg = checked(OmegaConf.create(attempt.config))
             while True:
                 try:
                     opened = Run.open(
                         cfg,
                         attempt.run_dir,
                         attempt.overrides,
+                        choices=attempt.choices,
                         on_progress=on_progress or _ignore,
                     )
                     break

@@ -192,11 +192,11 @@ class LocalLauncher(Launcher):
         for name in list(worker.attempts):
             if killed_for:
                 culprits = ", ".join(sorted(killed_for))
-                reason = f"its group's process was ended because of {culprits}"
+                reason = f"its cohort's process was ended because of {culprits}"
                 self._give_back(worker, name, reason)
             else:
-                limit = f"in a group of at most {half}" if half > 1 else "alone"
-                reason = f"its group's process {cause}; from now on {limit}"
+                limit = f"in a cohort of at most {half}" if half > 1 else "alone"
+                reason = f"its cohort's process {cause}; from now on {limit}"
                 self._give_back(worker, name, reason, half)
 
     def _give_back(
@@ -237,7 +237,7 @@ class _Worker:
         self.begun: set[str] = set()
         """The names of the attempts that have begun."""
         self.training: set[str] = set()
-        """The names of the attempts that have made a step."""
+        """The names of the attempts that are ready for a step, or have made some."""
         self.killed_for: set[str] = set()
         """The names of the attempts because of which the process was killed."""
         self.is_retired = False

@@ -59,7 +59,9 @@ class RayLauncher(ClusterLauncher):
     def check(self) -> None:
         """See Launcher."""
         if importlib.util.find_spec("ray") is None:
-            raise UserError('hydra/launcher=ray: Ray is not installed; pip install -e ".[ray]"')
+            raise UserError(
+                'hydra/launcher=ray: Ray is not installed; pip install "gan-sweeps[ray]"'
+            )
 
     def threads_per_run(self, device: str, runs: int) -> int:
         """See Launcher."""

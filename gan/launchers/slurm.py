@@ -125,7 +125,7 @@ class SlurmLauncher(ClusterLauncher):
             )
         if importlib.util.find_spec("submitit") is None:
             raise UserError(
-                'hydra/launcher=slurm: submitit is not installed; pip install -e ".[slurm]"'
+                'hydra/launcher=slurm: submitit is not installed; pip install "gan-sweeps[slurm]"'
             )
 
     def threads_per_run(self, device: str, runs: int) -> int:
@@ -203,6 +203,7 @@ class SlurmLauncher(ClusterLauncher):
                     [place_config(a.config, self._threads, one_gpu=one_gpu) for a in attempts],
                     [str(attempt.run_dir.resolve()) for attempt in attempts],
                     [attempt.overrides for attempt in attempts],
+                    [attempt.choices for attempt in attempts],
                     [str(self._report_file(attempt.name)) for attempt in attempts],
                 )
         except (FailedJobError, FailedSubmissionError) as error:
@@ -349,7 +350,13 @@ class SlurmLauncher(ClusterLauncher):
         return executor
 
 
-def execute_job(config: dict[str, Any], run_dir: str, overrides: list[str], report: str) -> None:
+def execute_job(
+    config: dict[str, Any],
+    run_dir: str,
+    overrides: list[str],
+    choices: dict[str, str],
+    report: str,
+) -> None:
     """Execute an attempt in a Slurm job, and write a report of its end."""
     has_begun = False
 
@@ -369,7 +376,7 @@ def execute_job(config: dict[str, Any], run_dir: str, overrides: list[str], repo
     signal.signal(signal.SIGTERM, stop)
     # Slurm sends this one before the time is up.
     signal.signal(signal.SIGUSR2, pass_on)
-    attempt = Attempt(Path(run_dir).name, config, Path(run_dir), overrides)
+    attempt = Attempt(Path(run_dir).name, config, Path(run_dir), overrides, choices)
     ending = execute(attempt, note_begin, patience=LOCK_PATIENCE)
     write_text(Path(report), json.dumps(ending._asdict()))
 

@@ -1,4 +1,4 @@
-"""Every metric of this package, one object each.
+"""Every metric, one object each.
 
 This module imports no torch, so that configurations are checked and tables sorted quickly. The
 functions below therefore import their mathematics when they are called.
@@ -6,10 +6,13 @@ functions below therefore import their mathematics when they are called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
+
+from gan.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from gan.data import Data
@@ -54,7 +57,9 @@ class Metric:
     """The least number of real samples, and of generated ones, that `compute` needs."""
     features: bool = False
     """A flag for metrics that compare features. The data decide which ones: LeNet's for grey
-    images, Inception's for colour images. Points are their own features."""
+    images, Inception's for colour images. Other samples are their own features."""
+    classes: bool = False
+    """A flag for metrics that classify samples: points by the nearest mode, images by LeNet."""
 
     def values(self, comparison: Comparison) -> dict[str, float]:
         """Return the value as `{name: value}`, with `{name/se: error}` if there is a standard
@@ -137,25 +142,97 @@ _METRICS = (
     Metric("recall", MAXIMIZE, ANY_DATA, lambda c: c.prdc.recall, min_samples=6, features=True),
     Metric("density", MAXIMIZE, ANY_DATA, lambda c: c.prdc.density, min_samples=6, features=True),
     Metric("coverage", MAXIMIZE, ANY_DATA, lambda c: c.prdc.coverage, min_samples=6, features=True),
-    Metric("classifier_score", MAXIMIZE, CLASSIFIED_GREY_IMAGES, _classifier_score),
-    Metric("modes", MAXIMIZE, KNOWN_CLASSES, _mode_count),
-    Metric("reverse_kl", MINIMIZE, KNOWN_CLASSES, _reverse_kl),
+    Metric("classifier_score", MAXIMIZE, CLASSIFIED_GREY_IMAGES, _classifier_score, classes=True),
+    Metric("modes", MAXIMIZE, KNOWN_CLASSES, _mode_count, classes=True),
+    Metric("reverse_kl", MINIMIZE, KNOWN_CLASSES, _reverse_kl, classes=True),
     Metric("high_quality", MAXIMIZE, MIXTURES, _high_quality),
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+ENTRY_POINTS = "gan.metrics"
+"""The group of entry points by which installed packages add metrics, each under its name."""
+
+
+class Catalogue(Mapping[str, Metric]):
+    """Every metric by its name: those of this package, and those that installed packages add.
+
+    A metric of another package is imported when it is first asked for.
+    """
+
+    def __init__(self) -> None:
+        self._metrics = {metric.name: metric for metric in _METRICS}
+        self._added = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._metrics, *self._added]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._metrics or name in self._added
+
+    def __getitem__(self, name: str) -> Metric:
+        """Return a metric.
+
+        Raises:
+            KeyError: there is no metric of that name.
+            UserError: the metric of another package cannot be used.
+        """
+        if name not in self._metrics:
+            self._metrics[name] = _load(self._added[name])
+        return self._metrics[name]
+
+
+def _load(entry: EntryPoint) -> Metric:
+    """Return the metric that an entry point names.
+
+    Raises:
+        UserError: its import fails, or it is no metric.
+    """
+    where = f"metric {entry.name} ({entry.value})"
+    try:
+        metric = entry.load()
+    except Exception as error:
+        raise UserError(f"{where}: cannot be imported, {first_line(error)}") from error
+    if not isinstance(metric, Metric) or not isinstance(metric.direction, Direction):
+        raise UserError(
+            f"{where}: must be a gan.metrics.catalogue.Metric, with direction=Direction.MINIMIZE "
+            "or Direction.MAXIMIZE"
+        )
+    if metric.name != entry.name:
+        raise UserError(f"{where}: its name must be that of its entry point, not {metric.name}")
+    return metric
+
+
+METRICS = Catalogue()
 """Every metric by its name. Tables show their columns in this order."""
+
+
+def logged_name(column: str) -> str:
+    """Return the name under which a run logs what a table's column holds.
+
+    So "best/recall" and "recall[samples=600]" give "recall".
+    """
+    return column.partition("[")[0].rpartition("/")[2]
 
 
 def direction(value_name: str) -> Direction:
     """Return the direction of a metric or of another value that is logged.
 
     Args:
-        value_name: a name such as "recall", or a table's column such as "best/recall", whose last
-            part counts. Values that are no metric, such as losses, are minimized.
+        value_name: a name such as "recall", or a table's column such as "best/recall" (see
+            `logged_name`). Values that are no metric, such as losses, are minimized.
     """
-    metric = METRICS.get(value_name.rpartition("/")[2])
+    metric = METRICS.get(logged_name(value_name))
     return metric.direction if metric else Direction.MINIMIZE
+
+
+def has_direction(value_name: str) -> bool:
+    """Return whether it is known which way a metric or another value that is logged gets better.
+
+    It is not for the metric of a package that is not installed.
+    """
+    return logged_name(value_name) in METRICS or value_name in OBJECTIVES
 
 
 def sign(value_name: str) -> int:

@@ -21,29 +21,29 @@ from gan.metrics.frechet import Moments, moments
 from gan.metrics.neighbours import PRDC, prdc
 
 
-class Points:
-    """Features of points: the points themselves."""
+class Values:
+    """Features of samples that are no images: their own values."""
 
-    def __init__(self) -> None:
-        self.facts = {"name": "points"}
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.facts = {"name": "points" if shape == (2,) else "values"}
 
-    def features(self, points: Tensor) -> Tensor:
-        """Return points (n, 2) as float64."""
-        return points.double()
+    def features(self, samples: Tensor) -> Tensor:
+        """Return samples (n, *shape) as float64 (n, values)."""
+        return samples.flatten(1).double()
 
 
-FeatureExtractor = lenet.LeNet | inception.Inception | Points
+FeatureExtractor = lenet.LeNet | inception.Inception | Values
 """An object that returns features of raw samples, and facts about itself for the record."""
 
 
 def feature_extractor(data: Data) -> FeatureExtractor:
-    """Return LeNet for grey images, Inception for colour images and `Points` for points.
+    """Return LeNet for grey images, Inception for colour images and `Values` for other samples.
 
     Raises:
         UserError: Inception cannot be loaded.
     """
-    if len(data.shape) == 1:
-        return Points()
+    if len(data.shape) != 3:
+        return Values(data.shape)
     if data.shape[0] == 1:
         return lenet.load(data.classifier or "mnist")
     return inception.load()
@@ -56,7 +56,7 @@ class Samples:
         """Compute nothing yet.
 
         Args:
-            raw: uint8 images or float32 points, (n, *shape).
+            raw: uint8 images or float32 values, (n, *shape).
             data: the data set that decides which features there are.
             cache: a folder that keeps features for later runs; created when needed.
         """
@@ -64,7 +64,7 @@ class Samples:
 
     @property
     def vectors(self) -> Tensor:
-        """Pixels from -1 to 1, or coordinates of points: float32 (n, dimensions)."""
+        """Pixels from -1 to 1, or the values of other samples: float32 (n, dimensions)."""
         return (to_float(self.raw) if self.raw.dtype == torch.uint8 else self.raw).flatten(1)
 
     @cached_property
@@ -143,16 +143,23 @@ class Evaluator:
         count = samples if available is None else min(samples, available)
         real, self._labels = data.real(split, count)
         self.facts: dict[str, Any] = {"samples": samples, "real": count, "split": split}
-        """Facts that the values depend on: numbers of samples, split and features."""
+        """Facts that the values depend on: numbers of samples, split, the real samples themselves
+        and the networks."""
+        if available is not None:
+            # Points of a mixture have no hash: their last digits depend on the processor.
+            digest = hashlib.sha256(real.cpu().contiguous().numpy().tobytes())
+            self.facts["real_hash"] = digest.hexdigest()[:12]
         if any(metric.features for metric in self._metrics):
             self.facts["features"] = feature_extractor(data).facts
+        if data.classifier and any(metric.classes for metric in self._metrics):
+            self.facts["classifier"] = lenet.load(data.classifier).facts
         for metric in self._metrics:
             if count < metric.min_samples:
                 raise UserError(
                     f"metrics.samples={samples}: {metric.name} needs {metric.min_samples} samples "
                     f"at least, both generated and real; there are {count} real ones"
                 )
-        # Points are their own features: there is nothing to keep.
+        # Samples that are no images are their own features: there is nothing to keep.
         folder = Path(cache).expanduser() if len(data.shape) == 3 else None
         self._real = Samples(real, data, folder)
 
@@ -180,7 +187,8 @@ def _check_fit(metric: Metric, data: Data) -> None:
     """
     if not metric.fits.includes(data):
         images = len(data.shape) == 3
-        kind = f"images of {data.shape[0]} channels" if images else "points"
+        others = "points" if data.shape == (2,) else f"samples of shape {data.shape}"
+        kind = f"images of {data.shape[0]} channels" if images else others
         allowed = ", ".join(name for name in METRICS if METRICS[name].fits.includes(data))
         raise UserError(
             f"metrics.names: {metric.name} is for {metric.fits.description}, and these data are "

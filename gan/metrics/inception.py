@@ -57,7 +57,7 @@ def load() -> Inception:
     except ImportError as error:
         raise UserError(
             "metrics.names: features of colour images need torch-fidelity: "
-            'pip install -e ".[inception]"'
+            'pip install "gan-sweeps[inception]"'
         ) from error
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
     if not path.exists():

@@ -11,7 +11,8 @@ from torch.nn.utils import parametrize
 from gan.errors import UserError
 
 Shape = tuple[int, ...]
-"""Shape of one sample: (channels, height, width), or (2,) for a point."""
+"""Shape of one sample: (channels, height, width) of an image, (d,) of a point or a vector, or
+(length,) or (channels, length) of a series."""
 
 POWER_ITERATIONS = 15
 """Steps of the power method with which spectral norm starts."""
@@ -28,6 +29,11 @@ class Generator(nn.Module):
         ValueError: labels are missing, are out of range or are not one for each latent, or were
             given to a network without classes.
     """
+
+    stackable = False
+    """Many such networks may be trained in one step: see `make_pair`."""
+    paddable = False
+    """Narrow ones may be padded with zeros to be stacked with wide ones: see `make_pair`."""
 
     def __init__(self, layers: nn.Sequential, *, latent_dim: int, classes: int):
         super().__init__()
@@ -47,7 +53,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Network from samples to logits.
 
-    Samples are (batch, pac * channels, height, width), or (batch, pac * 2) for points; logits are
+    Samples are (batch, pac * channels, height, width), or (batch, pac * d) for vectors; logits are
     (batch, 1). The sigmoid of a logit is the probability that the sample is real.
 
     The last of `layers` is linear in its inputs (batch, features). With `classes` above 0 the
@@ -57,6 +63,13 @@ class Discriminator(nn.Module):
     Raises (when called):
         ValueError: the labels are wrong, see `Generator`.
     """
+
+    stackable = False
+    """See `Generator`."""
+    paddable = False
+    """See `Generator`."""
+    judges_each_sample_alone = False
+    """The logit of a sample depends on no other sample of the batch, but for batch norm."""
 
     def __init__(self, layers: nn.Sequential, *, features: int, classes: int):
         super().__init__()
@@ -68,18 +81,25 @@ class Discriminator(nn.Module):
             # with their distribution.
             nn.init.uniform_(self.embedding.weight, -(features**-0.5), features**-0.5)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return the logits of samples and, if the network has classes, their labels."""
-        features = x
+    def forward(self, x: Tensor, labels: Tensor | None = None, *, features: bool = False) -> Tensor:
+        """Return the logits of samples and, if the network has classes, their labels.
+
+        Args:
+            x: samples.
+            labels: their classes.
+            features: return the inputs of the last layer (batch, features) in place of logits.
+        """
         *hidden, last = self.layers
         for layer in hidden:
-            features = layer(features)
-        logits: Tensor = last(features)
+            x = layer(x)
+        if features:
+            return x
+        logits: Tensor = last(x)
         if self.embedding is not None or labels is not None:
             with _checked_labels(labels, self.classes) as known:
                 assert self.embedding is not None
                 # A sum of products would broadcast one label to many inputs; bmm does not.
-                inner = torch.bmm(self.embedding(known).unsqueeze(1), features.unsqueeze(2))
+                inner = torch.bmm(self.embedding(known).unsqueeze(1), x.unsqueeze(2))
                 logits = logits + inner.squeeze(2)
         return logits
 
@@ -143,6 +163,9 @@ def make_pair(
     generator_spectral_norm: bool,
     discriminator_spectral_norm: bool,
     initialize: Callable[[nn.Module], None] | None = None,
+    stackable: bool = False,
+    paddable: bool = False,
+    judges_each_sample_alone: bool = False,
 ) -> tuple[Generator, Discriminator]:
     """Return the two networks that consist of these layers.
 
@@ -155,13 +178,21 @@ def make_pair(
         generator_spectral_norm: divide the generator's weights by their spectral norm.
         discriminator_spectral_norm: the same for the discriminator.
         initialize: draws all weights of a network; None keeps those that torch drew.
+        stackable: the layers consist of operations on tensors that look at no value, draw nothing
+            from the global random state, and keep their state in buffers, changed in place.
+        paddable: zeros at the end of each dimension of their tensors change no output, and stay
+            zero in training.
+        judges_each_sample_alone: the logit of a sample depends on no other one of the batch, but
+            for batch norm. Real and fake samples may then share a pass.
     """
     pair = (
         Generator(generator, latent_dim=latent_dim, classes=classes),
         Discriminator(discriminator, features=features, classes=classes),
     )
-    if initialize:
-        for network in pair:
+    pair[1].judges_each_sample_alone = judges_each_sample_alone
+    for network in pair:
+        network.stackable, network.paddable = stackable, paddable
+        if initialize:
             initialize(network)
     if generator_spectral_norm:
         add_spectral_norm(pair[0])
@@ -222,11 +253,11 @@ def find_doublings(model: str, image_shape: Shape, sides: Sequence[int]) -> tupl
         sides: sides of the images that the model can make.
 
     Raises:
-        UserError: the samples are points, or images of another size.
+        UserError: the samples are no images, or images of another size.
     """
     hint = f"allowed are {', '.join(f'{side}x{side}' for side in sides)}; model=base takes any"
     if len(image_shape) != 3:
-        raise UserError(f"{model}: makes images, not points of {image_shape[0]} numbers; {hint}")
+        raise UserError(f"{model}: makes images, not samples of shape {image_shape}; {hint}")
     _, height, width = image_shape
     if height != width or height not in sides:
         raise UserError(f"{model}: images of {height}x{width} pixels do not fit; {hint}")

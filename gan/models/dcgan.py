@@ -6,6 +6,7 @@ from collections.abc import Callable
 from torch import nn
 
 from gan.models.base import Discriminator, Generator, Shape, find_doublings, make_pair, norm_2d
+from gan.settings import Count, NonNegative, Norm, Width
 
 SIDES = (16, 28, 32, 64, 128)
 """Sides of the images in pixels."""
@@ -16,11 +17,11 @@ def dcgan_pair(
     image_shape: Shape,
     classes: int,
     pac: int,
-    latent_dim: int,
-    channels: int,
-    negative_slope: float,
-    generator_norm: str,
-    discriminator_norm: str,
+    latent_dim: Count,
+    channels: Width,
+    negative_slope: NonNegative,
+    generator_norm: Norm,
+    discriminator_norm: Norm,
     generator_spectral_norm: bool,
     discriminator_spectral_norm: bool,
 ) -> tuple[Generator, Discriminator]:
@@ -76,6 +77,10 @@ def dcgan_pair(
         features=features,
         generator_spectral_norm=generator_spectral_norm,
         discriminator_spectral_norm=discriminator_spectral_norm,
+        stackable=True,
+        # A layer norm takes means over the width.
+        paddable="layer" not in (generator_norm, discriminator_norm),
+        judges_each_sample_alone=True,
         initialize=_initialize,
     )
 

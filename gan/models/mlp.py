@@ -1,4 +1,4 @@
-"""Multilayer perceptrons for images of any shape, and for points."""
+"""Multilayer perceptrons for samples of any shape: images, series, vectors and points."""
 
 import itertools
 import math
@@ -6,6 +6,7 @@ import math
 from torch import nn
 
 from gan.models.base import Discriminator, Generator, Shape, make_pair, norm_1d
+from gan.settings import Count, NonNegative, Norm, Width
 
 
 def mlp_pair(
@@ -13,20 +14,21 @@ def mlp_pair(
     image_shape: Shape,
     classes: int,
     pac: int,
-    latent_dim: int,
-    hidden_dim: int,
-    hidden_layers: int,
-    negative_slope: float,
-    generator_norm: str,
-    discriminator_norm: str,
+    latent_dim: Count,
+    hidden_dim: Width,
+    hidden_layers: Count,
+    negative_slope: NonNegative,
+    generator_norm: Norm,
+    discriminator_norm: Norm,
     generator_spectral_norm: bool,
     discriminator_spectral_norm: bool,
 ) -> tuple[Generator, Discriminator]:
     """Make a generator (ReLU) and a discriminator (LeakyReLU) with hidden layers of equal sizes.
 
     Args:
-        image_shape: (channels, height, width) of images in [-1, 1], or (2,) of points, which have
-            no bounds.
+        image_shape: shape of one sample. Samples of two dimensions or three, images and series,
+            are in [-1, 1]: the generator ends in Tanh. Those of one dimension have no bounds: it
+            ends in a linear layer.
         classes: number of classes; 0 makes networks that take no labels.
         pac: number of samples that the discriminator judges at once, as channels
             (arXiv:1712.04086).
@@ -62,6 +64,10 @@ def mlp_pair(
         features=hidden_dim,
         generator_spectral_norm=generator_spectral_norm,
         discriminator_spectral_norm=discriminator_spectral_norm,
+        stackable=True,
+        # A layer norm takes means over the width.
+        paddable="layer" not in (generator_norm, discriminator_norm),
+        judges_each_sample_alone=True,
     )
 
 

@@ -5,6 +5,7 @@ import math
 from torch import Tensor, nn
 
 from gan.models.base import Discriminator, Generator, Shape, find_doublings, make_pair, norm_2d
+from gan.settings import Count, Norm, Width
 
 SIDES = (28, 32)
 """Sides of the images in pixels."""
@@ -15,10 +16,10 @@ def sngan_pair(
     image_shape: Shape,
     classes: int,
     pac: int,
-    latent_dim: int,
-    channels: int,
-    generator_norm: str,
-    discriminator_norm: str,
+    latent_dim: Count,
+    channels: Width,
+    generator_norm: Norm,
+    discriminator_norm: Norm,
     generator_spectral_norm: bool,
     discriminator_spectral_norm: bool,
 ) -> tuple[Generator, Discriminator]:
@@ -75,6 +76,10 @@ def sngan_pair(
         features=channels,
         generator_spectral_norm=generator_spectral_norm,
         discriminator_spectral_norm=discriminator_spectral_norm,
+        stackable=True,
+        # A layer norm takes means over the width.
+        paddable="layer" not in (generator_norm, discriminator_norm),
+        judges_each_sample_alone=True,
         initialize=_initialize,
     )
 

@@ -1,5 +1,6 @@
 """The plugin behind hydra/sweeper=grid."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,9 @@ from omegaconf import DictConfig
 class GridSweeper(Sweeper):
     """A sweeper over every combination of values. Its settings: conf/hydra/sweeper/grid.yaml."""
 
-    def __init__(self, params: dict[str, str]):
+    def __init__(self, params: dict[str, str], points: Sequence[Sequence[str]] = ()):
         self.params = params
+        self.points = points
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -30,20 +32,24 @@ class GridSweeper(Sweeper):
         # Imported late, because Hydra imports every plugin even for --help.
         from gan.config.checks import check_ranges
         from gan.launchers.base import Launcher
+        from gan.sweep.callbacks import JobCallbacks, multirun_end
         from gan.sweep.plan import grid
         from gan.sweep.sweep import in_launcher, raise_failure, run_sweep, through_hydra
 
         assert self.config is not None
         loader = self.context.config_loader
-        launcher = self._make_launcher(loader)
-        if isinstance(launcher, Launcher):
-            check_ranges(self.config.hydra.launcher, "hydra.launcher.")
-            execute = in_launcher(launcher)
-        else:
-            execute = through_hydra(self._make_launcher, loader)
-        points = grid(loader, arguments, self.params)
-        returned = run_sweep(self.config, loader, points, execute)
-        raise_failure(returned)
+        with multirun_end(self.context.callbacks, self.config):
+            launcher = self._make_launcher(loader)
+            if isinstance(launcher, Launcher):
+                check_ranges(self.config.hydra.launcher, "hydra.launcher.")
+                tell = JobCallbacks(self.context, self.task, self.config).tell
+                execute = in_launcher(launcher, tell)
+            else:
+                execute = through_hydra(self._make_launcher, loader)
+            combinations = grid(loader, arguments, self.params)
+            points = [[*others, *one] for one in self.points or [[]] for others in combinations]
+            returned = run_sweep(self.config, loader, points, execute)
+            raise_failure(returned)
         return returned
 
     def _make_launcher(self, loader: ConfigLoader) -> HydraLauncher:

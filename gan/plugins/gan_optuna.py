@@ -17,13 +17,19 @@ class OptunaSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Keep what `sweep` needs."""
-        self.loader = hydra_context.config_loader
+        self.context = hydra_context
+        self.task = task_function
         self.config = config
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is left of the search."""
         # Imported late, because Hydra imports every plugin even for --help.
-        from gan.sweep.search import run_search
+        from gan.sweep.callbacks import JobCallbacks, multirun_end
 
         assert self.config is not None
-        run_search(self.config, self.loader, arguments)
+        tell = JobCallbacks(self.context, self.task, self.config).tell
+        with multirun_end(self.context.callbacks, self.config):
+            # Says in one line if Optuna is not installed.
+            from gan.sweep.search import run_search
+
+            run_search(self.config, self.context.config_loader, arguments, tell)

@@ -1,6 +1,6 @@
 """One attempt at a job, and the ways in which it can end. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ class Attempt:
     run_dir: Path
     overrides: list[str]
     """The command line that gave the configuration."""
+    choices: dict[str, str] = field(default_factory=dict)
+    """The chosen options of the config groups."""
 
 
 class Ending(NamedTuple):

@@ -2,21 +2,31 @@
 
 import io
 import logging
+import pickle
 import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import Parameter
 
+from gan.errors import UserError, first_line
 from gan.files import write_bytes
 
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 """The name of the folder in a run directory."""
+READABLE = (Tensor, Parameter, bool, int, float, complex, str, bytes, type(None), torch.Size)
+"""Types that `torch.load` is known to read with weights_only=True, besides lists and the like."""
 KEPT = 2
 """The newest checkpoint is kept, and the one before it in case the newest is damaged."""
+
+
+_UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+"""Errors that a damaged checkpoint may raise."""
 
 
 def save_checkpoint(run_dir: Path, content: dict[str, Any]) -> Path:
@@ -24,16 +34,48 @@ def save_checkpoint(run_dir: Path, content: dict[str, Any]) -> Path:
 
     Raises:
         OSError: the disk is full or cannot be written. Older checkpoints are untouched.
+        UserError: a value cannot be read back. Nothing is written.
     """
     folder = run_dir / CHECKPOINTS
     folder.mkdir(exist_ok=True)
+    refuse_unreadable(content)
     buffer = io.BytesIO()
     torch.save(_compact(content), buffer)
+    if not checkpoint_paths(run_dir):
+        # The values were checked one by one. The first checkpoint is also read as a whole.
+        buffer.seek(0)
+        torch.load(buffer, map_location="cpu", weights_only=True)
     path = folder / f"step-{content['step']:08d}.pt"
     write_bytes(path, buffer.getvalue())
     for old in checkpoint_paths(run_dir)[KEPT:]:
         old.unlink()
     return path
+
+
+def refuse_unreadable(value: Any, place: str = "") -> None:
+    """Check that everything in the content of a checkpoint can be read back from a file.
+
+    Raises:
+        UserError: names the first value that cannot be read back, by its place.
+    """
+    if isinstance(value, dict):
+        for key, item in value.items():
+            refuse_unreadable(key, place)
+            refuse_unreadable(item, f"{place}.{key}".strip("."))
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            refuse_unreadable(item, f"{place}[{index}]")
+    elif type(value) not in READABLE:
+        buffer = io.BytesIO()
+        try:
+            torch.save(value, buffer)
+            buffer.seek(0)
+            torch.load(buffer, weights_only=True)
+        except Exception as error:  # Whatever is wrong, a checkpoint must not hold it.
+            raise UserError(
+                f"{place}: a {type(value).__name__} cannot be read back from a checkpoint, which "
+                "holds tensors, numbers, texts, lists and dictionaries"
+            ) from error
 
 
 def checkpoint_paths(run_dir: Path) -> list[Path]:
@@ -46,14 +88,55 @@ def load_newest_checkpoint(run_dir: Path) -> dict[str, Any] | None:
     """Return the newest checkpoint that is whole, on the CPU; None where there is none.
 
     A damaged checkpoint is skipped with a warning.
+
+    Raises:
+        UserError: a checkpoint is whole, but holds values that cannot be read.
     """
     for path in checkpoint_paths(run_dir):
         try:
             return _load(path)
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except pickle.UnpicklingError as error:
+            reason = "it holds other values than tensors, numbers, texts, lists and dictionaries"
+            raise UserError(f"{path}: cannot be read, {reason}") from error
+        except _UNREADABLE as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             log.warning("%s is damaged (%s): using the one before it", path, reason)
     return None
+
+
+def refuse_other_data(run_dir: Path, trained_on: str | None, present: str | None) -> None:
+    """Refuse data that are not those that a run was trained on.
+
+    Args:
+        trained_on: the hash in the run's checkpoint; None in a checkpoint of an earlier version.
+        present: `gan.data.content_hash` of the data that are there now; None cannot be checked.
+
+    Raises:
+        UserError: the hashes differ.
+    """
+    if trained_on and present and trained_on != present:
+        raise UserError(
+            f"{run_dir}: its run was trained on other data: their hash is {trained_on[:12]}, and "
+            f"that of the data there now is {present[:12]}; restore them, or choose another "
+            "hydra.run.dir"
+        )
+
+
+def load_checkpoint(path: Path, where: str) -> dict[str, Any]:
+    """Return the content of one checkpoint, on the CPU.
+
+    Args:
+        where: names the file in an error.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return _load(path)
+    except (*_UNREADABLE, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{where}: not a checkpoint that can be read ({first_line(error)})"
+        ) from error
 
 
 def _compact(value: Any) -> Any:

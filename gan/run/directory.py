@@ -9,9 +9,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config.checks import defines_result, flatten
+from gan.config.checks import flatten, identifies_run
 from gan.errors import Busy, UserError
 from gan.files import write_text
+from gan.run import SWEEP_FILE
 
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
@@ -71,6 +72,12 @@ def in_use(run_dir: Path) -> bool:
     return False
 
 
+def sweep_name(run_dir: Path) -> str | None:
+    """Return the name of the sweep that a run belongs to; None outside sweeps."""
+    folder = run_dir.resolve().parent
+    return folder.name if (folder / SWEEP_FILE).exists() else None
+
+
 def remove_empty(run_dir: Path, created: Sequence[Path] = ()) -> None:
     """Remove a run directory if it is empty, and then the given folders above it likewise."""
     for path in (run_dir, *created):
@@ -124,7 +131,7 @@ def refuse_other_config(run_dir: Path, cfg: DictConfig) -> None:
         return
     old, new = flatten(read_config(run_dir)), flatten(cfg)
     for name in old | new:
-        if defines_result(name) and old.get(name) != new.get(name):
+        if identifies_run(name) and old.get(name) != new.get(name):
             raise UserError(
                 f"{run_dir}: its run has {name}={old.get(name)}, not {new.get(name)}; "
                 "choose another hydra.run.dir, or the same configuration to continue it"

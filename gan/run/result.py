@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import math
 import platform
-import subprocess
 from datetime import datetime, timezone
 from enum import Enum
 from functools import cache
@@ -16,6 +15,7 @@ from omegaconf import DictConfig
 from gan.files import write_text
 from gan.metrics.catalogue import METRICS, sign
 from gan.run.directory import METRICS_FILE, RESULT_FILE
+from gan.run.provenance import own_repository
 
 
 class Status(str, Enum):
@@ -127,24 +127,9 @@ def environment() -> dict[str, Any]:
     packages = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "tensorboard")
     versions = {"gan-sweeps": importlib.metadata.version("gan-sweeps")}
     versions |= {name: importlib.metadata.version(name) for name in packages}
+    own = own_repository()
     return {
         "versions": versions | {"python": platform.python_version()},
         "platform": platform.platform(),
-        "git": _git_state(),
+        "git": own.summary() if own else None,
     }
-
-
-def _git_state() -> dict[str, Any] | None:
-    root = Path(__file__).resolve().parents[2]
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        # An installed copy may lie inside the checkout of another project.
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
-            return None
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -4,7 +4,7 @@ import errno
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from signal import Signals
@@ -14,15 +14,30 @@ from typing import TypeVar
 import torch
 from omegaconf import DictConfig
 
-from gan.build import Parts, build, load_data
-from gan.config.checks import doubts
-from gan.data import Batches, Data
+from gan.build import Parts, build, build_schedule, load_data, optimizer_settings
+from gan.config.checks import doubts, flatten, plain
+from gan.data import Batches, Data, content_hash
+from gan.data.base import range_doubt
 from gan.errors import Interrupted, NotFinite, UserError
+from gan.invocation import command_line
 from gan.metrics.catalogue import STEP_STATISTICS
-from gan.run.checkpoint import load_newest_checkpoint, save_checkpoint
-from gan.run.directory import CONFIG_FILE, claimed, refuse_other_config, store_config
+from gan.run.checkpoint import (
+    checkpoint_paths,
+    load_newest_checkpoint,
+    refuse_other_data,
+    save_checkpoint,
+)
+from gan.run.directory import (
+    CONFIG_FILE,
+    claimed,
+    refuse_other_config,
+    store_config,
+    sweep_name,
+)
 from gan.run.evaluation import Evaluation
+from gan.run.initial import load_initial_weights, with_init_hash, with_init_overrides
 from gan.run.progress import OnProgress, ShowStep, progress
+from gan.run.provenance import note_start
 from gan.run.records import Records, log_file, rewind
 from gan.run.result import (
     FINISHED,
@@ -39,6 +54,9 @@ from gan.run.result import (
 from gan.run.signals import PRUNE
 from gan.run.state import State, from_checkpoint, initial_state, to_checkpoint
 from gan.run.tensorboard import describe_run
+from gan.run.trackers import TrackedRun, make_trackers
+from gan.run.trackers.feed import Trackers
+from gan.schedules import Schedule
 from gan.seeds import stream
 
 log = logging.getLogger(__name__)
@@ -48,6 +66,7 @@ LoadData = Callable[[DictConfig], Data]
 
 Context = TypeVar("Context")
 
+NETWORKS = ("generator", "discriminator")
 PROGRESS_SECONDS = 0.5
 """Seconds between two reports of progress where nothing is logged."""
 
@@ -65,6 +84,10 @@ class Run:
     batches: Batches
     total_steps: int
     """The step at which training ends."""
+    schedule: Schedule | None
+    """The factor of the learning rates at each step; None if they stay as they are."""
+    data_hash: str | None
+    """The hash of the data's content, see `gan.data.content_hash`."""
 
     def __init__(self, cfg: DictConfig, run_dir: Path):
         """Use `Run.open`."""
@@ -77,6 +100,7 @@ class Run:
         self._directory = ExitStack()
         self._training = ExitStack()
         self._records: Records | None = None
+        self._trackers: Trackers | None = None
         self._unreported: Record | None = None
         """The values of the last record, until the progress is reported."""
         self._recorded_seconds = self._reported = self._began = 0.0
@@ -90,6 +114,7 @@ class Run:
         run_dir: Path,
         overrides: Sequence[str] = (),
         *,
+        choices: Mapping[str, str] | None = None,
         load: LoadData = load_data,
         on_progress: OnProgress | None = None,
     ) -> "Run":
@@ -97,12 +122,15 @@ class Run:
 
         Args:
             overrides: the command line that gave `cfg`, kept with the run.
+            choices: the chosen options of the config groups, kept with the run.
             load: returns the data set; runs that share one pass their own function.
             on_progress: called with each report of progress, in place of a bar on the terminal.
 
         Raises:
             UserError: see `gan.train.run`.
         """
+        cfg = with_init_hash(cfg, run_dir)
+        overrides = with_init_overrides(overrides, cfg)
         run = cls(cfg, run_dir)
         try:
             run._directory.enter_context(claimed(run_dir))
@@ -112,7 +140,7 @@ class Run:
                 run.result = stored
                 log.info("%s: already %s at step %d", run_dir, stored["status"], stored["steps"])
             else:
-                run._build(overrides, load)
+                run._build(overrides, choices, load)
                 with run.active():
                     run._begin(on_progress)
         except BaseException as error:
@@ -193,6 +221,15 @@ class Run:
             finally:
                 self._keep_random_state()
 
+    def set_learning_rates(self) -> None:
+        """Set the learning rates of the next step, if they change from step to step."""
+        if self.schedule is None:
+            return
+        factor = self.schedule(self.step)
+        for role, lr in self._lrs.items():
+            for group in getattr(self.parts, f"{role}_optimizer").param_groups:
+                group["lr"] = lr * factor
+
     def describe(self) -> None:
         """Describe a new run for TensorBoard. This takes a while, so it follows the first step."""
         assert self._records
@@ -218,6 +255,7 @@ class Run:
             NotFinite: a value or a sample is NaN or infinite.
         """
         assert self._records
+        assert self._trackers
         state, batch_size = self.state, self.cfg.trainer.batch_size
         self._update_seconds()
         rate = state.summed_steps * batch_size / (state.seconds - self._recorded_seconds)
@@ -229,6 +267,7 @@ class Run:
         self._best = best_values([record], self._best)
         best = {f"best/{name}": found["value"] for name, found in self._best.items()}
         self._records.write(record, best | {"images_per_second": rate})
+        self._trackers.notify()
         state.sums.zero_()
         state.summed_steps = state.generator_updates = 0
         self._recorded_seconds = time.monotonic() - self._began
@@ -241,14 +280,17 @@ class Run:
             NotFinite: a sample holds NaN or infinity.
         """
         assert self._records
+        assert self._trackers
         self._records.write_samples(self.step, self.evaluation.picture())
+        self._trackers.notify()
 
     def save_checkpoint(self) -> None:
         """Save everything that the run needs to go on after this step."""
         assert self._records
         self._update_seconds()
         content = to_checkpoint(self.parts, self.state)
-        save_checkpoint(self.run_dir, content | {"marks": self._records.file_sizes()})
+        content |= {"data_hash": self.data_hash, "marks": self._records.file_sizes()}
+        save_checkpoint(self.run_dir, content)
 
     def report_progress(self) -> None:
         """Report the step after a record, or PROGRESS_SECONDS after the last report."""
@@ -279,19 +321,21 @@ class Run:
         raise Interrupted(
             f"{self.run_dir}: stopped by {self.stop_signal.name} after step {self.step} of "
             f"{self.total_steps}, checkpoint saved; continue with: "
-            f"python scripts/resume.py {self.run_dir}",
+            + command_line("resume", self.run_dir),
             exit_code=128 + self.stop_signal,
         )
 
     def finish(self, status: Status) -> None:
         """Write the result of a run that has nothing left to do."""
         assert self._records
+        assert self._trackers
         if status is Status.COMPLETED:
             self._update_seconds()
         if self._records.events:
             self._records.events.end_session(success=status is Status.COMPLETED)
         self._training.close()
         self.result = self._write_result(status)
+        self._trackers.finish(status)
         log.info(
             "%s: %s at step %d, %s %s",
             self.run_dir,
@@ -318,6 +362,7 @@ class Run:
                 error = failure
             if self._records and not self.finished:
                 self._note_error(error)
+                self._end_trackers(error)
         if isinstance(error, OSError):
             raise self._explain(error) from error
 
@@ -325,17 +370,36 @@ class Run:
         """Enter a context that ends when the training does."""
         return self._training.enter_context(context)
 
-    def _build(self, overrides: Sequence[str], load: LoadData) -> None:
+    def _build(
+        self, overrides: Sequence[str], choices: Mapping[str, str] | None, load: LoadData
+    ) -> None:
+        # Runs of earlier versions have no trackers.
+        self._made_trackers = make_trackers(plain(self.cfg.logging).get("trackers", {}))
         self.parts = build(self.cfg, load(self.cfg))
+        self.data_hash = content_hash(self.parts.data)
+        if self.cfg.trainer.get("init_from") and not checkpoint_paths(self.run_dir):
+            load_initial_weights(self.parts, self.cfg)
         self.evaluation = Evaluation(self.cfg, self.parts)
         threads = self.cfg.threads or torch.get_num_threads()
         self.cfg = store_config(self.run_dir, self.cfg, overrides, threads)
+        targets = [
+            value
+            for key, value in flatten(self.cfg).items()
+            if key.endswith("._target_") and isinstance(value, str)
+        ]
+        self._provenance = note_start(self.run_dir, targets, choices)
         self._random_states = _random_states(self.parts.device)
 
     def _begin(self, on_progress: OnProgress | None) -> None:
         """Bring the files, the state and the records to the point where training goes on."""
         cfg, parts = self.cfg, self.parts
         saved = load_newest_checkpoint(self.run_dir)
+        if saved:
+            # Before anything is changed, so that the run can go on once its data are back.
+            refuse_other_data(self.run_dir, saved.get("data_hash"), self.data_hash)
+        if not saved and cfg.trainer.get("init_from") and checkpoint_paths(self.run_dir):
+            # All checkpoints are damaged, and the run begins again.
+            load_initial_weights(parts, cfg)
         rewind(self.run_dir, saved["step"] if saved else 0, saved["marks"] if saved else {})
         self.state = initial_state(parts, cfg.seed)
         torch.manual_seed(stream(cfg.seed, "global"))
@@ -344,12 +408,19 @@ class Run:
             log.info("%s: continuing after step %d", self.run_dir, self.step)
         else:
             log.info("%s: training on %s", self.run_dir, parts.device)
+            if place := cfg.trainer.get("init_from"):
+                log.info("%s: starting from the weights of %s", self.run_dir, place)
             for doubt in doubts(cfg):
                 log.warning("%s", doubt)
+            if self.data_hash is None:
+                log.warning("data: have no content_hash, so a change of them is not noticed")
         self._records = Records(self.run_dir, tensorboard=cfg.logging.tensorboard)
         self._training.callback(self._records.close)
         self._records.write_real_samples(self.evaluation.real_picture())
+        self._trackers = Trackers(self._made_trackers, self._as_tracked())
         self.batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
+        if not saved and (warning := range_doubt(self.batches.batch(0)[0])):
+            log.warning("%s", warning)
         per_epoch = self.batches.per_epoch
         self.total_steps = cfg.trainer.max_steps or cfg.trainer.max_epochs * per_epoch
         self._best = best_values(read_records(self.run_dir))
@@ -364,9 +435,23 @@ class Run:
                 on_progress=on_progress,
             )
         )
+        self.schedule = build_schedule(cfg, self.total_steps)
+        self._lrs = {role: optimizer_settings(cfg, role)["lr"] for role in NETWORKS}
         self.note_attended()
         if self.step >= self.total_steps:
             self.finish(Status.COMPLETED)
+
+    def _as_tracked(self) -> TrackedRun:
+        return TrackedRun(
+            id=self._provenance["id"],
+            name=self.name,
+            group=sweep_name(self.run_dir),
+            project=self.cfg.name,
+            tags=list(self.cfg.tags),
+            notes=self.cfg.notes,
+            config=flatten(self.cfg),
+            run_dir=self.run_dir.resolve(),
+        )
 
     def _is_due(self, every: int) -> bool:
         at_end = self.step == self.total_steps
@@ -407,7 +492,9 @@ class Run:
             error=error,
             device=str(self.parts.device),
             threads=self.cfg.threads,
+            data_hash=self.data_hash,
             measured=self.evaluation.facts,
+            choices=self._provenance["choices"],
         )
         write_result(self.run_dir, result)
         return result
@@ -420,10 +507,21 @@ class Run:
             with suppress(OSError):
                 self._write_result(Status.FAILED, f"{type(error).__name__}: {error}")
 
+    def _end_trackers(self, error: BaseException | None) -> None:
+        if self._trackers:
+            failed = isinstance(error, Exception)
+            # Other errors than these end the program at once, such as a second Ctrl-C.
+            wait = failed or error is None or isinstance(error, Interrupted)
+            with ExitStack() as stack:
+                # The run's directory may have disappeared.
+                with suppress(OSError):
+                    stack.enter_context(log_file(self.run_dir))
+                self._trackers.finish(Status.FAILED if failed else Status.INTERRUPTED, wait=wait)
+
     def _explain(self, error: OSError) -> UserError:
         hint = ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and (self.run_dir / CONFIG_FILE).exists():
-            hint = f"; make room, then continue with: python scripts/resume.py {self.run_dir}"
+            hint = f"; make room, then continue with: {command_line('resume', self.run_dir)}"
         reason = f"cannot be written ({error.strerror or error})"
         return UserError(f"{error.filename or self.run_dir}: {reason}{hint}")
 

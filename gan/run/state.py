@@ -1,13 +1,22 @@
 """The state of a run that training changes, and its way into a checkpoint and back."""
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from gan.build import Parts
+from gan.data import Data, Scaling
+from gan.errors import UserError
+from gan.losses import Loss
 from gan.metrics.catalogue import STEP_STATISTICS
+from gan.penalties import Penalty
+from gan.run.checkpoint import refuse_unreadable
+from gan.run.contents import Contents, changed, contents
 from gan.seeds import stream
 
 
@@ -28,6 +37,10 @@ class State:
     step: int = 0
     seconds: float = 0.0
     """Seconds of training, those before a resume included."""
+    contents: dict[str, Contents] = field(default_factory=dict)
+    """The contents of the loss and the penalty before the first step."""
+    is_checked: bool = False
+    """True once it is known that a checkpoint holds everything, and can be read."""
 
 
 def initial_state(parts: Parts, seed: int) -> State:
@@ -36,17 +49,36 @@ def initial_state(parts: Parts, seed: int) -> State:
         noise=torch.Generator(parts.device).manual_seed(stream(seed, "noise")),
         sums=torch.zeros(len(STEP_STATISTICS), device=parts.device),
         finite_steps=torch.zeros((), dtype=torch.int64, device=parts.device),
+        contents={"loss": contents(parts.loss), "penalty": contents(parts.penalty)},
     )
 
 
+def check_first_step(parts: Parts, state: State) -> None:
+    """Check after the first step that a checkpoint would hold everything, and could be read.
+
+    Raises:
+        UserError: it would not, because of the optimizer, the loss or the penalty.
+    """
+    if not state.is_checked:
+        refuse_unreadable(to_checkpoint(parts, state))
+        state.is_checked = True
+
+
 def to_checkpoint(parts: Parts, state: State) -> dict[str, Any]:
-    """Return tensors and plain values from which a run goes on, bit for bit on a CPU."""
+    """Return tensors and plain values from which a run goes on, bit for bit on a CPU.
+
+    Raises:
+        UserError: the loss or the penalty keeps a state that it does not give away.
+    """
+    _refuse_hidden_state("loss", parts.loss, parts.make_loss, state)
+    _refuse_hidden_state("penalty", parts.penalty, parts.make_penalty, state)
     averaged = parts.averaged_generator
     # The names are part of the file format.
     return {
         "step": state.step,
         "image_shape": list(parts.data.shape),
         "classes": parts.data.classes,
+        "scaling": scaling_content(parts.data),
         "seconds": state.seconds,
         "sums": state.sums,
         "summed": state.summed_steps,
@@ -60,7 +92,15 @@ def to_checkpoint(parts: Parts, state: State) -> dict[str, Any]:
         "average": averaged.state_dict() if averaged else None,
         "generator_optimizer": parts.generator_optimizer.state_dict(),
         "discriminator_optimizer": parts.discriminator_optimizer.state_dict(),
+        "loss": _state_dict(parts.loss),
+        "penalty": _state_dict(parts.penalty),
     }
+
+
+def scaling_content(data: Data) -> dict[str, Tensor] | None:
+    """Return the scaling of a data set as plain values; None if it has none."""
+    scaling: Scaling | None = getattr(data, "scaling", None)
+    return scaling._asdict() if scaling else None
 
 
 def from_checkpoint(parts: Parts, state: State, saved: dict[str, Any]) -> None:
@@ -81,6 +121,39 @@ def from_checkpoint(parts: Parts, state: State, saved: dict[str, Any]) -> None:
         parts.averaged_generator.load_state_dict(saved["average"])
     _load_optimizer(parts.generator_optimizer, saved["generator_optimizer"])
     _load_optimizer(parts.discriminator_optimizer, saved["discriminator_optimizer"])
+    for group, part in (("loss", parts.loss), ("penalty", parts.penalty)):
+        if part and part.state:
+            on_device = tree_map_only(Tensor, lambda t: t.to(parts.device), saved[group])
+            part.state.load_state_dict(on_device)
+
+
+def _state_dict(part: Loss | Penalty | None) -> dict[str, Any] | None:
+    return part.state.state_dict() if part and part.state else None
+
+
+def _refuse_hidden_state(
+    group: str,
+    part: Loss | Penalty | None,
+    make: Callable[[], Loss | Penalty | None],
+    state: State,
+) -> None:
+    """Refuse a loss or a penalty that a resumed run could not make again from what is saved."""
+    now = contents(part)
+    again = make()
+    if part and again and part.state and again.state:
+        again.state.load_state_dict(copy.deepcopy(part.state.state_dict()))
+    else:
+        # Variables of a module are the same for all losses that are made.
+        if place := changed(state.contents[group], now):
+            raise UserError(
+                f"{group}: keeps a state ({place} changes in training) that no checkpoint holds; "
+                "let its function return an object with state_dict and load_state_dict"
+            )
+    if place := changed(contents(again), now):
+        raise UserError(
+            f"{group}: cannot be made again as it is, because {place} would be another; its "
+            "state_dict must hold everything that changes"
+        )
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

@@ -174,8 +174,9 @@ def describe_run(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path
     charts = CHARTS | ({"Quality": quality} if quality else {})
     example = (z, label) if parts.conditional else (z,)
     events.write_description(text, GAN(parts), example, charts)
-    columns = [name for name in all_keys() if defines_result(name)]
     flat = flatten(cfg)
+    # A run may have keys that only a folder of its own declares.
+    columns = [name for name in dict.fromkeys([*all_keys(), *flat]) if defines_result(name)]
     overridden = [override.partition("=")[0] for override in read_overrides(run_dir)]
     path_hash = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:6]
     events.start_session(

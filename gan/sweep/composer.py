@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathElement
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from gan.config.checks import typed
+from gan.config.compose import chosen_options
+from gan.errors import UserError
 
 
 class Composer:
@@ -25,6 +30,7 @@ class Composer:
         self._loader = loader
         self._master = master
         self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._choices: dict[tuple[str, ...], dict[str, str]] = {}
         self.parse = cache(self._parse)
         self._is_group = cache(lambda key: bool(loader.get_group_options(key)))
 
@@ -33,11 +39,16 @@ class Composer:
 
         Raises:
             HydraException, OmegaConfBaseException: the overrides do not fit.
+            UserError: a value does not fit the function that takes it.
         """
         values = [text for text in overrides if self._sets_a_value(self.parse(text))]
-        structure = tuple(text for text in overrides if text not in values)
+        structure = self._structure(overrides)
         if structure not in self._composed:
-            self._composed[structure] = self._compose_by_hydra(structure)
+            try:
+                self._composed[structure] = self._compose_by_hydra(structure)
+            except UserError:
+                # Two choices contradict each other. One of the values may decide between them.
+                return self._compose_by_hydra(overrides)
         cfg = copy.deepcopy(self._composed[structure])
         try:
             for text in values:
@@ -48,12 +59,20 @@ class Composer:
             return self._compose_by_hydra(overrides)
         return cfg
 
+    def choices(self, overrides: Sequence[str]) -> dict[str, str]:
+        """Return the chosen options of the config groups, for overrides that were composed."""
+        return self._choices[self._structure(overrides)]
+
+    def _structure(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """Return the overrides that do not only set a value."""
+        return tuple(text for text in overrides if not self._sets_a_value(self.parse(text)))
+
     def _compose_by_hydra(self, overrides: Sequence[str]) -> DictConfig:
         cfg = self._loader.load_sweep_config(self._master, list(overrides))
         OmegaConf.set_struct(cfg, False)
-        cfg.pop("hydra")
+        self._choices[tuple(overrides)] = chosen_options(cfg.pop("hydra"))
         OmegaConf.set_struct(cfg, True)
-        return cfg
+        return typed(cfg)
 
     def _parse(self, text: str) -> Override:
         return OverridesParser.create(config_loader=self._loader).parse_override(text)
@@ -64,18 +83,24 @@ class Composer:
         return changes_value and override.package is None and not is_group
 
 
-def save_sources(loader: ConfigLoader, folder: Path) -> None:
-    """Copy every folder of YAML files that the loader reads."""
+def save_sources(master: DictConfig, folder: Path) -> None:
+    """Copy every folder of YAML files that a configuration was composed from."""
     shutil.rmtree(folder, ignore_errors=True)
-    for index, (_, path) in enumerate(_source_folders(loader)):
-        shutil.copytree(path, folder / str(index), ignore=_other_files)
+    files = [source for source in master.hydra.runtime.config_sources if source.schema == "file"]
+    for index, source in enumerate(files):
+        shutil.copytree(source.path, folder / str(index), ignore=_other_files)
 
 
 def loader_of_copies(loader: ConfigLoader, folder: Path) -> ConfigLoader:
     """Return a loader that reads the copies in place of the original folders."""
     search_path = copy.deepcopy(loader.get_search_path())
-    for index, (position, _) in enumerate(_source_folders(loader)):
-        search_path.get_path()[position].path = str((folder / str(index)).resolve())
+    elements = search_path.get_path()
+    copies = sorted(folder.iterdir(), key=lambda path: int(path.name))
+    not_files = ("pkg://", "structured://")
+    others = [element for element in elements if (element.path or "").startswith(not_files)]
+    # Hydra's own files come first, and the schemas last.
+    ours = [SearchPathElement("sweep", f"file://{path.resolve()}") for path in copies]
+    elements[:] = [*others[:1], *ours, *others[1:]]
     reader: ConfigLoader = type(loader)(config_search_path=search_path)  # type: ignore[call-arg]
     return reader
 
@@ -86,16 +111,6 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(container, dict)
     container.pop("sweep", None)
     return {str(key): value for key, value in container.items()}
-
-
-def _source_folders(loader: ConfigLoader) -> list[tuple[int, Path]]:
-    """Return the entries of the search path that are folders, with their positions."""
-    folders = []
-    for position, element in enumerate(loader.get_search_path().get_path()):
-        path = (element.path or "").removeprefix("file://")
-        if "://" not in path and Path(path).is_dir():
-            folders.append((position, Path(path)))
-    return folders
 
 
 def _other_files(folder: str, names: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,6 +54,8 @@ class Sweep:
     """The dotted keys that vary."""
     fixed: dict[str, str] = field(default_factory=dict)
     """The overrides that all runs share, by key."""
+    sources: list[str] = field(default_factory=list)
+    """The words of the command line that say where YAML files are, beside conf/."""
     threads: int | None = None
     """The threads of each run. Rounding depends on them, so they stay when a sweep is resumed."""
     launcher: dict[str, Any] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Sweep:
             "version": __version__,
             "swept": self.swept,
             "fixed": self.fixed,
+            "sources": self.sources,
             "threads": self.threads,
             "launcher": self.launcher,
             "search": self.search,
@@ -126,6 +129,7 @@ class Sweep:
                 step=records[-1]["step"] if records else 0,
                 seconds=0.0,
                 error=reason,
+                choices=self.jobs[name].choices,
             )
             write_result(run_dir, result)
 
@@ -172,6 +176,7 @@ def read_sweep(path: Path) -> Sweep | None:
         commands=facts["commands"],
         swept=facts["swept"],
         fixed=facts["fixed"],
+        sources=facts["sources"],
         threads=facts["threads"],
         launcher=facts["launcher"],
         search=facts["search"],
@@ -221,4 +226,4 @@ def with_free_keys(stored: Job, asked: Mapping[str, Any]) -> Job:
             }
         return old if defines_result(key) or key == "threads" else new
 
-    return Job(stored.name, stored.identity, stored.overrides, merged(stored.config, asked, ""))
+    return replace(stored, config=merged(stored.config, asked, ""))

@@ -22,7 +22,8 @@ class SweepLauncher(HydraLauncher):
     ) -> None:
         """Keep what `launch` needs."""
         self.config = config
-        self.loader = hydra_context.config_loader
+        self.context = hydra_context
+        self.task = task_function
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -30,8 +31,10 @@ class SweepLauncher(HydraLauncher):
         """Run a sweep over these points, for a sweeper that calls launchers as Hydra's own do."""
         # Imported late, because Hydra imports every plugin even for --help.
         from gan.config.checks import check_ranges
+        from gan.sweep.callbacks import JobCallbacks
         from gan.sweep.sweep import in_launcher, run_sweep
 
         assert isinstance(self, Launcher)
         check_ranges(self.config.hydra.launcher, "hydra.launcher.")
-        return run_sweep(self.config, self.loader, job_overrides, in_launcher(self))
+        execute = in_launcher(self, JobCallbacks(self.context, self.task, self.config).tell)
+        return run_sweep(self.config, self.context.config_loader, job_overrides, execute)

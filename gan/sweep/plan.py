@@ -5,14 +5,17 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from gan.config.checks import check, defines_result, flatten
+from gan.config.checks import checked, defines_result, flatten, identifies_run
 from gan.errors import UserError
+from gan.run.initial import with_init_hash, with_init_overrides
+from gan.run.trackers import make_trackers
 from gan.sweep.composer import Composer, plain_config
 
 GLOBAL_GROUPS = ("recipe", "experiment")
@@ -34,6 +37,8 @@ class Job:
     overrides: list[str]
     config: dict[str, Any]
     """The resolved configuration that the run is given."""
+    choices: dict[str, str] = field(default_factory=dict)
+    """The chosen options of the config groups."""
 
     def flat(self) -> dict[str, Any]:
         """Return the configuration with dotted keys."""
@@ -139,7 +144,7 @@ def make_plan(
             name = by_identity[job.identity].name if is_known else job.name
             if not is_known and name in names_in_use:
                 name = f"{name}-{job.identity[:8]}"
-            job = Job(name, job.identity, job.overrides, job.config)
+            job = replace(job, name=name)
             by_identity[job.identity] = job
             names_in_use.add(name)
             jobs.setdefault(name, job)
@@ -182,7 +187,7 @@ def refuse_conflict(
 
 def identity(flat: Mapping[str, Any]) -> str:
     """Return a hash of the (dotted) configuration keys that define a run's result."""
-    defining = {key: value for key, value in flat.items() if defines_result(key)}
+    defining = {key: value for key, value in flat.items() if identifies_run(key)}
     return _digest(json.dumps(defining, sort_keys=True))
 
 
@@ -235,8 +240,10 @@ def _jobs_of_point(composer: Composer, point: Point, swept: Sequence[str], seeds
             cfg.seed += offset
             overrides = [text for text in point if text != texts.get("seed")]
             overrides.append(f"seed={cfg.seed}")
-        check(cfg)
+        cfg = with_init_hash(checked(cfg))
+        overrides = with_init_overrides(overrides, cfg)
         config = plain_config(cfg)
+        make_trackers(config["logging"].get("trackers", {}))
         flat = flatten(config)
         # A config group is no key of the configuration. Its choice stands in the override only.
         choices = {
@@ -245,7 +252,10 @@ def _jobs_of_point(composer: Composer, point: Point, swept: Sequence[str], seeds
         values = {
             key: flat.get(key, choices.get(key)) for key in swept if key in flat or key in choices
         }
-        jobs.append(Job(job_name(values), identity(flat), overrides, config))
+        options = composer.choices(point)
+        if place := values.get("trainer.init_from"):
+            values["trainer.init_from"] = Path(place).name
+        jobs.append(Job(job_name(values), identity(flat), overrides, config, options))
     return jobs
 
 

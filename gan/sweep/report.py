@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gan.launchers.base import Note, Progress, Requeued, Started
-from gan.metrics.catalogue import sign
+from gan.metrics.catalogue import METRICS, sign
 from gan.run.result import FINISHED, Result, Status
 from gan.sweep.schedule import JobEnded, Retry, ScheduleEvent
 
@@ -194,6 +194,17 @@ def print_runs(rows: Iterable[StatusRow], objective: str) -> None:
             cells[2] = _duration(result["seconds"]) if result["seconds"] else ""
         table.add_row(name, Text(status.value, STYLES.get(status, "")), *cells)
     console().print(table)
+
+
+def print_ways(objective: str, labels: Iterable[str]) -> None:
+    """Print a warning if the objective was measured in several ways (see `gan.run.measured`).
+
+    Values of losses and the like are not measured in any way.
+    """
+    different = list(dict.fromkeys(labels))
+    if len(different) > 1 and objective in METRICS:
+        line = f"{objective} was measured in ways that do not compare, so its order means nothing: "
+        console().print(line + "; ".join(different), soft_wrap=True)
 
 
 def print_points(points: Iterable[tuple[str, list[float]]], objective: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gan.errors import Interrupted
+from gan.invocation import command_line
 from gan.launchers.base import Ended, Launcher, Note, Progress, Requeued, Started
 from gan.run.attempt import Attempt
 from gan.run.result import FINISHED, Status
@@ -128,7 +129,8 @@ class Scheduler:
         job = active.job
         self._active[job.name] = active
         run_dir = self._sweep.run_dir(job.name)
-        self._launcher.submit(Attempt(job.name, job.config, run_dir, job.overrides))
+        words = [*self._sweep.sources, *job.overrides]
+        self._launcher.submit(Attempt(job.name, job.config, run_dir, words, job.choices))
 
     def _end_attempt(self, active: _ActiveJob, event: Ended) -> Iterator[Retry | JobEnded]:
         job, (status, objective, reason) = active.job, event.ending
@@ -172,6 +174,14 @@ class Scheduler:
         return JobEnded(job, status, objective, reason, self._sweep.log(job.name))
 
 
+Tell = Callable[[Sweep, ScheduleEvent], None]
+"""A function that tells Hydra's callbacks of an event."""
+
+
+def tell_nobody(sweep: Sweep, event: ScheduleEvent) -> None:
+    """Do nothing, where there are no callbacks."""
+
+
 class Display(Protocol):
     """Shows the events of a sweep to people."""
 
@@ -190,6 +200,7 @@ def run_jobs(
     *,
     on_event: Callable[[ScheduleEvent, Scheduler, StopRequest], None],
     remaining: Callable[[], str],
+    tell: Tell = tell_nobody,
 ) -> None:
     """Run jobs of a sweep, and those that follow from them, in a launcher.
 
@@ -197,6 +208,7 @@ def run_jobs(
         names: the jobs to begin with.
         on_event: is called after each event. It may submit further jobs, or prune some.
         remaining: says how much is left to do, such as "3 of 8 runs".
+        tell: tells Hydra's callbacks of each event.
 
     Raises:
         UserError: the launcher cannot start.
@@ -214,13 +226,14 @@ def run_jobs(
                 scheduler.submit(sweep.jobs[name])
             for event in scheduler.events(stop):
                 display.show(event)
+                tell(sweep, event)
                 on_event(event, scheduler, stop)
     except KeyboardInterrupt as error:
         deferred = isinstance(error, Interrupted)
         how = str(error) if deferred else "SIGINT, the second one"
         raise Interrupted(
             f"{sweep.path}: stopped by {how} with {remaining()} left; "
-            f"continue with: python scripts/resume.py {sweep.path}",
+            f"continue with: {command_line('resume', sweep.path)}",
             exit_code=error.exit_code if isinstance(error, Interrupted) else 130,
         ) from None
     finally:

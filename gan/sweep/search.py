@@ -12,9 +12,11 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
 from gan.config.checks import check_ranges
+from gan.config.compose import source_words
 from gan.errors import UserError
 from gan.launchers.base import Launcher, Progress
 from gan.metrics.catalogue import METRICS, direction
+from gan.run.measured import ways
 from gan.run.result import Status
 from gan.run.signals import StopRequest
 from gan.seeds import stream
@@ -22,7 +24,7 @@ from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import Sweep, owned, read_sweep
 from gan.sweep.plan import Plan, make_plan
 from gan.sweep.report import LiveDisplay, console, spread
-from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, run_jobs
+from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
 from gan.sweep.sweep import (
     add_command,
     extend,
@@ -38,7 +40,7 @@ try:
     from gan.sweep import space as spaces
 except ImportError as error:
     raise UserError(
-        f"hydra/sweeper=optuna: {error.name} is not installed; pip install -e '.[optuna]'"
+        f'hydra/sweeper=optuna: {error.name} is not installed; pip install "gan-sweeps[optuna]"'
     ) from error
 
 STUDY_NAME = "search"
@@ -49,12 +51,18 @@ ENDED_STATES = (
 )
 
 
-def run_search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> None:
+def run_search(
+    master: DictConfig,
+    loader: ConfigLoader,
+    arguments: Sequence[str],
+    tell: Tell = tell_nobody,
+) -> None:
     """Run what is left of `hydra.sweeper.n_trials` trials in `hydra.sweep.dir`.
 
     Args:
         master: the configuration that Hydra composed for the whole sweep.
         arguments: the command line's overrides.
+        tell: tells Hydra's callbacks of the jobs.
 
     Raises:
         UserError: the search cannot be planned. No run has started, and nothing is left behind.
@@ -74,13 +82,14 @@ def run_search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str
     with owned(path):
         sweep = read_sweep(path)
         if sweep is None:
-            save_sources(loader, path / Sweep.SOURCES)
+            save_sources(master, path / Sweep.SOURCES)
         composer = Composer(loader_of_copies(loader, path / Sweep.SOURCES), master)
         planner = _Planner(composer, fixed, space, master.sweep.seeds)
         # Composing the corners of the space finds mistakes before the first run starts.
         corners = [planner.plan({}, point) for point in spaces.corners(space)]
         example = corners[0].jobs[0].config
         objectives, directions = _objectives(settings, example)
+        _check_measured_alike(objectives, [corner.jobs[0].flat() for corner in corners])
         search = {
             "space": {
                 key: optuna.distributions.distribution_to_json(d) for key, d in space.items()
@@ -90,7 +99,8 @@ def run_search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str
             "fixed": fixed,
             "seeds": master.sweep.seeds,
         }
-        sweep = sweep or Sweep(path, swept=sorted(space), search=search)
+        sources = source_words(master.hydra)
+        sweep = sweep or Sweep(path, swept=sorted(space), search=search, sources=sources)
         _refuse_conflict(sweep, search)
         if master.sweep.dry_run:
             how = f"{n_trials} trials by {settings.sampler}, pruned by {settings.pruner}"
@@ -112,7 +122,7 @@ def run_search(master: DictConfig, loader: ConfigLoader, arguments: Sequence[str
         )
         add_command(sweep, request="", jobs=[])
         sweep.save()
-        _Search(sweep, study, planner, objectives, n_trials).run(launcher)
+        _Search(sweep, study, planner, objectives, n_trials).run(launcher, tell)
         jobs = [job for trial in study.get_trials() for job in trial.user_attrs.get("jobs", [])]
         names = list(dict.fromkeys(jobs))
         report(sweep, names)
@@ -217,7 +227,7 @@ class _Search:
         self._left_running = [optuna.trial.Trial(study, trial._trial_id) for trial in left]
         self._reported_steps = {trial.number: set(trial.intermediate_values) for trial in left}
 
-    def run(self, launcher: Launcher) -> None:
+    def run(self, launcher: Launcher, tell: Tell) -> None:
         """Run the trials that are left in a launcher.
 
         Raises:
@@ -245,6 +255,7 @@ class _Search:
             LiveDisplay(total_runs, [], self._objectives[0]),
             on_event=self._handle,
             remaining=lambda: f"{self._n_trials - self._ended_trials()} of {self._n_trials} trials",
+            tell=tell,
         )
 
     def _handle(self, event: ScheduleEvent, scheduler: Scheduler, stop: StopRequest) -> None:
@@ -383,6 +394,18 @@ def _objectives(settings: DictConfig, example: dict[str, Any]) -> tuple[list[str
     if settings.pruner != "none" and len(names) > 1:
         raise UserError(f"hydra.sweeper.pruner={settings.pruner}: needs a single objective")
     return names, directions
+
+
+def _check_measured_alike(objectives: Sequence[str], configs: Sequence[dict[str, Any]]) -> None:
+    """Refuse a search whose points are measured in ways that do not compare."""
+    for name in (name for name in objectives if name in METRICS):
+        # Which real samples a key of the data gives is not known before a run.
+        labels = ways(name, [({"real_hash": ""}, config) for config in configs])
+        if len(different := dict.fromkeys(labels)) > 1:
+            raise UserError(
+                f"hydra.sweeper.objectives={name}: cannot be improved, its values would not "
+                f"compare: {'; '.join(different)}"
+            )
 
 
 def _count_combinations(space: "spaces.Space") -> int:

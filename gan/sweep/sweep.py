@@ -18,9 +18,13 @@ from hydra.plugins.launcher import Launcher as HydraLauncher
 from omegaconf import DictConfig, OmegaConf
 
 from gan.config.checks import check_ranges
+from gan.config.compose import source_words, split_words
+from gan.config.overrides import as_override
 from gan.errors import JobsFailed, UserError
+from gan.invocation import command_line
 from gan.launchers.base import Launcher, find_launcher
 from gan.launchers.local import LocalLauncher
+from gan.run.measured import ways
 from gan.run.result import FINISHED, Status, objective
 from gan.run.signals import StopRequest
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
@@ -33,8 +37,9 @@ from gan.sweep.report import (
     print_plan,
     print_points,
     print_runs,
+    print_ways,
 )
-from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, run_jobs
+from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
 
 Execute = Callable[[Sweep, list[str]], None]
 """A function that runs jobs of a sweep, given their names."""
@@ -125,12 +130,16 @@ def search_command(path: Path) -> list[str]:
     sweep = read_sweep(path)
     if sweep is None or not sweep.search:
         return []
-    own = [text for text in sweep.commands[-1]["arguments"] if "hydra.sweep.dir=" not in text]
-    return [*own, f"hydra.sweep.dir={path}"]
+    _, texts = split_words(sweep.commands[-1]["arguments"])
+    own = [text for text in texts if not text.startswith(("hydra.sweep.dir=", "hydra.searchpath="))]
+    return ["--multirun", *sweep.sources, *own, f"hydra.sweep.dir={as_override(str(path))}"]
 
 
-def in_launcher(launcher: Launcher) -> Execute:
+def in_launcher(launcher: Launcher, tell: Tell = tell_nobody) -> Execute:
     """Return the function that runs jobs in a launcher of this package's kind.
+
+    Args:
+        tell: tells Hydra's callbacks of the jobs.
 
     Raises:
         UserError: something that the launcher needs is not installed.
@@ -164,6 +173,7 @@ def in_launcher(launcher: Launcher) -> Execute:
             display,
             on_event=count,
             remaining=lambda: f"{left} of {len(names)} runs",
+            tell=tell,
         )
 
     return execute
@@ -215,7 +225,7 @@ def failures(sweep: Sweep, names: Sequence[str]) -> JobsFailed | None:
     also = f" and {left} were not run to the end" if left else ""
     return JobsFailed(
         f"{sweep.path}: {failed} of {len(names)} runs failed{also}; once the cause is gone: "
-        f"python scripts/resume.py {sweep.path} retry_failed=true"
+        + command_line("resume", sweep.path, "retry_failed=true")
     )
 
 
@@ -235,7 +245,11 @@ def report(sweep: Sweep, names: list[str]) -> None:
     if not names:
         return
     rows = [(name, *sweep.status(name)) for name in names]
-    print_runs(rows, sweep.jobs[names[0]].config["metrics"]["objective"])
+    objective_name = sweep.jobs[names[0]].config["metrics"]["objective"]
+    print_runs(rows, objective_name)
+    results = [(name, result) for name, _, result in rows if result]
+    facts = [(result.get("measured") or {}, sweep.jobs[name].flat()) for name, result in results]
+    print_ways(objective_name, ways(objective_name, facts))
     print_failures(
         (name, result.get("error"), sweep.log(name))
         for name, status, result in rows
@@ -307,7 +321,7 @@ def _plan_points(
     with folder_context as folder:
         sources = Path(folder, Sweep.SOURCES)
         if sweep is None:
-            save_sources(loader, sources)
+            save_sources(master, sources)
         composer = Composer(loader_of_copies(loader, sources), master)
         swept = _swept_keys(composer, master) | set(sweep.swept if sweep else ())
         plan = make_plan(
@@ -318,7 +332,8 @@ def _plan_points(
             known=sweep.jobs.values() if sweep else (),
         )
     if sweep is None:
-        sweep = Sweep(path, swept=plan.swept, fixed=plan.fixed)
+        words = source_words(master.hydra)
+        sweep = Sweep(path, swept=plan.swept, fixed=plan.fixed, sources=words)
     else:
         both = [*sweep.swept, *plan.swept]
         refuse_conflict(str(path), list(sweep.jobs.values()), sweep.fixed, plan, both)
@@ -333,7 +348,9 @@ def _plan_points(
 def _swept_keys(composer: Composer, master: DictConfig) -> set[str]:
     """Return the keys that the command line sweeps over, even if over one value."""
     overrides = [composer.parse(text) for text in master.hydra.overrides.task]
-    return {o.key_or_group for o in overrides if o.is_sweep_override()}
+    swept = {o.key_or_group for o in overrides if o.is_sweep_override()}
+    points = master.hydra.sweeper.get("points") or []
+    return swept | {composer.parse(text).key_or_group for point in points for text in point}
 
 
 def _print_plan(sweep: Sweep, names: list[str], master: DictConfig) -> None:

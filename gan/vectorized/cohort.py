@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from gan.build import load_data
-from gan.config.checks import check
+from gan.config.checks import checked
 from gan.data import Data
 from gan.data.mapped import free_memory
 from gan.errors import Interrupted, NotSupported, UserError, first_line
@@ -107,6 +107,8 @@ class Cohort:
         self._runs_when_arranged = 0
         self._memory_limit: int | None = None
         """The number of runs that there is memory for, once it is known."""
+        self._confirmed: set[object] = set()
+        """The networks whose steps in a stack are known to be right: see `StackedRuns`."""
         self._data: dict[str, Data] = {}
 
     def check_inbox(self) -> bool:
@@ -185,7 +187,7 @@ class Cohort:
             self._align(self.runs)
         self.strategy = strategy
         if self.runs:
-            self.run_sets = make_run_sets(strategy, self.runs, self.settings)
+            self.run_sets = make_run_sets(strategy, self.runs, self.settings, self._confirmed)
             self._runs_when_arranged = len(self.runs)
 
     def dissolve(self) -> None:
@@ -201,6 +203,7 @@ class Cohort:
             self.dissolve()
             self.key, self.is_tuned, self._memory_limit, self._max_runs = key, False, None, 1
             self._data.clear()
+            self._confirmed.clear()
         if self.is_tuned and not self.strategy.is_stacked and self.runs:
             self.reporter.returned(attempt.name, "", 1)
         else:
@@ -230,12 +233,12 @@ class Cohort:
         self.reporter.started(name)
         try:
             self._captured.enter_context(self._capture_output(run_dir))
-            cfg = OmegaConf.create(attempt.config)
-            check(cfg)
+            cfg = checked(OmegaConf.create(attempt.config))
             run = Run.open(
                 cfg,
                 run_dir,
                 attempt.overrides,
+                choices=attempt.choices,
                 load=self._load_data,
                 on_progress=partial(self.reporter.progress, name),
             )
@@ -246,6 +249,9 @@ class Cohort:
             run.close()
             self._report_end(name, run_dir, run)
             return None
+        # From now on the run can be stopped. Before, its worker can only be killed, which would
+        # lose what a first step with an evaluation has cost.
+        self.reporter.progress(name, run.step, run.total_steps, None)
         return run
 
     def _prepare_to_share(self, run: Run) -> None:

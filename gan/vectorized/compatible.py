@@ -4,6 +4,9 @@ import json
 from typing import Any
 
 from gan.config.checks import defines_result, flatten, is_under
+from gan.config.schema import settings_of
+from gan.errors import UserError
+from gan.settings import Stacking
 
 ALWAYS_EQUAL = ("device", "threads", "data", "trainer.compile", "trainer.cuda_graphs")
 """Keys that must be equal in a cohort, although most of them do not change a run's result."""
@@ -13,29 +16,33 @@ FREE = (
     "trainer.max_steps",
     "trainer.max_epochs",
     "trainer.checkpoint_every",
+    "trainer.init_from",
+    "trainer.init_hash",
 )
 """Keys that may differ."""
 NUMBERS_IF_SET = ("trainer.ema_half_life", "trainer.ema_ramp_up")
 """Numbers that may differ where both runs set them."""
 NUMBERS_IF_NOT_ZERO = ("optimizer.momentum", "discriminator_optimizer.momentum")
 """Numbers that may differ where neither is zero."""
-GROUPS_OF_NUMBERS = ("optimizer", "discriminator_optimizer", "loss", "penalty")
+GROUPS_OF_NUMBERS = ("optimizer", "discriminator_optimizer")
 """Groups whose numbers may differ."""
-EQUAL_NUMBERS = ("penalty.interval",)
-"""Numbers of these groups that must be equal, because they decide the kind of each step."""
-WIDTHS = ("model.hidden_dim", "model.channels")
-"""Widths may differ, because zeros fill up the narrow networks. They must be equal where a norm
-takes means over the width."""
 
 
 def compatibility_key(config: dict[str, Any]) -> str:
     """Return a text that is equal for resolved configurations that fit into one cohort."""
     flat = flatten(config)
+    # A layer norm takes means over the width, so that zeros would count.
     norms = flat.get("model.generator_norm"), flat.get("model.discriminator_norm")
-    free = FREE if "layer" in norms else (*FREE, *WIDTHS)
+    free, numbers = [*FREE], [*GROUPS_OF_NUMBERS]
+    for group in ("model", "loss", "penalty"):
+        for name, stacking in _stacking_of(group, config[group]["_target_"]).items():
+            if stacking is Stacking.PADDED and "layer" not in norms:
+                free.append(f"{group}.{name}")
+            if stacking is Stacking.AS_TENSOR:
+                numbers.append(f"{group}.{name}")
     return json.dumps(
         {
-            key: _fixed_part(key, value)
+            key: _fixed_part(key, value, numbers)
             for key, value in flat.items()
             if is_under(key, ALWAYS_EQUAL) or (defines_result(key) and not is_under(key, free))
         },
@@ -43,13 +50,22 @@ def compatibility_key(config: dict[str, Any]) -> str:
     )
 
 
-def _fixed_part(key: str, value: Any) -> Any:
+def _stacking_of(group: str, target: str | None) -> dict[str, Stacking | None]:
+    """Return the ways in which runs may differ in the parameters of a target."""
+    try:
+        return {name: setting.stacking for name, setting in settings_of(group, target).items()}
+    except UserError:
+        # The run itself will say what is wrong with its target.
+        return {}
+
+
+def _fixed_part(key: str, value: Any, numbers: list[str]) -> Any:
     """Return the part of a value that must be equal."""
     if key in NUMBERS_IF_SET:
         return value is not None
     if key in NUMBERS_IF_NOT_ZERO:
         return value != 0
-    if is_under(key, GROUPS_OF_NUMBERS) and key not in EQUAL_NUMBERS:
+    if is_under(key, numbers):
         return _without_numbers(value)
     return value
 

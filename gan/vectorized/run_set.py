@@ -84,10 +84,10 @@ class StepTimer:
         return total / self.steps
 
 
-def weight_sizes(run: Run) -> tuple[int, ...]:
-    """Return the number of values of each weight of a run's networks."""
+def weight_sizes(run: Run) -> tuple[tuple[int, ...], ...]:
+    """Return the shape of each weight of a run's networks."""
     networks = run.parts.generator, run.parts.discriminator
-    return tuple(weight.numel() for network in networks for weight in network.parameters())
+    return tuple(tuple(weight.shape) for network in networks for weight in network.parameters())
 
 
 def same_kinds_of_steps(run: Run, other: Run) -> bool:

@@ -16,6 +16,7 @@ from gan.functional.tensors import (
 from gan.run.run import Run
 from gan.step import Batch, StepKind, eager_step, next_step_kind
 from gan.train import Step, make_step, train_one_step
+from gan.vectorized.confirm import refuse_undeclared
 from gan.vectorized.run_set import RunFailed, StepTimer, weight_sizes
 
 
@@ -33,6 +34,7 @@ class SequentialRuns:
         self._as_configured = as_configured
         self._program_step: ProgramStep | None = None
         if compile:
+            refuse_undeclared(runs[:1])
             varied = differing([hyperparameters(run.cfg) for run in runs])
             program = make_program(runs[0].cfg, runs[0].parts, varied=varied)
             self._program_step = ProgramStep(program, compile=True)

@@ -65,9 +65,15 @@ class CohortSettings:
 
 
 def make_run_sets(
-    strategy: Strategy, runs: Sequence[Run], settings: CohortSettings
+    strategy: Strategy,
+    runs: Sequence[Run],
+    settings: CohortSettings,
+    confirmed: set[object] | None = None,
 ) -> list[RunSet]:
     """Divide runs into sets that are trained by a strategy.
+
+    Args:
+        confirmed: see `StackedRuns`.
 
     Raises:
         NotSupported: the runs cannot be trained so. Nothing has changed.
@@ -75,7 +81,7 @@ def make_run_sets(
     make: Callable[..., Any]
     if strategy.is_stacked:
         capture = settings.cuda_graphs and runs[0].parts.device.type == "cuda"
-        make = partial(StackedRuns, compile=strategy.compiled, capture=capture)
+        make = partial(StackedRuns, compile=strategy.compiled, capture=capture, confirmed=confirmed)
     else:
         as_configured = strategy == AS_CONFIGURED
         make = partial(SequentialRuns, compile=strategy.compiled, as_configured=as_configured)
@@ -95,7 +101,7 @@ def make_run_sets(
 
 def by_size(runs: Sequence[Run]) -> list[list[Run]]:
     """Group runs whose networks have the same sizes."""
-    groups: dict[tuple[int, ...], list[Run]] = {}
+    groups: dict[object, list[Run]] = {}
     for run in runs:
         groups.setdefault(weight_sizes(run), []).append(run)
     return list(groups.values())

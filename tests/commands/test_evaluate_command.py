@@ -16,12 +16,12 @@ from runs import SCRIPTS, short
 
 from gan.commands import evaluate as command
 from gan.commands.evaluate import FLOOR, measure_runs, metric_settings, runs_to_measure
-from gan.commands.generate import load_generator
 from gan.data import mnist5k
 from gan.errors import UserError
 from gan.run.checkpoint import checkpoint_paths
 from gan.run.evaluation import draw_latents, generate, make_evaluator
 from gan.run.result import read_records, read_result
+from gan.run.trained import load_generator
 from gan.train import run
 
 METRICS = ("metrics=fast", "metrics.samples=150", "metrics.every=20")
@@ -176,7 +176,7 @@ def test_runs_are_found_at_a_path_and_at_any_depth_below_it(sweep: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "usage: python scripts/evaluate.py RUN_DIR"),
+        ([], "evaluate RUN_DIR"),
         (["{sweep}/none"], "none: does not exist"),
         (["{run}/config.yaml"], "config.yaml: not a directory"),
         (["{run}/checkpoints"], "no runs found in "),

@@ -4,6 +4,8 @@ import importlib
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +50,13 @@ def option_fields(name: str) -> list[Field[Any]]:
 def as_yaml(value: object) -> str:
     text = "null" if value is None else str(value)
     return text.lower() if isinstance(value, bool) else text
+
+
+def typed(name: str, *arguments: object) -> str:
+    """Return the command line that a script prints for another one, wherever Python lies."""
+    found = shutil.which("python")
+    python = "python" if found and Path(found).parent == Path(sys.executable).parent else None
+    return shlex.join([python or sys.executable, f"{SCRIPTS / name}.py", *map(str, arguments)])
 
 
 def run_script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -190,7 +199,7 @@ def test_a_signal_saves_a_checkpoint_and_prints_how_to_continue(
     assert process.returncode == 128 + number
     (line,) = errors.splitlines()
     assert f"stopped by {number.name} after step " in line
-    assert line.endswith(f"continue with: python scripts/resume.py {run_dir}")
+    assert line.endswith(f"continue with: {typed('resume', run_dir)}")
 
 
 @pytest.fixture
@@ -219,7 +228,7 @@ def test_a_full_disk_is_one_line_and_the_run_can_be_resumed(small_disk: Path) ->
     command = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", inside]
     lines = subprocess.run(command, capture_output=True, text=True).stderr.splitlines()
     assert "No space left on device" in lines[0]
-    assert "make room, then continue with: python scripts/resume.py" in lines[0]
+    assert f"make room, then continue with: {typed('resume', run_dir)}" in lines[0]
     assert lines[1] == "exit 2"
     assert lines[2:-1], "no checkpoint is left"
     assert all(re.fullmatch(r"step-\d+\.pt", line) for line in lines[2:-1])
@@ -308,7 +317,7 @@ def test_compare_prints_the_best_command_line_or_a_page_and_clean_keeps_the_best
     run_dir: Path, tmp_path: Path
 ) -> None:
     done = run_script("compare", run_dir, "best", cwd=tmp_path)
-    assert done.stdout == f"python scripts/train.py {' '.join(SHORT)}\n", done.stderr
+    assert done.stdout == f"{typed('train', *SHORT)}\n", done.stderr
     assert done.stderr.startswith(f"{run_dir}: sliced_wasserstein 0.")
     done = run_script("compare", run_dir, "html=page.html", cwd=tmp_path)
     assert done.stdout == "page.html\n", done.stderr

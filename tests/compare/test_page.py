@@ -56,7 +56,8 @@ def test_the_page_has_the_data_of_the_runs(sweep: Path) -> None:
     assert data["configs"][0] == {"model.hidden_dim": "128", "optimizer.lr": "0.001"} | (
         {"discriminator_optimizer.lr": "0.001"}
     )
-    assert [row[0] for row in data["ranking"]["rows"]] == ["1=", "1=", "3", "4"]
+    assert [row[0] for row in data["ranking"]["rows"]] == ["1="] * 4
+    assert "no two groups can be told apart" in " ".join(data["ranking"]["notes"])
 
 
 def test_a_page_of_many_runs_is_small(sweep: Path, tmp_path: Path) -> None:

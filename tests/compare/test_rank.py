@@ -8,17 +8,17 @@ from fake_runs import make_run, make_sweep
 
 from gan.compare import query
 from gan.compare.frame import Table, read_table
-from gan.compare.rank import interval, rank, ranks, summary
+from gan.compare.rank import rank, ranks
 from gan.compare.table import print_ranking
 from gan.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
-    return read_table([make_sweep(tmp_path_factory.mktemp("rank") / "sweep")])
+    return read_table([make_sweep(tmp_path_factory.mktemp("rank") / "sweep", seeds=5)])
 
 
-def test_seeds_are_grouped_and_overlapping_groups_share_a_rank(table: Table) -> None:
+def test_groups_that_seeds_cannot_tell_apart_share_a_rank(table: Table) -> None:
     ranking = rank(table, "seed", "sliced_wasserstein")
     assert list(ranking.frame)[:4] == ["rank", "hidden_dim", "lr", "n"]
     assert ranking.frame["rank"].tolist() == ["1=", "1=", "3", "4"]
@@ -26,9 +26,27 @@ def test_seeds_are_grouped_and_overlapping_groups_share_a_rank(table: Table) -> 
     assert ranking.frame["median"].tolist() == pytest.approx([0.1, 0.11, 0.3, 0.5])
     assert ranking.frame["IQR"].tolist()[:3] == pytest.approx([0.02] * 3)
     assert ranking.frame["high"].iloc[-1] == np.inf
-    assert ranking.unranked == 0
+    assert "not ranked" not in " ".join(ranking.notes)
     seeds = [table.frame["seed"].loc[members].tolist() for members in ranking.members]
-    assert seeds == [[0, 1, 2]] * 4
+    assert seeds == [[0, 1, 2, 3, 4]] * 4
+
+
+def test_an_interval_says_how_much_it_covers_and_is_never_called_95_percent(
+    table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for count, coverage in ((3, "(75%)"), (4, "(87.5%)"), (5, "(93.8%)")):
+        print_ranking(
+            rank(query.where(table, f"seed < {count}"), "seed", "sliced_wasserstein"), "table"
+        )
+        printed = capsys.readouterr().out
+        assert printed.count(coverage) == 4
+        assert "95%" not in printed
+
+
+def test_three_seeds_cannot_tell_any_groups_apart_and_the_table_says_so(table: Table) -> None:
+    ranking = rank(query.where(table, "seed < 3"), "seed", "sliced_wasserstein")
+    assert ranking.frame["rank"].tolist() == ["1=", "1=", "1=", "1="]
+    assert "no two groups can be told apart with so few runs" in " ".join(ranking.notes)
 
 
 def test_groups_with_too_few_seeds_are_not_ranked(
@@ -37,7 +55,7 @@ def test_groups_with_too_few_seeds_are_not_ranked(
     few = query.where(table, "seed < 2 or hidden_dim == 256")
     ranking = rank(few, "seed", "sliced_wasserstein")
     assert ranking.frame["rank"].tolist() == ["", "", "1", "2"]
-    assert ranking.frame["n"].tolist() == [2, 2, 3, 3]
+    assert ranking.frame["n"].tolist() == [2, 2, 5, 5]
     print_ranking(ranking, "table")
     printed = capsys.readouterr().out
     assert "2 of 4 groups not ranked: too few values of seed, fewer than 3 finished runs" in printed
@@ -65,31 +83,11 @@ def test_grouping_by_what_does_not_differ_is_refused(
         rank(table, over, "sliced_wasserstein")
 
 
-def test_the_interval_of_a_median_agrees_with_its_distribution() -> None:
-    """The median of a resample of n values is at most the k-th value if more than half of n draws
-    hit one of the first k. The probability is 0.058 for n = 5 and k = 1. For n = 9 it is 0.001 for
-    k = 1 and 0.036 for k = 2. The interval cuts 0.025 of the distribution off at each end."""
-    assert interval(np.arange(5.0)) == (0.0, 4.0)
-    assert interval(np.arange(9.0)) == (1.0, 7.0)
-    wide = np.random.default_rng(1).normal(size=400)
-    low, high = interval(wide)
-    # The standard error of a normal sample's median is 1.2533 / sqrt(n).
-    assert high - low == pytest.approx(2 * 1.96 * 1.2533 / 20, rel=0.35)
-    assert low < np.median(wide) < high
-
-
-def test_summaries_agree_with_numpy_and_allow_infinite_values() -> None:
-    values = [3.0, 1.0, 4.0, 1.5]
-    statistics = summary(values)
-    first, middle, third = np.percentile(values, [25, 50, 75])
-    assert (statistics["median"], statistics["IQR"]) == pytest.approx((middle, third - first))
-    statistics = summary([-np.inf, -np.inf, -np.inf, 1.0, 2.0])
-    assert (statistics["median"], statistics["IQR"]) == (-np.inf, np.inf)
-    assert not any(np.isnan(list(statistics.values())))
-    assert all(np.isnan(list(summary([]).values())))
-
-
-def test_intervals_that_overlap_share_a_rank_in_both_directions() -> None:
-    low, high = [0.0, 0.5, 2.0, np.nan, 9.0], [1.0, 1.5, 3.0, np.nan, 9.5]
-    assert ranks(low, high, 1) == ["1=", "1=", "3", "", "4"]
-    assert ranks(low, high, -1) == ["3=", "3=", "2", "", "1"]
+def test_a_rank_counts_the_groups_that_are_better_beyond_chance() -> None:
+    noise = np.array([0.9, 0.95, 1.0, 1.05, 1.1])
+    groups = [1.0 * noise, 1.02 * noise, 9 * noise, np.array([1.0, 2.0]), 99 * noise]
+    assert ranks(groups) == ["1=", "1=", "3", "", "4"]
+    assert ranks([-values for values in groups]) == ["3=", "3=", "2", "", "1"]
+    assert ranks([np.full(5, np.inf), noise, np.full(5, np.inf)]) == ["2=", "1", "2="]
+    assert ranks([noise]) == ["1"]
+    assert ranks([]) == []

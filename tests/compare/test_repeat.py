@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 import gan.compare.repeat
 import gan.config.compose
+import gan.config.schema
 from gan.compare import query
 from gan.compare.frame import read_table
 from gan.compare.read import StoredRun, read_run
@@ -16,6 +17,7 @@ from gan.compare.repeat import best_run, changed_keys, command, difference_from_
 from gan.config.checks import flatten
 from gan.config.compose import compose
 from gan.errors import UserError
+from gan.invocation import command as command_words
 from gan.sweep.plan import identity
 
 FAR_FROM_DEFAULT = (
@@ -39,7 +41,7 @@ FAR_FROM_DEFAULT = (
 def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of conf/ that tests may write to."""
     folder = tmp_path / "conf"
-    shutil.copytree(gan.config.compose.CONF_DIR, folder)
+    shutil.copytree(gan.config.schema.CONF_DIR, folder)
     monkeypatch.setattr(gan.config.compose, "CONF_DIR", folder)
     monkeypatch.setattr(gan.compare.repeat, "CONF_DIR", folder)
     return folder
@@ -62,7 +64,7 @@ def test_the_best_run_is_a_completed_one(tmp_path: Path) -> None:
 def test_the_command_is_the_one_that_started_the_run(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run", "model=small", "optimizer.betas=[0.0,0.9]"))
     words, remarks = command(run)
-    assert words == ["python", "scripts/train.py", "model=small", "optimizer.betas=[0.0,0.9]"]
+    assert words == [*command_words("train"), "model=small", "optimizer.betas=[0.0,0.9]"]
     assert not [remark for remark in remarks if "committed" not in remark]
     run.config["threads"] = 2
     assert command(run)[0][-1] == "threads=2"
@@ -70,14 +72,17 @@ def test_the_command_is_the_one_that_started_the_run(tmp_path: Path) -> None:
 
 def test_values_that_conf_has_changed_are_set_and_remarked_on(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run", "model=small"))
-    run.config |= {"model.hidden_dim": 100, "trainer.old": 1}
+    run.config |= {"model.hidden_dim": 100, "trainer.old": None}
     del run.config["trainer.pac"]
     words, remarks = command(run)
-    assert words[2:] == ["model=small", "model.hidden_dim=100"]
+    assert words[len(command_words("train")) :] == ["model=small", "model.hidden_dim=100"]
     text = "\n".join(remarks)
     assert "model.hidden_dim was 100, and conf/ gives 128" in text
-    assert "trainer.old=1 is not there any more" in text
+    assert "trainer.old=null is not there any more" in text
     assert "trainer.pac=1 was not there then" in text
+    run.config |= {"trainer.old": 1}
+    with pytest.raises(UserError, match=r"cannot be repeated, trainer\.old was 1"):
+        command(run)
 
 
 def test_overrides_that_are_not_understood_are_replaced(tmp_path: Path) -> None:
@@ -85,7 +90,7 @@ def test_overrides_that_are_not_understood_are_replaced(tmp_path: Path) -> None:
     run.overrides = ["modle=small"]
     words, remarks = command(run)
     assert "not understood" in "\n".join(remarks)
-    again = compose(*words[2:])
+    again = compose(*words[len(command_words("train")) :])
     assert identity(flatten(again)) == identity(run.config)
     run.config = {}
     with pytest.raises(UserError, match="cannot be read"):

@@ -6,8 +6,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
-from gan.config.compose import CONF_DIR, compose
-from gan.config.schema import SCHEMAS
+from gan.config.compose import compose
+from gan.config.schema import CONF_DIR, GROUPS
 
 PATHS = sorted(CONF_DIR.rglob("*.yaml"))
 
@@ -18,7 +18,7 @@ CHOICES = [
 ]
 """Every option as the override that chooses it, such as "model=base"."""
 
-OPTIONS = [choice for choice in CHOICES if choice.partition("=")[0] in SCHEMAS]
+OPTIONS = [choice for choice in CHOICES if choice.partition("=")[0] in GROUPS]
 """The options of the groups that have schemas."""
 
 MANDATORY = {"data=image_folder": ["data.folder=images"]}

@@ -8,16 +8,16 @@ import pytest
 from conf_options import CHOICES, OPTIONS, composed, with_hydra
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config.checks import all_keys, check, defines_result, doubts, flatten
+from gan.config.checks import ABSENT_IF_NULL, all_keys, checked, defines_result, doubts, flatten
 from gan.config.compose import compose
-from gan.config.schema import SCHEMAS, Config
+from gan.config.schema import GROUPS, Config
 from gan.errors import UserError
 
-LIMITED = [("", Config, entry) for entry in fields(Config) if entry.name not in SCHEMAS] + [
-    (group, schema, entry)
-    for group, schemas in SCHEMAS.items()
-    for schema in schemas.values()
-    for entry in fields(schema)
+LIMITED = [("", "", entry) for entry in fields(Config) if entry.name not in GROUPS] + [
+    (choice.partition("=")[0], choice, entry)
+    for choice in OPTIONS
+    for entry in fields(OmegaConf.get_type(composed(choice)[choice.partition("=")[0]]))  # type: ignore[arg-type]
+    if entry.name != "_target_"
 ]
 NUMBERS = [case for case in LIMITED if case[2].type in (float, list[float])]
 
@@ -26,52 +26,51 @@ def label(value: object) -> str:
     return str(getattr(value, "__name__", None) or getattr(value, "name", value))
 
 
-def with_value(group: str, schema: type, entry: Field[Any], value: object) -> DictConfig:
-    """Return a configuration that uses this schema, with another value of this key."""
-    choices: list[str | None] = [choice for choice in OPTIONS if choice.startswith(f"{group}=")]
-    candidates = (composed(choice) for choice in choices or [None])
-    cfg = next(
-        c for c in candidates if OmegaConf.get_type(c[group] if group else c) is schema
-    ).copy()
+def with_value(group: str, choice: str, entry: Field[Any], value: object) -> DictConfig:
+    """Return a configuration with this option and another value of this key."""
+    cfg = composed(choice or None).copy()
     many = entry.type in (list[float], list[str])
     value = [value] * entry.metadata.get("length", 1) if many else value
     OmegaConf.update(cfg[group] if group else cfg, entry.name, value)
     return cfg
 
 
-def assert_refused(group: str, schema: type, entry: Field[Any], value: object) -> None:
+def assert_refused(group: str, choice: str, entry: Field[Any], value: object) -> None:
     with pytest.raises(UserError) as raised:
-        check(with_value(group, schema, entry, value))
+        checked(with_value(group, choice, entry, value))
     assert str(raised.value).startswith(f"{group}.{entry.name}=".lstrip("."))
 
 
-@pytest.mark.parametrize(("group", "schema", "entry"), LIMITED, ids=label)
+@pytest.mark.parametrize(("group", "choice", "entry"), LIMITED, ids=label)
 def test_a_value_is_refused_as_soon_as_it_is_outside_its_limits(
-    group: str, schema: type, entry: Field[Any]
+    group: str, choice: str, entry: Field[Any]
 ) -> None:
     limits = dict(entry.metadata)
     least, beyond = limits.pop("min", None), limits.pop("below", None)
     above, choices = limits.pop("above", None), limits.pop("choices", None)
-    pattern = limits.pop("pattern", None)
+    pattern, most = limits.pop("pattern", None), limits.pop("max", None)
     assert set(limits) <= {"length"}, "a limit that this test does not know"
     if least is not None:
-        assert_refused(group, schema, entry, least - 1)
+        assert_refused(group, choice, entry, least - 1)
         if entry.name != "max_epochs":  # max_steps is set beside it
-            check(with_value(group, schema, entry, least))
+            checked(with_value(group, choice, entry, least))
+    if most is not None:
+        assert_refused(group, choice, entry, most + 1)
+        checked(with_value(group, choice, entry, most))
     if above is not None:
-        assert_refused(group, schema, entry, above)
+        assert_refused(group, choice, entry, above)
     if beyond is not None:
-        assert_refused(group, schema, entry, beyond)
+        assert_refused(group, choice, entry, beyond)
     if choices is not None or pattern is not None:
-        assert_refused(group, schema, entry, -1 if entry.type is int else "no such")
+        assert_refused(group, choice, entry, -1 if entry.type is int else "no such")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize(("group", "schema", "entry"), NUMBERS, ids=label)
+@pytest.mark.parametrize(("group", "choice", "entry"), NUMBERS, ids=label)
 def test_nan_and_infinity_are_refused(
-    group: str, schema: type, entry: Field[Any], value: float
+    group: str, choice: str, entry: Field[Any], value: float
 ) -> None:
-    assert_refused(group, schema, entry, value)
+    assert_refused(group, choice, entry, value)
 
 
 def test_flatten_gives_every_value_a_dotted_key() -> None:
@@ -109,7 +108,11 @@ def test_some_keys_do_not_change_a_result(key: str, expected: bool) -> None:
 def test_all_keys_are_those_of_all_options() -> None:
     names = all_keys()
     assert len(names) == len(set(names))
-    assert set(names) == {name for choice in CHOICES for name in flatten(composed(choice))}
+    found = {name for choice in CHOICES for name in flatten(composed(choice))}
+    # The settings of a tracker are those of its target.
+    settings = {name for name in found if name.startswith("logging.trackers.")}
+    assert settings
+    assert set(names) == (found - settings) | {"logging.trackers", *ABSENT_IF_NULL}
 
 
 @pytest.mark.parametrize(
@@ -138,5 +141,5 @@ def test_settings_that_are_rarely_intended_give_a_warning(
 def test_check_does_not_change_the_configuration() -> None:
     cfg = compose("experiment=lab")
     before = OmegaConf.to_yaml(cfg)
-    check(cfg)
+    checked(cfg)
     assert OmegaConf.to_yaml(cfg) == before

@@ -8,12 +8,12 @@ from omegaconf import OmegaConf
 
 from gan.config.checks import all_keys
 from gan.config.reference import MARK, README, read_comments, read_option, update
-from gan.config.schema import SCHEMAS
+from gan.config.schema import GROUPS
 
 DOCUMENTED = [
     choice
     for choice in CHOICES
-    if choice.partition("=")[0] in (*SCHEMAS, "hydra/launcher", "hydra/sweeper")
+    if choice.partition("=")[0] in (*GROUPS, "hydra/launcher", "hydra/sweeper")
 ]
 
 

@@ -193,4 +193,6 @@ def test_a_real_picture_shows_training_images_as_far_as_there_are_enough(
     numbered: ImageData, count: int, shown: int
 ) -> None:
     images, _ = numbered.real("train", shown)
-    assert torch.equal(numbered.real_picture(count, 4), grid(images, 4))
+    picture = numbered.real_picture(count, 4)
+    assert picture is not None
+    assert torch.equal(picture, grid(images, 4))

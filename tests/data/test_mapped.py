@@ -1,6 +1,7 @@
 """Arrays cached in a file: in memory or mapped, damaged files, full disks, single rows."""
 
 import errno
+import hashlib
 import os
 import threading
 import weakref
@@ -38,13 +39,14 @@ def must_not_be_called() -> ChunkedArray:
 def test_an_array_is_made_once_and_again_for_another_key(tmp_path: Path, mapped: bool) -> None:
     path = tmp_path / "below" / "array.npy"
     for maker in (make, must_not_be_called):
-        array, reader = cached_array(path, "key", maker)
+        array, reader, digest = cached_array(path, "key", maker)
         assert (reader is not None) == mapped
         assert np.array_equal(array, WHOLE)
         assert array.dtype == np.uint8
+        assert digest == hashlib.sha256(WHOLE.tobytes()).hexdigest()
         assert isinstance(array, np.memmap) == mapped
         assert array.flags.writeable != mapped
-    other, _ = cached_array(path, "other", lambda: ChunkedArray((1, 3, 2), [WHOLE[3:4]]))
+    other, *_ = cached_array(path, "other", lambda: ChunkedArray((1, 3, 2), [WHOLE[3:4]]))
     assert np.array_equal(other, WHOLE[3:4])
     # A process that mapped the file before still has the old content.
     assert np.array_equal(array, WHOLE)
@@ -71,7 +73,7 @@ def test_a_large_array_is_never_in_memory_as_a_whole(
             yield copy
             del copy
 
-    array, _ = cached_array(
+    array, *_ = cached_array(
         tmp_path / "array.npy", "key", lambda: ChunkedArray(WHOLE.shape, chunks())
     )
     assert np.array_equal(array, WHOLE)
@@ -163,7 +165,7 @@ def test_reading_from_a_file_that_became_shorter_is_an_error(
 def test_a_tensor_shares_the_memory_of_its_array(
     tmp_path: Path, mapped: bool, recwarn: pytest.WarningsRecorder
 ) -> None:
-    array, _ = cached_array(tmp_path / "array.npy", "key", make)
+    array, *_ = cached_array(tmp_path / "array.npy", "key", make)
     tensor = as_tensor(array)
     assert tensor.data_ptr() == array.ctypes.data
     assert torch.equal(tensor, torch.from_numpy(WHOLE))

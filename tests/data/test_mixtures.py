@@ -92,6 +92,7 @@ def test_all_modes_are_equally_frequent() -> None:
 
 def test_a_picture_of_points_is_a_plot_over_real_ones() -> None:
     real, fake = ring8().real("train", REAL_POINTS)[0], ring8().draw(50, seed=3)[0]
-    assert torch.equal(ring8().picture(fake, None), scatter(real, fake, ring8().limit))
+    limits = [(-ring8().limit, ring8().limit)] * 2
+    assert torch.equal(ring8().picture(fake, None), scatter(real, fake, limits))
     data: Data = ring8()
     assert data.real_picture(50, None) is None, "the plot shows real points already"

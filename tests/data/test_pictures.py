@@ -42,6 +42,11 @@ def test_png_keeps_every_pixel(channels: int) -> None:
 GREY, BLUE, NONE = (191, 191, 191), (31, 119, 180), torch.empty(0, 2)
 
 
+def limits(end: float) -> list[tuple[float, float]]:
+    """The ends of both axes."""
+    return [(-end, end)] * 2
+
+
 def pixels_of(colour: tuple[int, int, int], image: torch.Tensor) -> torch.Tensor:
     """Return rows and columns (n, 2) where a plot, its labels apart, has exactly this colour."""
     same = (image == torch.tensor(colour).view(3, 1, 1)).all(0)
@@ -51,13 +56,13 @@ def pixels_of(colour: tuple[int, int, int], image: torch.Tensor) -> torch.Tensor
 
 def test_real_points_are_grey_and_generated_ones_in_colour() -> None:
     points = ring8().real("train", 500)[0]
-    real, fake = scatter(points, NONE, 1.3), scatter(NONE, points, 1.3)
+    real, fake = scatter(points, NONE, limits(1.3)), scatter(NONE, points, limits(1.3))
     assert (real.shape, real.dtype) == ((3, SIDE, SIDE), torch.uint8)
     assert len(pixels_of(GREY, real)) > 200
     assert len(pixels_of(BLUE, real)) == 0
     assert len(pixels_of(BLUE, fake)) > 50
     assert len(pixels_of(GREY, fake)) == 0
-    both = scatter(points, points, 1.3)
+    both = scatter(points, points, limits(1.3))
     assert len(pixels_of(BLUE, both)) >= len(pixels_of(BLUE, fake)), (
         "generated points are not on top"
     )
@@ -67,7 +72,7 @@ def test_real_points_are_grey_and_generated_ones_in_colour() -> None:
 @pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (2.0, 2.0), (-2.0, 1.0), (1.5, -2.0)])
 def test_a_point_is_at_its_place_on_the_axes(x: float, y: float) -> None:
     points = torch.tensor([[x, y]]).repeat(3, 1)
-    row, column = pixels_of(GREY, scatter(points, NONE, 4.0)).double().mean(0).tolist()
+    row, column = pixels_of(GREY, scatter(points, NONE, limits(4.0))).double().mean(0).tolist()
     left, bottom, side = 0.1 * SIDE, 0.07 * SIDE, 0.87 * SIDE
     assert column == pytest.approx(left + side * (x + 4) / 8, abs=1)
     assert SIDE - row == pytest.approx(bottom + side * (y + 4) / 8, abs=1)
@@ -76,7 +81,10 @@ def test_a_point_is_at_its_place_on_the_axes(x: float, y: float) -> None:
 def test_points_beyond_the_axes_are_counted_in_the_title_only() -> None:
     near = torch.tensor([[0.5, 0.5]])
     beyond = torch.tensor([[9.0, 0.0], [float("nan"), 0.0], [0.0, -float("inf")], [1e38, 0.0]])
-    inside, outside = scatter(near, near, 1.0), scatter(near, torch.cat([near, beyond]), 1.0)
+    inside, outside = (
+        scatter(near, near, limits(1.0)),
+        scatter(near, torch.cat([near, beyond]), limits(1.0)),
+    )
     top = SIDE // 20
     assert torch.equal(inside[:, top + 4 :], outside[:, top + 4 :])
     assert not torch.equal(inside[:, :top], outside[:, :top]), "there is no title"
@@ -84,7 +92,7 @@ def test_points_beyond_the_axes_are_counted_in_the_title_only() -> None:
 
 def test_a_scatter_plot_does_not_depend_on_matplotlibs_settings() -> None:
     points = ring8().real("train", 50)[0]
-    plain = scatter(points, points + 1, 2.0)
+    plain = scatter(points, points + 1, limits(2.0))
     with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 20}):
-        assert torch.equal(scatter(points, points + 1, 2.0), plain)
+        assert torch.equal(scatter(points, points + 1, limits(2.0)), plain)
         assert matplotlib.rcParams["font.size"] == 20

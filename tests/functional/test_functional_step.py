@@ -13,8 +13,7 @@ from torch.utils import _pytree as pytree
 from gan.build import Parts, build
 from gan.config.compose import compose
 from gan.data import Batches
-from gan.errors import NotSupported
-from gan.functional.compiled import ProgramStep, check_program
+from gan.functional.compiled import ProgramStep
 from gan.functional.step import make_program
 from gan.functional.tensors import Tensors, as_tensors, differing, hyperparameters, named_tensors
 from gan.run.state import State, initial_state
@@ -27,7 +26,7 @@ from gan.step import (
     train_step,
     trainable_gan,
 )
-from gan.vectorized.stacked import stack
+from gan.vectorized.stack import stack
 
 
 @pytest.fixture(autouse=True)
@@ -232,28 +231,3 @@ def test_narrow_networks_are_trained_as_alone_and_their_padding_stays_zero(
         padded += padding.numel() - tensor.numel()
         assert not padding.any(), name
     assert padded > 100
-
-
-class WithDropout(nn.Module):
-    """A generator that draws from the global random state."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, z: Tensor) -> Tensor:
-        dropped: Tensor = nn.functional.dropout(self.network(z), training=True)
-        return dropped
-
-
-def test_networks_that_use_the_global_random_state_cannot_be_stacked() -> None:
-    run = make_training((), double=False)
-    parts = run.parts._replace(generator=WithDropout(run.parts.generator))
-    own = named_tensors(parts, run.state)
-    two = {name: torch.stack([tensor, tensor]) for name, tensor in own.items()}
-    before = {name: tensor.clone() for name, tensor in two.items()}
-    batch = run.draw_batch()
-    program = make_program(run.cfg, parts, stacked=True)
-    with pytest.raises(NotSupported, match="randomness"):
-        check_program(program, two, stack_batches([batch, batch]))
-    assert all(torch.equal(two[name], before[name]) for name in before)

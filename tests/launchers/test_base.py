@@ -77,7 +77,7 @@ def test_missing_programs_and_packages_are_named(
     (tmp_path / "sbatch").touch(0o755)
     monkeypatch.setitem(sys.modules, "submitit", None)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r'pip install -e "\.\[slurm\]"'):
+    with pytest.raises(UserError, match=r'pip install "gan-sweeps\[slurm\]"'):
         in_launcher(make_launcher("slurm"))
-    with pytest.raises(UserError, match=r'pip install -e "\.\[ray\]"'):
+    with pytest.raises(UserError, match=r'pip install "gan-sweeps\[ray\]"'):
         in_launcher(make_launcher("ray"))

@@ -146,8 +146,8 @@ def test_attempt_that_kills_its_worker_is_found_by_halving_the_cohort(
     reasons = set(workers.requeued().values())
     assert len(workers.requeued()) == 5
     assert reasons == {
-        "its group's process was killed by SIGKILL, as the system does when memory runs out; "
-        "from now on in a group of at most 2"
+        "its cohort's process was killed by SIGKILL, as the system does when memory runs out; "
+        "from now on in a cohort of at most 2"
     }
     workers.order("a2", "die")
     workers.wait_for_start("a1")
@@ -182,7 +182,7 @@ def test_stopped_pruned_and_killed_attempts_leave_the_others_alone(
     workers.wait_for_start("a3 a4")
     assert workers.ended()["a5"] == "lost"
     assert workers.requeued() == dict.fromkeys(
-        ("a3", "a4"), "its group's process was ended because of a5"
+        ("a3", "a4"), "its cohort's process was ended because of a5"
     )
     # They are not to blame, so others may join them.
     workers.submit("a6 a7")

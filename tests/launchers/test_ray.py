@@ -24,7 +24,7 @@ from sweep_commands import (
 )
 
 pytestmark = pytest.mark.slow
-INSTALL = 'pip install -e ".[ray]"'
+INSTALL = 'pip install "gan-sweeps[ray]"'
 GRID = (
     "loss._target_=faulty_losses.slow",
     "optimizer.lr=1e-4,2e-4",

@@ -59,7 +59,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Start a Slurm for the tests of this module."""
     if missing := missing_programs():
         pytest.skip(f"no {', '.join(missing)}: {INSTALL}")
-    pytest.importorskip("submitit", reason='no submitit: pip install -e ".[slurm]"')
+    pytest.importorskip("submitit", reason='no submitit: pip install "gan-sweeps[slurm]"')
     with (
         slurm_cluster(tmp_path_factory.mktemp("slurm")) as variables,
         pytest.MonkeyPatch.context() as patch,

@@ -84,7 +84,7 @@ def test_one_object_adds_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     largest = Metric(
         "largest", Direction.MAXIMIZE, ANY_DATA, lambda comparison: float(comparison.fake.raw.max())
     )
-    monkeypatch.setitem(METRICS, largest.name, largest)
+    monkeypatch.setitem(METRICS._metrics, largest.name, largest)
     evaluate = Evaluator(["largest"], ring8(), split="train", samples=3, cache=str(tmp_path))
     assert evaluate(torch.tensor([[1.0, 2], [3, 4], [5, 0]])) == {"largest": 5}
     assert direction("largest") is Direction.MAXIMIZE

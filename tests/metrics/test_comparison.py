@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,7 @@ def test_number_of_real_samples_is_limited_by_the_split(
 ) -> None:
     assert make_evaluator(["recall"]).facts["real"] == 200
     facts = make_evaluator(["recall"], samples=3000).facts
+    assert len(facts.pop("real_hash")) == 12
     assert facts == {
         "samples": 3000,
         "real": 1000,
@@ -248,3 +250,15 @@ def test_too_few_samples_are_refused_before_training(
     with pytest.raises(UserError, match=expected):
         make_evaluator([name], samples=samples)
     assert name in make_evaluator([name], samples=needed)(fakes[:needed])
+
+
+def test_facts_tell_real_samples_and_classifiers_apart(
+    make_evaluator: Callable[..., Evaluator], digits: ImageData
+) -> None:
+    facts = make_evaluator(["modes"], samples=300).facts
+    assert facts["classifier"] == lenet.load("mnist").facts
+    inverted = replace(digits, test_samples=255 - digits.test_samples)
+    assert make_evaluator(["modes"], inverted, samples=300).facts["real_hash"] != facts["real_hash"]
+    assert make_evaluator(["modes"], samples=300).facts == facts
+    # The last digits of points depend on the processor; their configuration says all about them.
+    assert "real_hash" not in make_evaluator(["modes"], ring8(), samples=300).facts

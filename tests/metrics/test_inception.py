@@ -45,7 +45,7 @@ def test_error_without_torch_fidelity_names_the_extra_to_install(
     # Another test may have imported the second module.
     for name in ("torch_fidelity", "torch_fidelity.feature_extractor_inceptionv3"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r'pip install -e "\.\[inception\]"'):
+    with pytest.raises(UserError, match=r'pip install "gan-sweeps\[inception\]"'):
         inception.load()
 
 

@@ -435,13 +435,13 @@ def test_networks_of_many_runs_work_under_vmap(model: str, classes: int) -> None
         ("dcgan", (1, 32, 28), "DCGAN: images of 32x28 pixels"),
         ("dcgan", (3, 256, 256), "DCGAN: images of 256x256 pixels"),
         ("dcgan", (1, 48, 48), "DCGAN: images of 48x48 pixels"),
-        ("dcgan", (2,), "DCGAN: makes images, not points of 2 numbers"),
+        ("dcgan", (2,), "DCGAN: makes images, not samples of shape (2,)"),
         (
             "sngan",
             (3, 64, 64),
             "SNGAN: images of 64x64 pixels do not fit; allowed are 28x28, 32x32",
         ),
-        ("sngan", (2,), "SNGAN: makes images, not points of 2 numbers"),
+        ("sngan", (2,), "SNGAN: makes images, not samples of shape (2,)"),
     ],
 )
 def test_other_image_sizes_are_refused(model: str, shape: Shape, message: str) -> None:

@@ -8,12 +8,13 @@ import torch
 from runs import content, interrupt_at, short
 from torch import Tensor, nn
 
-from gan.commands.generate import load_generator, write_samples
+from gan.commands.generate import write_samples
 from gan.config.compose import compose
 from gan.errors import Interrupted, NotFinite, UserError
 from gan.metrics import lenet
 from gan.run.evaluation import arrange_latents, draw_latents, generate
 from gan.run.result import read_records, read_result
+from gan.run.trained import load_generator
 from gan.train import run
 
 
@@ -143,8 +144,9 @@ def test_points_are_trained_plotted_and_measured(tmp_path: Path, data: str) -> N
 
     with np.load(tmp_path / "points.npz") as arrays:
         assert arrays["points"].shape == (30, 2)
-    with pytest.raises(UserError, match=r"points are written as \.npz"):
-        write_samples(tmp_path / "run", tmp_path / "points.png", count=30, seed=0)
+    write_samples(tmp_path / "run", tmp_path / "points.png", count=30, seed=0)
+    with pytest.raises(UserError, match="points and vectors make no walk and no folder"):
+        write_samples(tmp_path / "run", tmp_path / "points.gif", count=30, seed=0)
 
 
 def test_run_whose_samples_are_not_finite_ends_as_diverged(

@@ -124,7 +124,7 @@ def test_disturbed_sweep_ends_with_the_same_runs_as_an_undisturbed_one(
         assert code == 128 + number
         assert err.count("\n") == 1
         assert f"{path}: stopped by {number.name} with " in err
-        assert f"python scripts/resume.py {path}" in err
+        assert f"resume.py {path}" in err
         assert not any(map(is_alive, workers))
     code, _, err = execute(resume_command(path))
     assert code == 0, err

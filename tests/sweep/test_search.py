@@ -125,6 +125,7 @@ def test_pruner_is_chosen_by_its_name(pruner: str, kind: str, tmp_path: Path) ->
         ([LOG_LR, "hydra.sweeper.pruner=hyperban"], "did you mean 'hyperband'?"),
         ([LOG_LR, "hydra.sweeper.sampler=grid"], "optimizer.lr needs values, not an interval"),
         ([LOG_LR, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
+        (["metrics.samples=100,200"], "would not compare: samples=100; samples=200"),
         ([LOG_LR, "hydra.sweeper.objectives=[fid]"], "hydra.sweeper.objectives="),
         (
             [LOG_LR, "metrics=none", "hydra.sweeper.objectives=[sliced_wasserstein]"],

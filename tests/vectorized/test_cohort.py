@@ -12,6 +12,7 @@ from cohorts import (
     ALWAYS_STACKED,
     AS_CONFIGURED,
     Parent,
+    assert_alike,
     log_messages,
     make_attempt,
     train_alone,
@@ -21,46 +22,14 @@ from omegaconf import OmegaConf
 from runs import content
 
 from gan.functional.compiled import ProgramStep
-from gan.run.checkpoint import checkpoint_paths, load_newest_checkpoint
+from gan.run.checkpoint import load_newest_checkpoint
 from gan.run.result import read_records, read_result
 from gan.run.run import Run
 from gan.run.signals import PRUNE
-from gan.run.tensorboard import event_files
 from gan.train import run
 from gan.vectorized import cohort as cohort_module
 from gan.vectorized.cohort import Cohort, memory_limit
 from gan.vectorized.strategy import SEQUENTIAL, CohortSettings
-
-
-def assert_alike(one: Path, other: Path) -> None:
-    """Check that two runs left the same files, with numbers that differ by rounding only."""
-    for a, b in zip(read_records(one), read_records(other), strict=True):
-        assert list(a) == list(b)
-        for name, value in a.items():
-            assert b[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
-    results = [read_result(run_dir) or {} for run_dir in (one, other)]
-    assert list(results[0]) == list(results[1])
-    for name in ("status", "steps", "images", "seed", "objective_name"):
-        assert results[0][name] == results[1][name]
-    files = [
-        sorted(
-            str(path.relative_to(run_dir))
-            for path in run_dir.rglob("*")
-            if "tfevents" not in path.name
-        )
-        for run_dir in (one, other)
-    ]
-    assert files[0] == files[1]
-    assert len(event_files(one)) == len(event_files(other)) == 1
-    assert (one / "config.yaml").read_text() == (other / "config.yaml").read_text()
-    checkpoints = [load_newest_checkpoint(run_dir) or {} for run_dir in (one, other)]
-    assert list(checkpoints[0]) == list(checkpoints[1])
-    for key, value in checkpoints[0]["generator"].items():
-        torch.testing.assert_close(checkpoints[1]["generator"][key], value, rtol=1e-2, atol=1e-4)
-    sizes = [checkpoint_paths(run_dir)[0].stat().st_size for run_dir in (one, other)]
-    assert sizes[1] == pytest.approx(sizes[0], rel=0.02), "a run saves tensors of other runs"
-    for name in ("noise", "random"):
-        assert torch.equal(checkpoints[0][name], checkpoints[1][name])
 
 
 def without_fractions(messages: list[str]) -> list[str]:
@@ -180,6 +149,20 @@ def test_runs_that_are_trained_one_by_one_can_be_stopped_pruned_and_resumed(
     assert parent.statuses == {"stopped": "completed", "waiting": "completed"}
     for attempt in (attempts[0], attempts[2]):
         assert content(attempt.run_dir) == content(train_alone(attempt))
+
+
+def test_run_can_be_stopped_during_its_first_step(tmp_path: Path) -> None:
+    """A launcher kills a run that has told no progress. A first evaluation may take minutes."""
+
+    class Evaluating(Parent):
+        def progress(self, name: str, step: int, total: int, record: dict[str, Any] | None) -> None:
+            told.append((step, record))
+
+    told: list[tuple[int, dict[str, Any] | None]] = []
+    attempt = make_attempt(tmp_path, "a", "trainer.max_steps=4", "logging.every=1")
+    train_cohort(Evaluating(attempt), AS_CONFIGURED)
+    assert told[0] == (0, None)
+    assert told[1][1] is not None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gan.config.checks import flatten
-from gan.config.compose import CONF_DIR, compose
+from gan.config.compose import compose
+from gan.config.schema import CONF_DIR
 from gan.sweep.composer import plain_config
 from gan.vectorized.compatible import compatibility_key
 

@@ -1,0 +1,249 @@
+"""The package from Python: train, sweep, read runs and draw samples, as the command line does.
+
+These functions are attributes of the package: `gan.compose`, `gan.run`, and so on. A mistake of the
+caller's is a `gan.errors.UserError` with a message of one line.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from omegaconf import DictConfig
+
+from gan.config.compose import CONFIG_NAME, config_loader, split_words
+from gan.config.compose import compose as compose
+from gan.config.overrides import as_override
+from gan.errors import UserError
+
+# torch, pandas and Hydra's plugins take seconds to import. Each function waits for what it needs.
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from gan.run.trained import TrainedGenerator
+
+__all__ = ["compose", "history", "load_generator", "load_runs", "run", "sample", "sweep"]
+
+Grid = Mapping[str, Any]
+"""Values by key. A list, tuple or range holds values to sweep over; anything else is one value."""
+
+
+@overload
+def run(config: DictConfig, run_dir: str | Path, /) -> float: ...
+@overload
+def run(config: DictConfig, /, *, run_dir: str | Path) -> float: ...
+@overload
+def run(*overrides: str, run_dir: str | Path) -> float: ...
+def run(*config: Any, run_dir: str | Path | None = None) -> float:
+    """Train one GAN in this process, continue it, or return the result of a finished run.
+
+        gan.run("model.hidden_dim=64", "trainer.max_steps=500", run_dir="outputs/small")
+        gan.run(gan.compose("loss=hinge"), "outputs/hinge")
+
+    Args:
+        config: a configuration of `gan.compose`, or overrides as on the command line.
+        run_dir: the run's directory, made if missing. An interrupted run there continues.
+
+    Returns:
+        The last value of the run's objective, infinite if the run diverged.
+
+    Raises:
+        UserError: the configuration is wrong or another one than that of the run in `run_dir`.
+        KeyboardInterrupt: the run was stopped, and a checkpoint is saved.
+    """
+    from gan.train import run as train
+
+    overrides = [text for text in config if isinstance(text, str)]
+    if overrides == list(config) and run_dir is not None:
+        return train(compose(*overrides), run_dir, overrides=overrides)
+    cfg, *folders = [*config, *([] if run_dir is None else [run_dir])] or [None]
+    if not isinstance(cfg, DictConfig) or len(folders) != 1:
+        raise UserError("gan.run: takes a configuration, or overrides, and run_dir=DIR")
+    return train(cfg, folders[0])
+
+
+def sweep(
+    points: str | Grid | Sequence[Grid],
+    *overrides: str,
+    sweep_dir: str | Path,
+    launcher: str | None = None,
+) -> "pd.DataFrame":
+    """Train many runs in worker processes, and return a table of them.
+
+        gan.sweep({"optimizer.lr": [1e-4, 2e-4], "model": ["small", "base"]}, sweep_dir="outputs/a")
+        gan.sweep([{"loss": "hinge"}, {"loss": "wasserstein", "penalty": "wgan_gp"}],
+                  "trainer.max_steps=500", sweep_dir="outputs/b")
+        gan.sweep("optimizer.lr=1e-4,2e-4", "sweep.seeds=5", sweep_dir="outputs/c")
+
+    Runs have the names and identities that the same sweep has on the command line. Repeat a call
+    that was interrupted, and it runs what is left. Another call with the same directory adds runs.
+    A loss or model of your own must be in a module that a new process can import, not in a cell of
+    a notebook.
+
+    Args:
+        points: values by key, of which every combination is trained; or a list of points, each
+            with its values by key; or the first of the overrides.
+        overrides: what all points share, and settings of the sweep, as on the command line;
+            `--config-dir=FOLDER` too.
+        sweep_dir: the directory of the sweep.
+        launcher: where runs are executed: local, vectorized, slurm or ray. None takes that of the
+            configuration, which is local unless an experiment names another.
+
+    Returns:
+        The table of `load_runs` for all runs in the directory; an empty one for a dry run.
+
+    Raises:
+        UserError: the sweep cannot be planned, and nothing has started.
+        JobsFailed: some runs failed. `load_runs(sweep_dir)` says why.
+        KeyboardInterrupt: the sweep was stopped, and can be resumed.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+
+    from gan.commands.command_line import as_user_error
+    from gan.commands.train import train
+    from gan.sweep import SWEEP_FILE
+
+    texts = [*_as_overrides(points, overrides), *overrides]
+    texts += [f"hydra.sweep.dir={as_override(str(sweep_dir))}"]
+    texts += [f"hydra/launcher={launcher}"] if launcher else []
+    try:
+        places, sets = split_words(texts)
+        with _command_line("--multirun", *texts), config_loader(texts):
+            hydra: Any = GlobalHydra.instance().hydra
+            name = places.get("config-name", CONFIG_NAME)
+            hydra.multirun(name, train, sets, with_log_configuration=False)
+    except Exception as error:
+        user_error = as_user_error(error)
+        if user_error is None:
+            raise
+        raise user_error from error
+    if not (Path(sweep_dir) / SWEEP_FILE).exists():
+        import pandas as pd
+
+        # With sweep.dry_run=true there are no runs.
+        return pd.DataFrame()
+    return load_runs(sweep_dir)
+
+
+def load_runs(*paths: str | Path, keys: Sequence[str] = ()) -> "pd.DataFrame":
+    """Return a table of the runs at and anywhere below the paths, a row for each run.
+
+    Its columns are the configuration keys in which the runs differ, by short names, and `status`,
+    metrics, times and paths: see `gan.compare.frame.load`.
+
+    Args:
+        keys: further keys of the configuration that become columns, such as `trainer.pac`.
+
+    Raises:
+        UserError: there is no run, or no such key.
+    """
+    from gan.compare.frame import load
+
+    return load(*paths, keys=keys)
+
+
+def history(run_dir: str | Path) -> "pd.DataFrame":
+    """Return everything that a run has logged as a table, sorted by step.
+
+    The columns are `step`, `epoch`, and losses, metrics and other values by name.
+
+    Raises:
+        UserError: the directory is not a run's.
+    """
+    from gan.compare.frame import history
+
+    return history(run_dir)
+
+
+def load_generator(
+    path: str | Path, weights: str = "auto", *, device: str = "cpu"
+) -> "TrainedGenerator":
+    """Return the trained generator of a run, in evaluation mode.
+
+    Called with latents (n, `latent_dim`), and with int64 labels (n,) if `classes` is not 0, it
+    returns images (n, channels, height, width) in [-1, 1], or points (n, 2).
+
+    Args:
+        path: the run's directory, or a .safetensors file that `gan export` wrote. The file names
+            the function that builds the network, so load files that you trust.
+        weights: average, generator, or auto, which takes averaged weights if the run has them.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        UserError: there is no run, no checkpoint, no such weights or no such device.
+    """
+    from gan.build import find_device
+    from gan.run.trained import load_generator
+
+    return load_generator(path, weights).to(find_device(device))
+
+
+def sample(
+    source: "str | Path | TrainedGenerator",
+    n: int = 64,
+    *,
+    seed: int = 0,
+    labels: int | Sequence[int] | None = None,
+) -> "Tensor":
+    """Return samples of a run, on the CPU: the same as `gan generate` draws for this seed.
+
+    Args:
+        source: as for `load_generator`, or what it returned.
+        n: the number of samples.
+        seed: the seed of the latents.
+        labels: for a conditional generator the class of all samples, or n classes. None draws a
+            row for each class in turn, the same latents in every row, as many as fit into n.
+
+    Returns:
+        uint8 images (n, channels, height, width), or points, vectors and series (n, *shape) in the
+        data's own units.
+
+    Raises:
+        UserError: there is no generator, or n or the labels are wrong.
+    """
+    from gan.run.trained import sample
+
+    loaded = load_generator(source) if isinstance(source, str | Path) else source
+    return sample(loaded, n, seed, labels).cpu()
+
+
+def _as_overrides(points: str | Grid | Sequence[Grid], shared: Sequence[str]) -> list[str]:
+    """Return the overrides that sweep over the points.
+
+    Args:
+        shared: further overrides, which must not set a key of the points.
+    """
+    if isinstance(points, str):
+        return [points]
+    for point in [points] if isinstance(points, Mapping) else points:
+        for text in shared:
+            if text.partition("=")[0] in point:
+                raise UserError(f"gan.sweep: {text} is set for all points, and by a point itself")
+    if isinstance(points, Mapping):
+        return [f"{key}={_swept(key, value)}" for key, value in points.items()]
+    lists = [[f"{key}={as_override(value)}" for key, value in point.items()] for point in points]
+    if not lists:
+        raise UserError("gan.sweep: there are no points")
+    return [f"hydra.sweeper.points={as_override(lists)}"]
+
+
+def _swept(key: str, value: Any) -> str:
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(plain, list | tuple | range):
+        return as_override(plain)
+    if not plain:
+        raise UserError(f"{key}: has no values")
+    return f"choice({','.join(map(as_override, plain))})"
+
+
+@contextmanager
+def _command_line(*arguments: str) -> Iterator[None]:
+    """Let this process have a command line in the block. A sweep keeps it, to be resumed by it."""
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before

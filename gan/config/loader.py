@@ -1,0 +1,395 @@
+"""Loading configurations so that the command line counts more than an experiment.
+
+Hydra merges an experiment over the options of groups, whoever chose them: `experiment=lab
+recipe=wgan_gp` would train with the loss of the lab. The loader of this module reads the files of
+an experiment without the settings that a choice on the command line replaces. Then it compares what
+the command line chose with what was composed, whichever files that came from.
+"""
+
+import copy
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from hydra._internal import hydra as hydra_program
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault, ResultDefault
+from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
+
+from gan.config.checks import is_under
+from gan.errors import UserError
+
+PARAMS = "hydra.sweeper.params"
+"""The key below which an experiment may sweep over keys and groups."""
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader, except that a choice on the command line counts more than an experiment."""
+
+    _swept_by_config: frozenset[str] = frozenset()
+    """Keys and groups that the configuration sweeps over, and the command line does not name."""
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """Return the configuration of one job of a sweep."""
+        texts = [*master_config.hydra.overrides.task, *master_config.hydra.overrides.hydra]
+        given = {text.lstrip("+~").partition("=")[0] for text in texts}
+        params = {} if PARAMS in given else OmegaConf.select(master_config, PARAMS) or {}
+        loader = copy.copy(self)
+        loader._swept_by_config = frozenset(
+            key for key in params if not given & {key, f"{PARAMS}.{key}"}
+        )
+        return super(Loader, loader).load_sweep_config(master_config, sweep_overrides)
+
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        parsed, files = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        return parsed, _Files(files, _read_choices(parsed, files, self._swept_by_config))
+
+    def _compose_config_from_defaults_list(
+        self, defaults: list[ResultDefault], repo: IConfigRepository
+    ) -> DictConfig:
+        assert isinstance(repo, _Files)
+        repo.choices.refuse_misfit()
+        cfg: DictConfig = super()._compose_config_from_defaults_list(defaults, repo)
+        if asked := repo.choices.asked():
+            composed = _leaves(cfg)
+            for key, (value, choice) in asked.items():
+                if key not in composed:
+                    raise UserError(f"{choice}: sets {key}, but another option took its place")
+                if not _is_same(composed[key], value):
+                    rival = self._last_to_set(key, defaults, repo)
+                    raise UserError(
+                        f"{choice}: sets {key}={value}, but {rival} makes it {composed[key]}; "
+                        f"add {key}=VALUE, or leave out one of both"
+                    )
+        return cfg
+
+    def _last_to_set(self, key: str, defaults: list[ResultDefault], repo: IConfigRepository) -> str:
+        """Return the choice that decides the value of a key."""
+        for default in reversed(defaults):
+            if key in _leaves(self._load_single_config(default, repo).config):
+                name, parent = _name(str(default.config_path)), str(default.parent)
+                return f"{name} of {_name(parent)}" if parent.startswith("experiment/") else name
+        return "another option"
+
+
+def use_loader() -> None:
+    """Let everything in this process that composes by Hydra use the loader of this module."""
+    hydra_program.ConfigLoaderImpl = Loader  # type: ignore[attr-defined]
+
+
+@dataclass
+class _Settings:
+    """The settings of a YAML file and of those that it extends."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """The option of each group that it overrides."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """The value of each dotted key, with interpolations as they are written."""
+
+
+@dataclass
+class _Choices:
+    """Options of groups that the command line chooses, and the settings in their files."""
+
+    options: dict[str, str] = field(default_factory=dict)
+    """The choice of each group, such as "model=large", by the key that the group sets."""
+    settings: dict[str, _Settings] = field(default_factory=dict)
+    """The settings of these options, by the same key."""
+    recipe: _Settings = field(default_factory=_Settings)
+    recipe_options: dict[str, _Settings] = field(default_factory=dict)
+    """The settings of the options that the recipe chooses, by key."""
+    experiment: _Settings = field(default_factory=_Settings)
+    experiment_options: dict[str, _Settings] = field(default_factory=dict)
+    """The settings of the options that the experiment chooses, by key."""
+    names: dict[str, str] = field(default_factory=dict)
+    """The choices of the groups `recipe` and `experiment`, such as "recipe=lab"."""
+    keys: list[str] = field(default_factory=list)
+    """Keys that the command line sets itself."""
+    has_recipe: bool = False
+    """The command line chooses the recipe. One that an experiment sweeps over counts less."""
+
+    def replaced_in_experiment(self, key: str) -> str | None:
+        """Return the choice that replaces a key of an experiment, if there is one."""
+        name = key.removeprefix(f"{PARAMS}.")
+        for group, settings in (self.recipe_options | self.settings).items():
+            # A sweep goes on over the keys that the chosen option has.
+            is_swept = name != key and (name == group or _has(settings, name))
+            if is_under(name, [group]) and not is_swept:
+                return self.options.get(group) or self.names["recipe"]
+        is_in_recipe = self.has_recipe and is_under(key, self.recipe.values)
+        return self.names["recipe"] if is_in_recipe else None
+
+    def replaced_in_recipe(self, key: str) -> str | None:
+        """Return the choice that replaces a key of a recipe, if there is one.
+
+        A recipe that the command line chooses sets keys of the options beside it. Only keys of an
+        option that the recipe chose itself go with this option.
+        """
+        for group, settings in self.settings.items():
+            stays = _has(settings, key) or group not in self.recipe_options
+            if is_under(key, [group]) and not (self.has_recipe and stays):
+                return self.options[group]
+        return None
+
+    def refuse_misfit(self) -> None:
+        """Refuse a recipe that sets keys which an option beside it does not have.
+
+        Raises:
+            UserError: names the key, the recipe and the option.
+        """
+        options = {
+            group: (settings, f"the {group} of {self.names['experiment']}")
+            for group, settings in self.experiment_options.items()
+        }
+        options |= {group: (self.settings[group], text) for group, text in self.options.items()}
+        for group, (settings, owner) in options.items():
+            for key in self.recipe.values if group not in self.recipe_options else ():
+                if (
+                    is_under(key, [group])
+                    and not _has(settings, key)
+                    and not self.replaced_in_recipe(key)
+                ):
+                    raise UserError(
+                        f"{self.names['recipe']}: sets {key}, which {owner} does not have; choose "
+                        f"another one, as in {group}=OPTION, or leave out one of both"
+                    )
+
+    def asked(self) -> dict[str, tuple[Any, str]]:
+        """Return the value of each key that was chosen, and the choice that sets it."""
+        recipe, experiment = self.names.get("recipe", ""), self.names.get("experiment", "")
+        of_recipe = [
+            (recipe, key, value)
+            for key, value in self.recipe.values.items()
+            if not self.replaced_in_recipe(key)
+        ]
+        of_experiment = [
+            (experiment, key, value)
+            for key, value in self.experiment.values.items()
+            if not self.replaced_in_experiment(key)
+        ]
+        of_options = [
+            (self.options.get(group, recipe), key, value)
+            for group, settings in (self.recipe_options | self.settings).items()
+            for key, value in settings.values.items()
+        ]
+        # The last one counts.
+        if self.has_recipe:
+            found = [*of_experiment, *of_options, *of_recipe]
+        else:
+            found = [*of_options, *of_recipe, *of_experiment]
+        return {
+            key: (value, choice)
+            for choice, key, value in found
+            if value != "???" and not is_under(key, [*self.keys, "hydra"])
+        }
+
+
+class _Files(CachingConfigRepository):
+    """The YAML files as far as no choice on the command line replaces their settings."""
+
+    def __init__(self, files: CachingConfigRepository, choices: _Choices):
+        # The base class would copy what is made for it alone.
+        self.delegate, self.cache, self.choices = files, {}, choices
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Return the content of a file."""
+        if config_path not in self.cache:
+            self.cache[config_path] = self._load(config_path)
+        return self.cache[config_path]
+
+    def _load(self, config_path: str) -> ConfigResult | None:
+        loaded = self.delegate.load_config(config_path)
+        folder = config_path.partition("/")[0]
+        if loaded is None or loaded.header["package"] != "_global_":
+            return loaded
+        if folder == "experiment":
+            return self._without(loaded, config_path, self.choices.replaced_in_experiment)
+        if folder == "recipe":
+            return self._without(loaded, config_path, self.choices.replaced_in_recipe)
+        return loaded
+
+    def _without(
+        self, loaded: ConfigResult, config_path: str, replaced: Callable[[str], str | None]
+    ) -> ConfigResult:
+        """Return the content of a file without the settings that a choice replaces."""
+        values = _leaves(loaded.config)
+        dropped = {key: choice for key in values if (choice := replaced(key))}
+        loaded = copy.copy(loaded)
+        if dropped:
+            asked = self.choices.asked()
+            for choice in dict.fromkeys(dropped.values()):
+                keys = [
+                    key
+                    for key in dropped
+                    if dropped[key] == choice
+                    and not is_under(key, self.choices.keys)
+                    and not _is_same(asked.get(key, (None,))[0], values[key])
+                ]
+                if keys:
+                    _print_once(f"{choice} replaces {', '.join(keys)} of {_name(config_path)}")
+            loaded.config = OmegaConf.create(_pruned(_plain(loaded.config), dropped))
+        if config_path.startswith("experiment/"):
+            loaded.defaults_list = [
+                default
+                for default in loaded.defaults_list or ()
+                if not (default.is_override() and _group(default) in self.choices.recipe.options)
+            ]
+        return loaded
+
+
+def _read_choices(
+    overrides: Collection[Override], files: IConfigRepository, swept_by_config: Collection[str]
+) -> _Choices:
+    """Return the options that a command line chooses."""
+    choices = _Choices()
+    options: dict[str, Any] = {}
+    for override in overrides:
+        group, value = override.key_or_group, override.value()
+        is_option = isinstance(value, str | list) and files.group_exists(group)
+        if override.is_sweep_override() or not is_option:
+            choices.keys.append(group)
+        elif not (override.is_delete() or group.startswith("hydra/")):
+            options[override.get_key_element().lstrip("+")] = value
+    for group, value in options.items():
+        if group == "experiment":
+            choices.names[group] = f"{group}={_text(value)}"
+            choices.experiment = _read_option(files, group, value)
+    own = {key for key in swept_by_config if f"{PARAMS}.{key}" in choices.experiment.values}
+    for group, value in options.items():
+        if group == "recipe":
+            choices.names[group] = f"{group}={_text(value)}"
+            choices.recipe = _read_option(files, group, value)
+            choices.has_recipe = group not in own
+        elif group != "experiment" and group not in own:
+            key = _key(group)
+            choices.options[key] = f"{group}={_text(value)}"
+            choices.settings[key] = _read_option(files, group, value)
+    for group, value in choices.recipe.options.items():
+        choices.recipe_options[_key(group)] = _read_option(files, group, value)
+    for group, value in choices.experiment.options.items():
+        if group != "recipe" and not group.startswith("hydra/"):
+            choices.experiment_options[_key(group)] = _read_option(files, group, value)
+    return choices
+
+
+def _read_option(files: IConfigRepository, group: str, option: str | list[str] | None) -> _Settings:
+    """Return the settings of an option of a group, or of several that are merged."""
+    found = _Settings()
+    path, _, package = group.partition("@")
+    for name in option if isinstance(option, list) else [option]:
+        if name is not None:
+            node = ConfigDefault(path=f"{path}/{name}", package=package or None)
+            node.update_parent("", "")
+            settings = _read(files, node)
+            found = _Settings(found.options | settings.options, found.values | settings.values)
+    return found
+
+
+def _read(files: IConfigRepository, node: InputDefault) -> _Settings:
+    """Return the settings of a file, in the order in which Hydra merges those that it extends."""
+    found = _Settings()
+    if node.is_interpolation() or node.is_missing() or node.get_name() is None:
+        return found
+    loaded = files.load_config(node.get_config_path())
+    # Hydra itself complains about a file that is not there.
+    if loaded is None:
+        return found
+    node.set_package_header(loaded.header["package"])
+    package = node.get_final_package()
+    prefix = f"{package}." if package else ""
+    own = {f"{prefix}{key}": value for key, value in _leaves(loaded.config).items()}
+    defaults = copy.deepcopy(loaded.defaults_list or [])
+    for default in defaults:
+        if default.is_self():
+            found.values |= own
+            continue
+        default.update_parent(node.get_group_path(), package)
+        if not default.is_override():
+            below = _read(files, default)
+            found.options |= below.options
+            found.values |= below.values
+    for default in reversed(defaults):
+        if isinstance(default, GroupDefault) and default.is_override():
+            found.options[default.get_override_key()] = default.value
+    if not any(default.is_self() for default in defaults):
+        found.values |= own
+    return found
+
+
+def _group(default: InputDefault) -> str:
+    """Return the group of an entry in the defaults list of an experiment."""
+    default = copy.copy(default)
+    default.update_parent("experiment", "")
+    return default.get_override_key()
+
+
+def _key(group: str) -> str:
+    """Return the dotted key that the options of a group set."""
+    path, _, package = group.partition("@")
+    return (package or path).replace("/", ".")
+
+
+def _leaves(cfg: Any) -> dict[str, Any]:
+    """Return the values of a node by their dotted keys, with interpolations as they are written."""
+
+    def walk(node: dict[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", value
+
+    return dict(walk(_plain(cfg), ""))
+
+
+def _plain(cfg: Any) -> dict[Any, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=False)
+    return plain if isinstance(plain, dict) else {}
+
+
+def _pruned(node: dict[Any, Any], dropped: Collection[str], prefix: str = "") -> dict[Any, Any]:
+    """Return plain data without the values of some dotted keys."""
+    return {
+        name: _pruned(value, dropped, f"{prefix}{name}.") if isinstance(value, dict) else value
+        for name, value in node.items()
+        if f"{prefix}{name}" not in dropped
+    }
+
+
+def _has(settings: _Settings, key: str) -> bool:
+    """Return whether an option has a key, or the list that the key is an element of."""
+    return any(is_under(key, [name]) for name in settings.values)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Return whether two values are the same, but for the type that a schema has given one."""
+    try:
+        return bool(one == other or str(one) == str(other) or float(one) == float(other))
+    except (TypeError, ValueError):
+        return False
+
+
+def _name(config_path: str) -> str:
+    """Return a file as the override that chooses it."""
+    return "=".join(config_path.rsplit("/", 1))
+
+
+def _text(option: str | list[str]) -> str:
+    return option if isinstance(option, str) else f"[{','.join(option)}]"
+
+
+@cache
+def _print_once(text: str) -> None:
+    # The shell asks for completions by running the program, and would show this line among them.
+    if "COMP_LINE" not in os.environ:
+        print(text, file=sys.stderr)

@@ -1,0 +1,167 @@
+"""Provenance: the code and the packages that a run is made with, in the file provenance.json.
+
+Environment variables are not kept, nor addresses of repositories: they may hold secrets.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import secrets
+import subprocess
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gan.files import write_bytes, write_text
+
+PROVENANCE_FILE = "provenance.json"
+DIFF_FILE = "uncommitted.diff"
+LARGEST_DIFF = 1_000_000
+"""Bytes of uncommitted changes that a run keeps."""
+MOST_UNTRACKED = 200
+"""Names of untracked files that a run keeps."""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Repository(NamedTuple):
+    """The state of a git repository."""
+
+    root: Path
+    commit: str
+    dirty: bool
+    diff: bytes
+    """The uncommitted changes of tracked files, cut at LARGEST_DIFF."""
+    untracked: list[str]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the commit, and whether anything differs from it."""
+        return {"commit": self.commit, "dirty": self.dirty}
+
+
+def note_start(
+    run_dir: Path, targets: Iterable[str], choices: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """Note in a run's directory what this process trains it with, and return the whole note.
+
+    A resumed run adds a start where something differs from its last one.
+
+    Args:
+        targets: the dotted names of everything that the run's configuration instantiates.
+        choices: the chosen options of the config groups, of a new run.
+
+    Returns:
+        The run's `id`, its `choices`, and its `starts`.
+    """
+    note = read_provenance(run_dir) or {"id": secrets.token_hex(8), "choices": {}, "starts": []}
+    if choices and not note["starts"]:
+        note["choices"] = dict(choices)
+    start = _start(frozenset(target.partition(".")[0] for target in targets))
+    last = note["starts"][-1] if note["starts"] else {}
+    if any(last.get(name) != value for name, value in start.items() if name != "diff"):
+        own = own_repository()
+        if own and own.diff:
+            number = len(note["starts"]) + 1
+            start["diff"] = DIFF_FILE if number == 1 else f"uncommitted-{number}.diff"
+            write_bytes(run_dir / start["diff"], own.diff)
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        note["starts"].append({"time": now, **start})
+        write_text(run_dir / PROVENANCE_FILE, json.dumps(note, indent=1) + "\n")
+    return note
+
+
+def read_provenance(run_dir: Path) -> dict[str, Any] | None:
+    """Return the content of provenance.json; None where it cannot be read."""
+    try:
+        note = json.loads((run_dir / PROVENANCE_FILE).read_text())
+        return note if note["id"] and isinstance(note["starts"], list) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@cache
+def own_repository() -> Repository | None:
+    """Return the state of this package's repository; None for an installed copy."""
+    repository = _repository(ROOT)
+    # An installed copy may lie inside the checkout of another project.
+    return repository if repository and repository.root == ROOT else None
+
+
+def _start(packages: frozenset[str]) -> dict[str, Any]:
+    own = own_repository()
+    return {
+        "python": platform.python_version(),
+        "git": own.summary() if own else None,
+        "untracked": own.untracked if own else [],
+        "diff": None,
+        "diff_hash": hashlib.sha256(own.diff).hexdigest()[:16] if own and own.diff else None,
+        "targets": {name: _package(name) for name in sorted(packages - {"gan"})},
+        "packages": _installed(),
+    }
+
+
+@cache
+def _package(name: str) -> dict[str, Any]:
+    """Return the version of a top-level package or module, and the state of its checkout."""
+    found: dict[str, Any] = {}
+    for distribution in _distributions().get(name, []):
+        found["version"] = importlib.metadata.version(distribution)
+    spec = None
+    # A notebook, `__main__`, has no such description.
+    with suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(name)
+    places = [*(spec.submodule_search_locations or []), spec.origin] if spec else []
+    place = Path(places[0] or "").resolve() if places else Path()
+    if place.is_absolute() and not {"site-packages", "dist-packages"} & set(place.parts):
+        folder = place if place.is_dir() else place.parent
+        # A virtual environment may lie inside a checkout that ignores it.
+        if _git(folder, "check-ignore", str(place)) is None and (state := _repository(folder)):
+            found |= state.summary()
+    return found
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+@cache
+def _installed() -> list[str]:
+    """Return every installed package and its version, as `pip freeze` does."""
+    found = {
+        f"{distribution.metadata['Name']}=={distribution.version}"
+        for distribution in importlib.metadata.distributions()
+    }
+    return sorted(found, key=str.lower)
+
+
+@cache
+def _repository(folder: Path) -> Repository | None:
+    """Return the state of the repository that a folder lies in; None where there is none."""
+    head = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    if head is None:
+        return None
+    root, commit = head.decode().splitlines()
+    status = (_git(folder, "status", "--porcelain") or b"").decode(errors="replace").splitlines()
+    untracked = [line[3:] for line in status if line.startswith("??")]
+    diff = b""
+    if len(untracked) < len(status):
+        diff = _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv") or b""
+    if len(diff) > LARGEST_DIFF:
+        cut = f"\n... cut here, after {LARGEST_DIFF} of {len(diff)} bytes\n"
+        diff = diff[:LARGEST_DIFF] + cut.encode()
+    return Repository(Path(root).resolve(), commit, bool(status), diff, untracked[:MOST_UNTRACKED])
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    """Return the output of git; None where it fails or is not installed."""
+    # Without optional locks, git may run in many processes at once.
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,1 @@
+"""Losses, networks, data and more of somebody else."""
