@@ -150,8 +150,9 @@ def call_target(group: str, settings: dict[str, Any], **given: Any) -> Any:
     """
     target, own = settings["_target_"], TARGET_GROUPS[group].own
     signature = read_signature(target)
-    taken = {n: v for n, v in settings.items() if n != "_target_" and n not in own}
-    taken |= {n: settings[n] for n in own if n in settings and n in signature.settings}
+    # A key that the program reads itself may be a parameter as well.
+    left_out = {"_target_", *own} - signature.settings.keys()
+    taken = {n: v for n, v in settings.items() if n not in left_out}
     taken |= {n: v for n, v in given.items() if n in signature.settings or signature.takes_any}
     function = find_target(group, target)
     try:

@@ -21,12 +21,13 @@ def train(cfg: DictConfig) -> float:
     """Train one run in the directory that Hydra chose, and return its objective."""
     # torch takes seconds to import. Help, a printed configuration and errors need none of it.
     with fast_imports():
-        from gan.sweep.directory import read_sweep
         from gan.train import run
 
     hydra = HydraConfig.get()
     words = source_words(hydra)
     if hydra.mode is RunMode.MULTIRUN and (Path(hydra.sweep.dir) / SWEEP_FILE).exists():
+        from gan.sweep.directory import read_sweep
+
         # The launcher of another package reads the sweep's copies of the YAML files.
         sweep = read_sweep(Path(hydra.sweep.dir))
         words = sweep.sources if sweep else []

@@ -21,10 +21,10 @@ def find_copies(runs: Sequence[StoredRun]) -> tuple[dict[int, int], list[str]]:
     """
     identities = [identity(run.config) if run.config else run.path for run in runs]
     # A run has a hash of its data in its result alone, and a copy of it may have no result yet.
-    hashes = {name: run.data_hash for name, run in zip(identities, runs, strict=True)
-              if run.data_hash}  # fmt: skip
+    named = list(zip(identities, runs, strict=True))
+    hashes = {name: run.data_hash for name, run in named if run.data_hash}
     groups: dict[tuple[str, Any], list[int]] = {}
-    for number, (name, run) in enumerate(zip(identities, runs, strict=True)):
+    for number, (name, run) in enumerate(named):
         groups.setdefault((name, run.data_hash or hashes.get(name)), []).append(number)
     copies: dict[int, int] = {}
     for group in groups.values():

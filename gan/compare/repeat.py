@@ -65,8 +65,9 @@ def _with_changed_values(run: StoredRun, words: list[str]) -> tuple[list[str], l
     Raises:
         UserError: the words, with such values, do not compose to the configuration of the run.
     """
-    remarks = []
-    for key, then, now in list(changed_keys(run.config, _compose_flat(run, words))):
+    remarks, composed = [], _compose_flat(run, words)
+    given = words
+    for key, then, now in changed_keys(run.config, composed):
         if then is ABSENT:
             remarks.append(f"{key}={_as_override(now)} was not there then")
         elif now is ABSENT:
@@ -74,7 +75,9 @@ def _with_changed_values(run: StoredRun, words: list[str]) -> tuple[list[str], l
         else:
             remarks.append(f"{key} was {_as_override(then)}, and conf/ gives {_as_override(now)}")
             words = [*words, *_as_overrides({key: then})]
-    for key, then, now in changed_keys(run.config, _compose_flat(run, words)):
+    if words is not given:
+        composed = _compose_flat(run, words)
+    for key, then, now in changed_keys(run.config, composed):
         # A key that is new since has the value that stands for what was done before. One that is
         # gone changes nothing if it was switched off.
         if then is not ABSENT and not (now is ABSENT and then in (None, False, [], {})):

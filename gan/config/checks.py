@@ -207,7 +207,7 @@ def _option_keys(path: Path) -> Iterator[str]:
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
-    """Return a config group as plain values: lists, dictionaries, numbers, texts."""
+    """Return a resolved node as plain values: lists, dictionaries, numbers, texts."""
     container = OmegaConf.to_container(node, resolve=True)
     assert isinstance(container, dict)
     return {str(name): value for name, value in container.items()}

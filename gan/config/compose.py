@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan.config.checks import ABSENT_IF_NULL, checked, explain_value, flatten
 from gan.config.loader import use_loader
+from gan.config.overrides import as_override
 from gan.config.schema import CONF_DIR, GROUPS
 from gan.errors import UserError, nearest
 
@@ -139,11 +140,10 @@ def source_words(hydra: Any) -> list[str]:
         elif provider == "command-line":
             words.append(f"--config-dir={path}")
         elif provider.startswith("hydra.searchpath"):
-            place = f"{source.schema}://{path}"
-            others.append(place if re.fullmatch(r"[\w./:-]+", place) else f"'{place}'")
+            others.append(f"{source.schema}://{path}")
     if hydra.job.config_name != CONFIG_NAME:
         words.append(f"--config-name={hydra.job.config_name}")
-    return [*words, *([f"hydra.searchpath=[{','.join(others)}]"] if others else [])]
+    return [*words, *([f"hydra.searchpath={as_override(others)}"] if others else [])]
 
 
 def chosen_options(hydra_cfg: Any) -> dict[str, str]:

@@ -5,7 +5,6 @@ identity; `trainer.init_from` is the place where they are. Imports torch only wh
 """
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from gan.config.checks import flatten
+from gan.config.overrides import as_override
 from gan.errors import UserError
 from gan.run.directory import CONFIG_FILE, read_config
 
@@ -62,8 +62,8 @@ def with_init_overrides(overrides: Sequence[str], cfg: DictConfig) -> list[str]:
     if path is None:
         return list(overrides)
     others = [text for text in overrides if text.lstrip("+").partition("=")[0] not in KEYS]
-    quoted = re.sub(r"(\\*)'", r"\1\1\\'", path)
-    return [*others, f"trainer.init_from='{quoted}'", f"trainer.init_hash='{content}'"]
+    own = {"trainer.init_from": path, "trainer.init_hash": content}
+    return [*others, *(f"{key}={as_override(value)}" for key, value in own.items())]
 
 
 def load_initial_weights(parts: "Parts", cfg: DictConfig) -> None:

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.config.checks import typed
+from gan.config.checks import plain, typed
 from gan.config.compose import chosen_options
 from gan.errors import UserError
 
@@ -107,10 +107,9 @@ def loader_of_copies(loader: ConfigLoader, folder: Path) -> ConfigLoader:
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """Return the resolved configuration of a job as plain data, without the group `sweep`."""
-    container = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(container, dict)
-    container.pop("sweep", None)
-    return {str(key): value for key, value in container.items()}
+    config = plain(cfg)
+    config.pop("sweep", None)
+    return config
 
 
 def _other_files(folder: str, names: list[str]) -> list[str]:

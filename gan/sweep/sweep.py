@@ -15,9 +15,9 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher as HydraLauncher
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from gan.config.checks import check_ranges
+from gan.config.checks import check_ranges, plain
 from gan.config.compose import source_words, split_words
 from gan.config.overrides import as_override
 from gan.errors import JobsFailed, UserError
@@ -259,9 +259,7 @@ def report(sweep: Sweep, names: list[str]) -> None:
 
 def launcher_settings(master: DictConfig) -> dict[str, Any]:
     """Return the launcher's settings as plain data."""
-    settings = OmegaConf.to_container(master.hydra.launcher, resolve=True)
-    assert isinstance(settings, dict)
-    return {str(key): value for key, value in settings.items()}
+    return plain(master.hydra.launcher)
 
 
 def add_command(sweep: Sweep, *, request: str, jobs: list[list[str]]) -> None:

@@ -9,7 +9,8 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from gan.config.compose import compose
+from gan.config.compose import compose, compose_unchecked, source_words
+from gan.config.overrides import as_override
 from gan.config.schema import CONF_DIR, GROUPS
 from gan.errors import UserError
 
@@ -155,6 +156,15 @@ def test_composing_twice_gives_the_same_and_leaves_hydra_as_it_was() -> None:
             compose("model=huge")
         assert GlobalHydra.instance().hydra is state
     assert not GlobalHydra.instance().is_initialized()
+
+
+def test_words_of_a_run_name_its_folders_whatever_their_names(tmp_path: Path) -> None:
+    folder = tmp_path / "it's [mine], (1)"
+    (folder / "loss").mkdir(parents=True)
+    (folder / "loss/soft.yaml").write_text("_target_: gan.losses.minimax\nlabel_smoothing: 0.3\n")
+    words = [f"hydra.searchpath={as_override([f'file://{folder}'])}", "loss=soft"]
+    hydra = compose_unchecked(words, with_hydra=True).hydra
+    assert compose(*source_words(hydra), "loss=soft").loss.label_smoothing == 0.3
 
 
 def test_every_configuration_has_a_token_of_its_own() -> None:
