@@ -92,7 +92,9 @@ class Versus:
         else:
             lines.append("no pairs: the two share no value of the keys that vary, such as the seed")
         share = facts["probability_of_improvement"]
-        lines.append(f"{first} is better in {share:.0%} of all pairs of one run of each")
+        lines.append(
+            f"a run of {first} is better than a run of {second} in {share:.0%} of all combinations"
+        )
         test = "Wilcoxon's signed-rank test of the pairs"
         if not self.is_paired:
             test = f"Mann-Whitney's exact test; a paired one needs {MIN_PAIRS} pairs"

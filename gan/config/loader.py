@@ -64,7 +64,9 @@ class Loader(ConfigLoaderImpl):
             composed = _leaves(cfg)
             for key, (value, choice) in asked.items():
                 if key not in composed:
-                    raise UserError(f"{choice}: sets {key}, but another option took its place")
+                    raise UserError(
+                        f"{choice}: sets {key}, which is not there, as another option was taken"
+                    )
                 if not _is_same(composed[key], value):
                     rival = self._last_to_set(key, defaults, repo)
                     raise UserError(
