@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 FIELDS = {
     "0.2.0": {
         "result.json": "status objective_name objective final best steps images seconds "
-        "images_per_second name seed ended error device threads data_hash measured choices "
+        "images_per_second name seed ended error device threads data_hash code measured choices "
         "versions platform git",
         "sweep.json": "project version swept fixed sources threads launcher search commands",
         "a command in sweep.json": "time arguments request jobs",

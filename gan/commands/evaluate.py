@@ -1,10 +1,10 @@
 """Measure runs from their checkpoints: gan evaluate RUN_DIR... metrics=fast
 
 Takes directories of runs, of sweeps, or of both at any depth, also while training goes on.
-`metrics` is an option of that config group; `samples` and `split` (train or test) change its
-settings. Writes metrics-NAME.json into each run's directory, where NAME is the option of that
-group unless `name` is given. Prints a table of the metrics and, where split is test, their floor:
-the values that real training images get.
+`metrics` is an option of that config group, or names of metrics: metrics=lenet_fid,precision.
+`samples` and `split` (train or test) change its settings. Writes metrics-NAME.json into each run's
+directory, where NAME is the value of `metrics` unless `name` is given. Prints a table of the
+metrics and, where split is test, their floor: the values that real training images get.
 """
 
 import json
@@ -22,6 +22,7 @@ from gan.config.compose import compose
 from gan.errors import NotFinite, UserError
 from gan.files import write_text
 from gan.invocation import command_line
+from gan.metrics.catalogue import METRICS
 from gan.run.directory import read_config
 from gan.run.result import environment
 from gan.startup import fast_imports
@@ -121,10 +122,17 @@ def runs_to_measure(paths: Sequence[Path]) -> list[Path]:
 def metric_settings(metrics: str, samples: int | None, split: str | None) -> DictConfig:
     """Return an option of the config group `metrics`, with other samples or split if given.
 
+    Args:
+        metrics: an option, or names of metrics with commas between them, which are measured with
+            the default settings.
+
     Raises:
         UserError: there is no such option, or a value is wrong.
     """
+    names = metrics.split(",")
     overrides = [f"metrics={metrics}"]
+    if all(name in METRICS for name in names):
+        overrides = [f"metrics.names=[{metrics}]", f"metrics.objective={names[0]}"]
     overrides += [f"metrics.samples={samples}"] if samples is not None else []
     overrides += [f"metrics.split={split}"] if split is not None else []
     settings: DictConfig = compose(*overrides).metrics

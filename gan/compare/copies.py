@@ -15,17 +15,20 @@ def find_copies(runs: Sequence[StoredRun]) -> tuple[dict[int, int], list[str]]:
     for people.
 
     Runs have one identity if they agree in every key that defines the result, the seed included,
-    and in their data. A finished run counts rather than an unfinished one, then the one with more
-    steps, then the first one; the others are its copies. A run whose configuration is not known is
-    no copy.
+    in their data and in the code of outside packages. A finished run counts rather than an
+    unfinished one, then the one with more steps, then the first one; the others are its copies. A
+    run whose configuration is not known is no copy.
     """
     identities = [identity(run.config) if run.config else run.path for run in runs]
-    # A run has a hash of its data in its result alone, and a copy of it may have no result yet.
+    # A run has the hashes in its result alone, and a copy of it may have no result yet.
     named = list(zip(identities, runs, strict=True))
-    hashes = {name: run.data_hash for name, run in named if run.data_hash}
+    known: dict[str, dict[str, str]] = {}
+    for name, run in named:
+        known[name] = known.get(name, {}) | run.contents
     groups: dict[tuple[str, Any], list[int]] = {}
     for number, (name, run) in enumerate(named):
-        groups.setdefault((name, run.data_hash or hashes.get(name)), []).append(number)
+        contents = known[name] | run.contents
+        groups.setdefault((name, tuple(sorted(contents.items()))), []).append(number)
     copies: dict[int, int] = {}
     for group in groups.values():
         best = min(group, key=lambda number: (not runs[number].finished, -runs[number].steps))
@@ -34,8 +37,8 @@ def find_copies(runs: Sequence[StoredRun]) -> tuple[dict[int, int], list[str]]:
     if copies:
         first = runs[min(copies)].path
         lines.append(
-            f"{len(copies)} of {len(runs)} runs, such as {first}, repeat the configuration, seed "
-            "and data of another one and are left out of statistics"
+            f"{len(copies)} of {len(runs)} runs, such as {first}, repeat the configuration, seed, "
+            "data and code of another one and are left out of statistics"
         )
     others = [(n, best) for n, best in copies.items() if _has_other_result(runs[n], runs[best])]
     if others:

@@ -217,7 +217,7 @@ def read_table(paths: Sequence[str | Path], keys: Sequence[str] = ()) -> Table:
 
 def make_table(runs: list[StoredRun]) -> Table:
     """Return a table of at least one run."""
-    values_by_key = differing(_configs_with_data(runs))
+    values_by_key = differing(_configs_with_contents(runs))
     logged = {name for run in runs for name in run.final}
     names = _column_names(values_by_key, taken={"run", *_FACTS, *logged})
     logged -= {"step", "epoch"}
@@ -345,19 +345,19 @@ def _remarks_on_direction(objective: str) -> list[str]:
     ]
 
 
-def _configs_with_data(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
-    """Return the configurations of runs. Where one choice of data had several contents, they have
-    the hash of their data as a further key, so that nothing takes them for repetitions."""
-    contents: dict[str, set[str]] = {}
-    choices = [
-        _json_text({key: run.config[key] for key in run.config if key.startswith("data.")})
-        for run in runs
-    ]
-    for choice, run in zip(choices, runs, strict=True):
-        contents.setdefault(choice, set()).update([run.data_hash] if run.data_hash else [])
+def _configs_with_contents(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
+    """Return the configurations of runs, with the hashes of their data and of outside code as
+    further keys where one choice had several contents. So nothing takes them for repetitions."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for run in runs:
+        data = {key: value for key, value in run.config.items() if key.startswith("data.")}
+        for key, content in run.contents.items():
+            choice = _json_text(data) if key == "data_hash" else ""
+            found.setdefault((key, choice), set()).add(content)
+    several = {key for (key, _), contents in found.items() if len(contents) > 1}
     return [
-        run.config | ({"data_hash": run.data_hash} if len(contents[choice]) > 1 else {})
-        for choice, run in zip(choices, runs, strict=True)
+        run.config | {key: value for key, value in run.contents.items() if key in several}
+        for run in runs
     ]
 
 

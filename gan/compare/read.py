@@ -75,6 +75,21 @@ class StoredRun:
         return value if isinstance(value, str) else None
 
     @property
+    def code(self) -> dict[str, str]:
+        """The hashes of outside packages' code that the run was trained with, by their names."""
+        value = self.result.get("code")
+        return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """The hashes of the data and of outside code, by keys such as `code.my_losses`.
+
+        A configuration names these, and does not say what is in them.
+        """
+        data = {"data_hash": self.data_hash} if self.data_hash else {}
+        return data | {f"code.{name}": digest for name, digest in self.code.items()}
+
+    @property
     def choices(self) -> dict[str, str]:
         """The chosen options of config groups; those on the command line if no more is known."""
         stored = self.result.get("choices")

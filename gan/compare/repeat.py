@@ -17,6 +17,7 @@ from gan.config.schema import CONF_DIR, GROUPS
 from gan.errors import UserError
 from gan.files import replacing
 from gan.invocation import command as command_words
+from gan.run.provenance import code_hashes
 from gan.run.result import environment
 
 
@@ -56,7 +57,33 @@ def command(run: StoredRun) -> tuple[list[str], list[str]]:
     threads = run.config.get("threads")
     if threads and not any(text.startswith("threads=") for text in words):
         words.append(f"threads={threads}")
+    remarks += _check_data(run, words)
     return [*command_words("train"), *words], remarks
+
+
+def _check_data(run: StoredRun, words: list[str]) -> list[str]:
+    """Load the data that words name, and return a remark where they cannot be compared with the
+    run's.
+
+    Raises:
+        UserError: they are not the data that the run was trained on.
+    """
+    if run.data_hash is None:
+        return []
+    # These import torch, which takes seconds and is needed for nothing else here.
+    from gan.build import load_data
+    from gan.data import content_hash
+
+    try:
+        now = content_hash(load_data(compose(*words)))
+    except UserError as error:
+        return [f"its data cannot be compared with those that are here: {error}"]
+    if now != run.data_hash:
+        raise UserError(
+            f"{run.path}: cannot be repeated, its data were others (hash {run.data_hash[:10]}) "
+            f"than those that are here now ({str(now)[:10]})"
+        )
+    return []
 
 
 def _with_changed_values(run: StoredRun, words: list[str]) -> tuple[list[str], list[str]]:
@@ -148,14 +175,15 @@ def export(run: StoredRun, path: Path) -> list[str]:
                 f"{run.path}: cannot be exported, {key} was {_as_override(then)} and would be "
                 f"{_as_override(now)}"
             )
+        remarks = _check_data(run, words)
     except BaseException:
         path.unlink()
         raise
-    return environment_changes(run)
+    return environment_changes(run) + remarks
 
 
 def environment_changes(run: StoredRun) -> list[str]:
-    """Return a line for each difference between the code and libraries of a run and these."""
+    """Return a line for each difference between the code and libraries of a run and those here."""
     here = environment()
     changes = []
     then, now = run.result.get("git"), here["git"]
@@ -165,6 +193,10 @@ def environment_changes(run: StoredRun) -> list[str]:
             changes.append(f"it was made at commit {commit}, this is {now['commit'][:10]}")
         if then.get("dirty"):
             changes.append("it was made with changes that were not committed")
+    code = code_hashes(run.config)
+    for name, digest in run.code.items():
+        if code.get(name) != digest:
+            changes.append(f"the code of {name} has changed since it was made")
     versions = run.result.get("versions")
     for name, version in versions.items() if isinstance(versions, dict) else ():
         if (version_here := here["versions"].get(name)) != version:

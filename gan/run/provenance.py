@@ -7,17 +7,21 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import platform
 import secrets
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gan.config.checks import defines_result
 from gan.files import write_bytes, write_text
+
+log = logging.getLogger(__name__)
 
 PROVENANCE_FILE = "provenance.json"
 DIFF_FILE = "uncommitted.diff"
@@ -26,6 +30,8 @@ LARGEST_DIFF = 1_000_000
 MOST_UNTRACKED = 200
 """Names of untracked files that a run keeps."""
 ROOT = Path(__file__).resolve().parents[2]
+LIBRARIES = ("torch", "torchvision", "numpy")
+"""Packages whose version says which code they have."""
 
 
 class Repository(NamedTuple):
@@ -44,14 +50,14 @@ class Repository(NamedTuple):
 
 
 def note_start(
-    run_dir: Path, targets: Iterable[str], choices: Mapping[str, str] | None
+    run_dir: Path, config: Mapping[str, Any], choices: Mapping[str, str] | None
 ) -> dict[str, Any]:
     """Note in a run's directory what this process trains it with, and return the whole note.
 
     A resumed run adds a start where something differs from its last one.
 
     Args:
-        targets: the dotted names of everything that the run's configuration instantiates.
+        config: the run's configuration with dotted keys.
         choices: the chosen options of the config groups, of a new run.
 
     Returns:
@@ -60,8 +66,10 @@ def note_start(
     note = read_provenance(run_dir) or {"id": secrets.token_hex(8), "choices": {}, "starts": []}
     if choices and not note["starts"]:
         note["choices"] = dict(choices)
-    start = _start(frozenset(target.partition(".")[0] for target in targets))
+    start = _start(config)
     last = note["starts"][-1] if note["starts"] else {}
+    for name, then, now in _changed_code(last, start):
+        log.warning("%s: the code of %s changed since (%s, now %s)", run_dir, name, then, now)
     if any(last.get(name) != value for name, value in start.items() if name != "diff"):
         own = own_repository()
         if own and own.diff:
@@ -91,7 +99,36 @@ def own_repository() -> Repository | None:
     return repository if repository and repository.root == ROOT else None
 
 
-def _start(packages: frozenset[str]) -> dict[str, Any]:
+def code_hashes(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return a hash of the Python files of each package that decides a result with its parts.
+
+    This package is left out, whose commit is known, and so are LIBRARIES.
+
+    Args:
+        config: a configuration with dotted keys.
+    """
+    deciding = {key: value for key, value in config.items() if defines_result(key)}
+    packages = {name: _package(name) for name in _outside_packages(deciding)}
+    return {name: found["code"] for name, found in packages.items() if "code" in found}
+
+
+def _outside_packages(config: Mapping[str, Any]) -> list[str]:
+    targets = [str(value) for key, value in config.items() if value and key.endswith("._target_")]
+    return sorted({target.partition(".")[0] for target in targets} - {"gan"})
+
+
+def _changed_code(
+    last: Mapping[str, Any], start: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield each package whose code changed from one start to the next, with both hashes."""
+    before = last.get("targets", {})
+    for name, found in start["targets"].items():
+        then, now = before.get(name, {}).get("code"), found.get("code")
+        if then and now and then != now:
+            yield name, then, now
+
+
+def _start(config: Mapping[str, Any]) -> dict[str, Any]:
     own = own_repository()
     return {
         "python": platform.python_version(),
@@ -99,14 +136,15 @@ def _start(packages: frozenset[str]) -> dict[str, Any]:
         "untracked": own.untracked if own else [],
         "diff": None,
         "diff_hash": hashlib.sha256(own.diff).hexdigest()[:16] if own and own.diff else None,
-        "targets": {name: _package(name) for name in sorted(packages - {"gan"})},
+        "targets": {name: _package(name) for name in _outside_packages(config)},
         "packages": _installed(),
     }
 
 
 @cache
 def _package(name: str) -> dict[str, Any]:
-    """Return the version of a top-level package or module, and the state of its checkout."""
+    """Return the version of a top-level package or module, a hash of its code, and the state of
+    its checkout."""
     found: dict[str, Any] = {}
     for distribution in _distributions().get(name, []):
         found["version"] = importlib.metadata.version(distribution)
@@ -115,13 +153,27 @@ def _package(name: str) -> dict[str, Any]:
     with suppress(ImportError, ValueError):
         spec = importlib.util.find_spec(name)
     places = [*(spec.submodule_search_locations or []), spec.origin] if spec else []
-    place = Path(places[0] or "").resolve() if places else Path()
+    place = Path(places[0]).resolve() if places and places[0] else Path()
+    if name not in LIBRARIES and (code := _hash_code(place)):
+        found["code"] = code
     if place.is_absolute() and not {"site-packages", "dist-packages"} & set(place.parts):
         folder = place if place.is_dir() else place.parent
         # A virtual environment may lie inside a checkout that ignores it.
         if _git(folder, "check-ignore", str(place)) is None and (state := _repository(folder)):
             found |= state.summary()
     return found
+
+
+def _hash_code(place: Path) -> str | None:
+    """Return a hash of the Python files in a folder, or of one file; None where there are none."""
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    digest = hashlib.sha256()
+    for path in files:
+        # A file may vanish while a folder is read, and an extension module is no text.
+        with suppress(OSError):
+            digest.update(f"{path.relative_to(place).as_posix()}\n".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16] if files and place.is_absolute() else None
 
 
 @cache

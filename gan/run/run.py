@@ -37,7 +37,7 @@ from gan.run.directory import (
 from gan.run.evaluation import Evaluation
 from gan.run.initial import load_initial_weights, with_init_hash, with_init_overrides
 from gan.run.progress import OnProgress, ShowStep, progress
-from gan.run.provenance import note_start
+from gan.run.provenance import code_hashes, note_start
 from gan.run.records import Records, log_file, rewind
 from gan.run.result import (
     FINISHED,
@@ -382,12 +382,7 @@ class Run:
         self.evaluation = Evaluation(self.cfg, self.parts)
         threads = self.cfg.threads or torch.get_num_threads()
         self.cfg = store_config(self.run_dir, self.cfg, overrides, threads)
-        targets = [
-            value
-            for key, value in flatten(self.cfg).items()
-            if key.endswith("._target_") and isinstance(value, str)
-        ]
-        self._provenance = note_start(self.run_dir, targets, choices)
+        self._provenance = note_start(self.run_dir, flatten(self.cfg), choices)
         self._random_states = _random_states(self.parts.device)
 
     def _begin(self, on_progress: OnProgress | None) -> None:
@@ -493,6 +488,7 @@ class Run:
             device=str(self.parts.device),
             threads=self.cfg.threads,
             data_hash=self.data_hash,
+            code=code_hashes(flatten(self.cfg)),
             measured=self.evaluation.facts,
             choices=self._provenance["choices"],
         )

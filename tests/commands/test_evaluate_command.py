@@ -258,3 +258,10 @@ def test_the_command_line_prints_a_row_for_each_run_and_the_floor(sweep: Path) -
     assert header.split() == ["run", "step", "weights", "sliced_wasserstein"]
     assert [row.split()[0] for row in rows] == [run_dir, other, FLOOR.split()[0]]
     assert read_metrics(sweep / other, "default")["samples"] == 150
+
+
+def test_metrics_are_named_one_by_one_too() -> None:
+    settings = metric_settings("precision,sliced_wasserstein", 60, None)
+    assert list(settings.names) == ["precision", "sliced_wasserstein"]
+    with pytest.raises(UserError, match="metrics=precison"):
+        metric_settings("precison", 60, None)

@@ -13,11 +13,13 @@ import torch
 from cohorts import ALWAYS_STACKED, Parent, train_cohort
 from omegaconf import OmegaConf
 from own_data import configure
-from runs import content, interrupt_at, short
+from runs import SHORT, content, interrupt_at, short
 from sweep_commands import Begin, finish, resume_command, sweep_command
 
 from gan.commands import evaluate as evaluate_command
 from gan.commands import generate as generate_command
+from gan.compare.read import read_run
+from gan.compare.repeat import command
 from gan.data import content_hash, mnist
 from gan.errors import UserError
 from gan.run.attempt import Attempt
@@ -225,3 +227,18 @@ def test_runs_on_different_data_have_different_hashes_in_their_results(tmp_path:
         hashes.append(stored["data_hash"])
     shutil.rmtree(tmp_path / "data")
     assert len(set(hashes)) == 2
+
+
+def test_the_best_run_is_not_repeated_on_other_data(tmp_path: Path) -> None:
+    root, run_dir = tmp_path / "root", tmp_path / "run"
+    write_mnist(root)
+    words = ["data=mnist", f"data.root={root}", "trainer.max_steps=5"]
+    run(short(*words), run_dir, overrides=[*SHORT, *words])
+    stored = read_run(run_dir)
+    assert not [remark for remark in command(stored)[1] if "data" in remark]
+    write_mnist(root, inverted=True)
+    with pytest.raises(UserError, match="cannot be repeated, its data were others"):
+        command(stored)
+    shutil.rmtree(root)
+    root.write_text("no folder")
+    assert "its data cannot be compared with those that are here" in command(stored)[1][-1]

@@ -14,6 +14,8 @@ from sweep_commands import SCRIPTS, TINY, execute, sweep_command
 
 import gan
 from gan.compare.frame import load
+from gan.compare.read import read_runs
+from gan.compare.repeat import command
 from gan.run import provenance
 from gan.run.provenance import LARGEST_DIFF, note_start, own_repository, read_provenance
 from gan.run.result import read_result
@@ -59,7 +61,8 @@ def run_dir(tmp_path: Path) -> Path:
 def start(run_dir: Path, *targets: str) -> dict[str, object]:
     """Note a start with this process's present knowledge, and return it."""
     clear()
-    found: dict[str, object] = note_start(run_dir, targets, {})["starts"][-1]
+    config = {f"part{number}._target_": target for number, target in enumerate(targets)}
+    found: dict[str, object] = note_start(run_dir, config, {})["starts"][-1]
     return found
 
 
@@ -124,12 +127,47 @@ def test_packages_of_targets_have_their_version_and_commit(
     import torch
 
     commit = git(checkout, "rev-parse", "HEAD")
-    assert targets["targets"] == {
+    noted = targets["targets"]
+    assert isinstance(noted, dict)
+    assert noted["my_losses"].pop("code") != noted["pkg"].pop("code")
+    assert noted == {
         "__main__": {},
         "my_losses": {"commit": commit, "dirty": False},
         "pkg": {},
         "torch": {"version": torch.__version__},
     }
+
+
+def test_changed_code_of_one_version_is_told_when_a_run_goes_on_and_when_it_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    package = tmp_path / "packages" / "sharp_losses"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from gan.losses import hinge as sharp\n")
+    monkeypatch.syspath_prepend(str(package.parent))
+    overrides = ["loss=hinge", "loss._target_=sharp_losses.sharp", "trainer.max_steps=20"]
+
+    def fail() -> None:
+        raise RuntimeError
+
+    clear()
+    run(short(*overrides), tmp_path / "before", overrides=overrides)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 15, fail)
+        with pytest.raises(RuntimeError):
+            run(short(*overrides), tmp_path / "across", overrides=overrides)
+    assert "the code of sharp_losses changed" not in caplog.text
+    (package / "settings.py").write_text("sharpness = 2\n")
+    clear()
+    run(short(*overrides), tmp_path / "across", overrides=overrides)
+    assert "the code of sharp_losses changed" in caplog.text
+    run(short(*overrides), tmp_path / "after", overrides=overrides)
+
+    table = load(tmp_path / "before", tmp_path / "after")
+    assert table["sharp_losses"].nunique() == 2
+    assert "copy_of" not in table
+    (before,) = read_runs([tmp_path / "before"])
+    assert "the code of sharp_losses has changed since it was made" in command(before)[1]
 
 
 def test_installed_packages_are_listed_in_order(run_dir: Path) -> None:
