@@ -13,7 +13,8 @@ import pandas as pd
 
 from gan.compare.copies import find_copies
 from gan.compare.read import ABSENT, StoredRun, find_runs, read_history, read_runs
-from gan.config.checks import defines_result
+from gan.config.checks import defines_result, is_under
+from gan.config.schema import GROUPS
 from gan.errors import UserError, nearest
 from gan.metrics.catalogue import METRICS, has_direction, logged_name, sign
 from gan.run import measured
@@ -163,8 +164,9 @@ def load(*paths: str | Path, keys: Sequence[str] = ()) -> pd.DataFrame:
     """Return a table of the runs at and anywhere below the paths, with one row for each run.
 
     Its columns are, from left to right:
-    `run`, the end of the directory's path that no other run has; the configuration keys in which
-    runs differ, by their shortest names, such as `lr`; the `keys`; `recipe` and `experiment`, if a
+    `run`, the end of the directory's path that no other run has; the config groups of which runs
+    chose several options, such as `recipe` and `model`; the other configuration keys in which runs
+    differ, by their shortest names, such as `lr`; the `keys`; `recipe` and `experiment`, if a
     run has such; `status`; the last value of everything that was logged; `best/NAME`, the best
     value of each metric; `OPTION/NAME`, the values that `gan evaluate` measured; `steps`, `images`,
     `seconds`, `images_per_second`; `changed`, the time (UTC) when the run last wrote a file;
@@ -217,7 +219,7 @@ def read_table(paths: Sequence[str | Path], keys: Sequence[str] = ()) -> Table:
 
 def make_table(runs: list[StoredRun]) -> Table:
     """Return a table of at least one run."""
-    values_by_key = differing(_configs_with_contents(runs))
+    values_by_key = with_choices(runs, differing(_configs_with_contents(runs)))
     logged = {name for run in runs for name in run.final}
     names = _column_names(values_by_key, taken={"run", *_FACTS, *logged})
     logged -= {"step", "epoch"}
@@ -226,8 +228,7 @@ def make_table(runs: list[StoredRun]) -> Table:
     for key, values in values_by_key.items():
         columns[names[key]] = [_comparable(key, value) for value in values]
     for group in GLOBAL_GROUPS:
-        chosen = [run.choices.get(group, "none") for run in runs]
-        if group not in columns and set(chosen) != {"none"}:
+        if group not in columns and {*(chosen := _options(runs, group, "none"))} != {"none"}:
             columns[group] = chosen
     columns["status"] = [run.status() for run in runs]
     measures: dict[str, list[Any]] = {
@@ -283,6 +284,45 @@ def differing(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
         if generator_key != key and values_by_key.get(generator_key) == values_by_key[key]:
             del values_by_key[key]
     return dict(sorted(values_by_key.items(), key=lambda item: (item[0] == "seed", item[0])))
+
+
+def with_choices(
+    runs: Sequence[StoredRun], values_by_key: dict[str, list[Any]]
+) -> dict[str, list[Any]]:
+    """Put the config groups of which several options were chosen in place of the keys that follow.
+
+    A recipe or an experiment may set every key, the option of another group those of its group. A
+    key stays if some command line sets it, or if one choice gave it several values, as after a
+    change of a YAML file.
+    """
+    given = {text.partition("=")[0].lstrip("+~") for run in runs for text in run.overrides}
+    given_keys = given - {*GROUPS}
+    chosen = {group: _options(runs, group, "none") for group in GLOBAL_GROUPS}
+    above = {group: options for group, options in chosen.items() if len({*options}) > 1}
+    recipes = list(zip(*above.values(), strict=True)) or [()] * len(runs)
+    parts = {}
+    for group in {key.partition(".")[0]: None for key in values_by_key if "." in key}:
+        options = _options(runs, group) if group in GROUPS else []
+        is_chosen = len({*options}) > 1 and None not in options
+        if is_chosen and (group in given or not _follow(options, recipes)):
+            parts[group] = options
+    kept = {}
+    for key, values in values_by_key.items():
+        causes = list(zip(recipes, parts.get(key.partition(".")[0], recipes), strict=True))
+        is_setting = "." in key and not any(key in run.contents for run in runs)
+        if not is_setting or is_under(key, given_keys) or not _follow(values, causes):
+            kept[key] = values
+    return above | parts | kept
+
+
+def _options(runs: Sequence[StoredRun], group: str, default: str | None = None) -> list[str | None]:
+    return [run.choices.get(group, default) for run in runs]
+
+
+def _follow(values: Sequence[Any], causes: Sequence[Any]) -> bool:
+    """Return whether equal causes have equal values, so that the causes say it all."""
+    found = dict(zip(causes, values, strict=True))
+    return all(found[cause] == value for cause, value in zip(causes, values, strict=True))
 
 
 def is_metric(column: str) -> bool:

@@ -21,6 +21,7 @@ from gan.config.checks import flatten
 from gan.errors import UserError
 from gan.invocation import command_line
 from gan.run.directory import CONFIG_FILE, METRICS_FILE, OVERRIDES_FILE, RESULT_FILE, in_use
+from gan.run.provenance import read_provenance
 from gan.run.result import FINISHED, Record, best_values, read_result
 from gan.sweep import SWEEP_FILE
 from gan.sweep.directory import JOBS_FILE
@@ -48,6 +49,8 @@ class StoredRun:
     """The resolved configuration, with dotted keys."""
     overrides: list[str] = field(default_factory=list)
     """The overrides on the command line that started the run."""
+    choices: dict[str, str] = field(default_factory=dict)
+    """The chosen options of config groups; those on the command line if no more is known."""
     result: dict[str, Any] = field(default_factory=dict)
     """The content of result.json without `final` and `best`. It is empty if there is no file."""
     final: dict[str, float] = field(default_factory=dict)
@@ -89,14 +92,6 @@ class StoredRun:
         data = {"data_hash": self.data_hash} if self.data_hash else {}
         return data | {f"code.{name}": digest for name, digest in self.code.items()}
 
-    @property
-    def choices(self) -> dict[str, str]:
-        """The chosen options of config groups; those on the command line if no more is known."""
-        stored = self.result.get("choices")
-        if isinstance(stored, dict) and stored:
-            return stored
-        return dict(text.split("=", 1) for text in self.overrides if "=" in text)
-
     def status(self) -> str:
         """Return the status in result.json, "running", or "interrupted" if nothing else is known.
 
@@ -136,11 +131,13 @@ def read_runs(run_dirs: Sequence[Path]) -> list[StoredRun]:
 
     A run that failed before it wrote its configuration gets the one that its sweep had planned.
     """
-    planned_configs = cache(_planned_configs)
+    planned_jobs = cache(_planned_jobs)
     runs = [read_run(run_dir) for run_dir in run_dirs]
     for run, run_dir in zip(runs, run_dirs, strict=True):
         if not run.config:
-            run.config = flatten(planned_configs(run_dir.parent).get(run_dir.name, {}))
+            job = planned_jobs(run_dir.parent).get(run_dir.name, {})
+            run.config = flatten(job.get("config", {}))
+            run.choices = job.get("choices") or run.choices
     return runs
 
 
@@ -152,6 +149,9 @@ def read_run(run_dir: Path) -> StoredRun:
     run.overrides = [str(text) for text in overrides] if isinstance(overrides, list) else []
     result = read_result(run_dir)
     run.result = result if isinstance(result, dict) else {}
+    stored = run.result.get("choices") or (read_provenance(run_dir) or {}).get("choices")
+    given = dict(text.split("=", 1) for text in run.overrides if "=" in text)
+    run.choices = stored if isinstance(stored, dict) and stored else given
     final, best = run.result.pop("final", None), run.result.pop("best", None)
     if not (run.finished and isinstance(final, dict) and isinstance(best, dict)):
         records = read_history(run_dir)
@@ -217,16 +217,16 @@ def _runs_below(folder: Path) -> Iterator[Path]:
             yield from _runs_below(folder / name)
 
 
-def _planned_configs(sweep_dir: Path) -> dict[str, dict[str, Any]]:
-    """Return the configurations that a sweep planned, by the names of its jobs."""
-    configs: dict[str, dict[str, Any]] = {}
+def _planned_jobs(sweep_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return the jobs that a sweep planned, by their names."""
+    jobs: dict[str, dict[str, Any]] = {}
     with suppress(OSError, ValueError, KeyError, TypeError):
         if (sweep_dir / SWEEP_FILE).exists():
             for line in (sweep_dir / JOBS_FILE).read_text().splitlines():
                 job = json.loads(line)
                 if isinstance(job["config"], dict):
-                    configs[job["name"]] = job["config"]
-    return configs
+                    jobs[job["name"]] = job
+    return jobs
 
 
 def _last_change(run_dir: Path) -> float:

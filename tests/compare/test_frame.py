@@ -6,6 +6,7 @@ import pytest
 from fake_runs import make_run, make_sweep
 
 from gan.compare.frame import load
+from gan.config.compose import chosen_options, compose_unchecked
 from gan.errors import UserError
 
 
@@ -45,6 +46,45 @@ def test_config_groups_and_lists_become_columns(tmp_path: Path) -> None:
     assert list(frame["penalty"]) == ["r1", "none"]
     assert list(frame["betas.0"]) == [0.0, 0.5]
     assert list(frame["tags"]) == ['["first"]', "[]"]
+
+
+def chosen(*overrides: str) -> dict[str, str]:
+    """Return the options that a command line chooses, as a result keeps them."""
+    return chosen_options(compose_unchecked(overrides, with_hydra=True).hydra)
+
+
+def test_what_was_chosen_by_name_is_shown_by_its_name(tmp_path: Path) -> None:
+    for recipe in ("lab", "wgan_gp"):
+        for model in ("small", "large"):
+            overrides = [f"recipe={recipe}", f"model={model}"]
+            make_run(tmp_path / recipe / model, *overrides, choices=chosen(*overrides))
+    frame = load(tmp_path)
+    assert list(frame)[:4] == ["run", "recipe", "model", "status"]
+    assert sorted(zip(frame["recipe"], frame["model"], strict=True)) == [
+        ("lab", "large"),
+        ("lab", "small"),
+        ("wgan_gp", "large"),
+        ("wgan_gp", "small"),
+    ]
+
+
+def test_a_key_that_does_not_follow_from_what_was_chosen_is_shown(tmp_path: Path) -> None:
+    for name, overrides in {
+        "base": ["loss=hinge", "model=small"],
+        "given": ["loss=wasserstein", "model=large", "model.hidden_layers=3"],
+        "later": ["loss=wasserstein", "model=large"],
+    }.items():
+        make_run(tmp_path / name, *overrides, choices=chosen(*overrides))
+    # As if the option had been edited between two runs.
+    config = tmp_path / "later" / "config.yaml"
+    config.write_text(config.read_text().replace("latent_dim: 100", "latent_dim: 50"))
+    frame = load(tmp_path).set_index("run")
+    assert list(frame)[:4] == ["loss", "model", "hidden_layers", "latent_dim"]
+    assert frame["loss"].to_dict() == {
+        "base": "hinge",
+        "given": "wasserstein",
+        "later": "wasserstein",
+    }
 
 
 def test_a_learning_rate_that_follows_another_is_not_a_column(tmp_path: Path) -> None:
