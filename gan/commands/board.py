@@ -13,6 +13,9 @@ from gan.commands.command_line import run_command
 from gan.errors import UserError
 from gan.invocation import command_line
 
+MOST_GRIDS = 10_000
+"""The number of sample grids of a run that TensorBoard shows."""
+
 
 @dataclass
 class Options:
@@ -44,8 +47,8 @@ def board(paths: list[Path], options: Options) -> None:
             f"{folder}: holds no event files; runs write them with logging.tensorboard=true"
         )
     command = [sys.executable, "-m", "tensorboard.main", f"--logdir={folder}"]
-    # TensorBoard would show one sample grid in ten. A limit of 0 shows all of them.
-    command += ["--samples_per_plugin=images=0", "--reload_interval=5"]
+    # TensorBoard would show ten sample grids of a run. With a limit of 0 it shows none.
+    command += [f"--samples_per_plugin=images={MOST_GRIDS}", "--reload_interval=5"]
     command += ["--host=127.0.0.1", f"--port={options.port}"]
     sys.stdout.flush()
     os.execv(sys.executable, command)

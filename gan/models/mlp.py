@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -46,14 +48,15 @@ def mlp_pair(
     """
     values = math.prod(image_shape)
     hidden_dims = [hidden_dim] * hidden_layers
+    leaky_relu = partial(nn.LeakyReLU, negative_slope)
     generator = nn.Sequential(
-        *_hidden([latent_dim + classes, *hidden_dims], generator_norm, nn.ReLU()),
+        *_hidden([latent_dim + classes, *hidden_dims], generator_norm, nn.ReLU),
         nn.Linear(hidden_dim, values),
         *([nn.Tanh(), nn.Unflatten(1, image_shape)] if len(image_shape) > 1 else []),
     )
     discriminator = nn.Sequential(
         nn.Flatten(),
-        *_hidden([pac * values, *hidden_dims], discriminator_norm, nn.LeakyReLU(negative_slope)),
+        *_hidden([pac * values, *hidden_dims], discriminator_norm, leaky_relu),
         nn.Linear(hidden_dim, 1),
     )
     return make_pair(
@@ -71,8 +74,9 @@ def mlp_pair(
     )
 
 
-def _hidden(sizes: list[int], norm: str, activation: nn.Module) -> list[nn.Module]:
+def _hidden(sizes: list[int], norm: str, activation: Callable[[], nn.Module]) -> list[nn.Module]:
+    # A module for each layer, since one in several layers would be a loop in TensorBoard's graph.
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), *norm_1d(norm, outputs), activation]
+        layers += [nn.Linear(inputs, outputs), *norm_1d(norm, outputs), activation()]
     return layers

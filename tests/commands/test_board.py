@@ -1,9 +1,13 @@
 """TensorBoard in a browser, started by scripts/board.py."""
 
+import json
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 from chromium import chromium
@@ -22,20 +26,56 @@ return text(document.body);
 """
 
 
-@pytest.mark.browser
-def test_tensorboard_shows_a_row_for_each_run_curves_samples_and_networks(
-    tmp_path: Path, begin: Begin
-) -> None:
+WIDTHS = """
+const images = (root) => [...root.querySelectorAll("*")].flatMap((element) =>
+    (element.tagName === "IMG" ? [element.naturalWidth] : [])
+    .concat(element.shadowRoot ? images(element.shadowRoot) : []));
+return images(document.body);
+"""
+"""Returns the widths of all pictures of the page, in pixels of their files."""
+
+SHOW_SAMPLES = """
+const buttons = [...document.querySelectorAll("button")];
+const closed = buttons.find((one) => one.getAttribute("aria-checked") === "false"
+    && one.textContent.trim() === "Image") || buttons.find((one) =>
+    one.getAttribute("aria-label") === "Expand group" && one.textContent.includes("samples"));
+if (closed) closed.click();
+"""
+"""Clicks on Image in TIME SERIES, and then on the group of the samples, which is closed."""
+
+
+@pytest.fixture
+def address(tmp_path: Path, begin: Begin) -> Iterator[str]:
+    """Train two runs, start TensorBoard on both, and return its address."""
     for rate in ("0.0001", "0.0003"):
         override = f"optimizer.lr={rate}"
         run(short(override), tmp_path / "sweep" / f"lr={rate}", overrides=[override])
-    browser = chromium(tmp_path / "profile")
     command = [sys.executable, str(SCRIPTS / "board.py"), str(tmp_path / "sweep"), "port=0"]
     process = begin(command)
+    assert process.stderr
+    matches = (re.search(r"http://127\.0\.0\.1:\d+/", line) for line in process.stderr)
+    yield next(match[0] for match in matches if match)
+    process.terminate()
+
+
+def test_tensorboard_has_every_sample_grid(address: str) -> None:
+    query = urlencode({"run": "lr=0.0001", "tag": "samples", "sample": 0})
+    images: list[dict[str, int]] = []
+    until = time.monotonic() + 60
+    # TensorBoard answers before it has read the files.
+    while not images and time.monotonic() < until:
+        time.sleep(0.2)
+        with urlopen(f"{address}data/plugin/images/images?{query}") as answer:
+            images = json.load(answer)
+    assert [image["step"] for image in images] == [10, 20, 30, 40]
+
+
+@pytest.mark.browser
+def test_tensorboard_shows_a_row_for_each_run_curves_samples_and_networks(
+    tmp_path: Path, address: str
+) -> None:
+    browser = chromium(tmp_path / "profile")
     try:
-        assert process.stderr
-        matches = (re.search(r"http://127\.0\.0\.1:\d+/", line) for line in process.stderr)
-        address = next(match[0] for match in matches if match)
         for tab, texts in {
             "hparams": ["lr=0.0001", "lr=0.0003", "optimizer.lr", "best/sliced_wasserstein"],
             "custom_scalars": ["Losses", "D(x) and D(G(z))", "Quality"],
@@ -48,8 +88,15 @@ def test_tensorboard_shows_a_row_for_each_run_curves_samples_and_networks(
             while any(text not in browser.execute_script(TEXT) for text in texts):
                 assert time.monotonic() < until, f"{tab} does not show {texts}"
                 time.sleep(0.5)
+        for tab in ("images", "timeseries"):
+            browser.get("about:blank")
+            browser.get(f"{address}#{tab}")
+            until = time.monotonic() + 60
+            while not any(width > 0 for width in browser.execute_script(WIDTHS)):
+                browser.execute_script(SHOW_SAMPLES)
+                assert time.monotonic() < until, f"{tab} shows no picture"
+                time.sleep(0.5)
         complaints = [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
         assert complaints == []
     finally:
         browser.quit()
-        process.terminate()

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,20 @@ def test_the_graph_holds_both_networks_and_the_text_the_configuration(finished: 
         assert any(f"[{network}]" in name for name in nodes)
     (text,) = events.Tensors("config/text_summary")
     assert "hidden_dim: 16" in text.tensor_proto.string_val[0].decode()
+
+
+def test_the_graph_has_a_node_for_each_layer_and_no_loop(finished: Path) -> None:
+    nodes = read_events(finished).Graph().node
+    kinds = [node.op for node in nodes]
+    layers = {"aten::linear": 6, "aten::relu": 2, "aten::leaky_relu": 2, "aten::tanh": 1}
+    assert {kind: kinds.count(kind) for kind in layers} == layers
+    # A module is shown as one box, so a loop between modules is what people would see.
+    arrows: dict[str, set[str]] = {}
+    for node in nodes:
+        module, *sources = (name.rpartition("/")[0] for name in (node.name, *node.input))
+        if node.op.startswith("aten::"):
+            arrows.setdefault(module, set()).update({*sources} - {module})
+    list(TopologicalSorter(arrows).static_order())
 
 
 def test_run_is_one_row_of_the_hparams_table(finished: Path) -> None:
