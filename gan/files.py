@@ -1,10 +1,18 @@
 """Files that are either complete or not there."""
 
 import os
+import re
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+DAY = 24 * 60 * 60.0
+"""Seconds after which a temporary file that nobody writes to belongs to a process that died."""
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
 @contextmanager
@@ -14,7 +22,8 @@ def replacing(path: Path) -> Iterator[Path]:
     The content is written to the disk before the name changes. After a power cut there is either
     the old file or the new one.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    _tidy(path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -25,6 +34,37 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, which is removed in the end."""
+    _tidy(path.parent)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
+    ) as name:
+        yield Path(name)
+
+
+def remove_leftovers(folder: Path, age: float = 0.0) -> None:
+    """Remove temporary files and folders in `folder` that processes left behind as they died.
+
+    Args:
+        age: the seconds for which nobody has written to them. 0 is for a folder in which no other
+            process may write.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not _TEMPORARY.fullmatch(entry.name):
+                continue
+            # Another process may remove them at the same time.
+            with suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime < age:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry)
+                else:
+                    Path(entry).unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -47,6 +87,13 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@cache
+def _tidy(folder: Path) -> None:
+    """Remove old leftovers from a folder once in each process, as listing large folders is slow."""
+    with suppress(OSError):
+        remove_leftovers(folder, DAY)
 
 
 def _umask() -> int:

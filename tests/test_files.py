@@ -1,10 +1,33 @@
 """Files are replaced completely or not at all."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from gan.files import replacing, write_text
+from gan import files
+from gan.files import remove_leftovers, replacing, temporary_folder, write_text
+from gan.run.directory import claimed
+from gan.sweep.directory import owned
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from gan.files import replacing, temporary_folder
+with replacing(Path(sys.argv[1], "large.pt")) as file, temporary_folder(Path(sys.argv[1], "out")):
+    file.write_bytes(b"half of it")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def killed_in_a_write(folder: Path) -> None:
+    """Let a process be killed while it writes a file and a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder)])
+    assert killed.returncode == -9
+    assert len(list(folder.glob(".*.????????.tmp"))) == 2
 
 
 def test_a_file_is_replaced_and_no_other_file_is_left(tmp_path: Path) -> None:
@@ -34,3 +57,42 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> N
     write_text(tmp_path / "ours", "")
     (tmp_path / "plain").write_text("")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_run_and_a_sweep_remove_what_a_killed_process_was_writing_there(tmp_path: Path) -> None:
+    folders = (tmp_path, tmp_path / "samples", tmp_path / "checkpoints")
+    for folder in folders:
+        killed_in_a_write(folder)
+    (tmp_path / ".note.tmp").touch()
+    with owned(tmp_path):
+        assert [path.name for path in tmp_path.glob(".*.tmp")] == [".note.tmp"]
+    killed_in_a_write(tmp_path)
+    with claimed(tmp_path):
+        assert [path.name for path in tmp_path.rglob(".*.tmp")] == [".note.tmp"]
+
+
+def test_leftovers_elsewhere_go_after_a_day_with_the_next_write(tmp_path: Path) -> None:
+    killed_in_a_write(tmp_path)
+    leftovers = list(tmp_path.iterdir())
+    write_text(tmp_path / "other", "")
+    assert all(path.exists() for path in leftovers), "another process may still write to them"
+    for path in leftovers:
+        os.utime(path, (0, 0))
+    files._tidy.cache_clear()
+    write_text(tmp_path / "other", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_link_is_removed_as_a_leftover_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/file").touch()
+    (tmp_path / ".out.12345678.tmp").symlink_to(tmp_path / "elsewhere")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+    assert (tmp_path / "elsewhere/file").exists()
+
+
+def test_a_temporary_folder_is_removed_in_the_end(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path / "out") as folder:
+        (folder / "file").touch()
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,6 @@ n - 1 rows that lead from each latent to the next. Points and vectors are shown 
 real ones: they make a PNG or an array.
 """
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan.commands.command_line import run_command
 from gan.errors import UserError
-from gan.files import replacing, write_bytes
+from gan.files import replacing, temporary_folder, write_bytes
 from gan.invocation import command_line
 from gan.startup import fast_imports
 
@@ -228,8 +227,8 @@ def _write_folder(out: Path, images: "Sequence[Tensor]") -> None:
     if out.exists():
         raise UserError(f"out={out}: is there already")
     # The folder gets its name when it is complete.
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        folder = Path(temporary, "images")
+    with temporary_folder(out) as temporary:
+        folder = temporary / "images"
         folder.mkdir()
         digits = len(str(len(images) - 1))
         for index, image in enumerate(images):

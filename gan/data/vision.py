@@ -4,7 +4,6 @@ import contextlib
 import functools
 import io
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from gan.data.images import ImageData
 from gan.errors import UserError
+from gan.files import temporary_folder
 
 
 def mnist(*, root: str) -> ImageData:
@@ -130,14 +130,14 @@ def _download(dataset: Any, archives: Mapping[str, str], root: Path) -> None:
     valid = [name for name, md5 in archives.items() if check(root / name, md5)]
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
+        with temporary_folder(root / dataset.__name__) as temporary:
             for name in valid:
-                copy = Path(temporary, name)
+                copy = temporary / name
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / name, copy)
             with contextlib.redirect_stdout(io.StringIO()):
                 dataset(temporary, download=True)
-            for path in list(Path(temporary).rglob("*")):
+            for path in list(temporary.rglob("*")):
                 if path.is_file():
                     target = root / path.relative_to(temporary)
                     target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan.config.checks import flatten, identifies_run
 from gan.errors import Busy, UserError
-from gan.files import write_text
+from gan.files import remove_leftovers, write_text
 from gan.run import SWEEP_FILE
 
 CONFIG_FILE = "config.yaml"
@@ -30,7 +30,8 @@ REAL_FILE = "real.png"
 def claimed(run_dir: Path) -> Iterator[None]:
     """Make the directory and keep other processes out of it.
 
-    A directory that is still empty at the end is removed. A process that dies frees its lock.
+    What a killed process was writing is removed first. A directory that is still empty at the end
+    is removed. A process that dies frees its lock.
 
     Raises:
         Busy: another process works in the directory.
@@ -44,6 +45,10 @@ def claimed(run_dir: Path) -> Iterator[None]:
     except Timeout:
         raise Busy(f"{run_dir}: another process is at work in this run directory") from None
     try:
+        remove_leftovers(run_dir)
+        for folder in run_dir.iterdir():
+            if folder.is_dir() and not folder.is_symlink():
+                remove_leftovers(folder)
         yield
     finally:
         if not (run_dir / CONFIG_FILE).exists():

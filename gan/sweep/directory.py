@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from gan import __version__
 from gan.config.checks import defines_result
 from gan.errors import UserError
-from gan.files import write_text
+from gan.files import remove_leftovers, write_text
 from gan.run.directory import LOG_FILE, RESULT_FILE
 from gan.run.result import (
     FINISHED,
@@ -187,7 +187,7 @@ def read_sweep(path: Path) -> Sweep | None:
 def owned(path: Path) -> Iterator[None]:
     """Make the directory and keep other processes out of it.
 
-    A directory in which no sweep was saved is removed. The system frees the lock of a dead process.
+    What a killed process was writing there is removed first. A directory in which no sweep was saved is removed. The system frees the lock of a dead process.
 
     Raises:
         UserError: another process works in it.
@@ -201,6 +201,7 @@ def owned(path: Path) -> Iterator[None]:
         who = owner.read_text().strip() if owner.exists() else "another process"
         raise UserError(f"{path}: {who} is at work in this sweep directory") from None
     try:
+        remove_leftovers(path)
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
         write_text(owner, f"process {os.getpid()} on {socket.gethostname()} (since {now})\n")
         yield
