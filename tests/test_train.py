@@ -61,7 +61,7 @@ def test_directory_of_a_finished_run_holds_everything(undisturbed: Path) -> None
         "step-00000040.pt",
         "step-00000030.pt",
     ]
-    assert (undisturbed / "overrides.yaml").read_text() == "- a=1\n"
+    assert (undisturbed / "overrides.yaml").read_text().endswith("\n- a=1\n")
     assert "completed at step 40" in (undisturbed / "train.log").read_text()
 
 
@@ -191,7 +191,7 @@ def test_checkpoint_before_a_damaged_one_is_used(
         )
         caplog.clear()
         run(short(), run_dir)
-        assert f"{newest.name} is damaged" in caplog.text
+        assert f"{newest.name}: is damaged" in caplog.text
         assert content(run_dir) == content(undisturbed)
 
 

@@ -52,6 +52,8 @@ def run_command(
         fail(error)
     except KeyboardInterrupt:
         fail(Interrupted("stopped", exit_code=130))
+    except (PermissionError, IsADirectoryError) as error:
+        fail(UserError(f"{error.filename}: cannot be read ({error.strerror}); try again"))
     except BrokenPipeError:
         # The reader of our output, such as `head`, has closed it. Without this line Python would
         # complain once more when it flushes the output at exit.

@@ -6,6 +6,7 @@ of its plan.
 device=cpu           continue on another device: auto, cpu, cuda, cuda:N or mps
 retry_failed=true    run the failed runs of a sweep again
 n_jobs=2             train so many runs of a sweep at the same time
+restart=true         begin a run again at its first step, without what it has recorded and saved
 """
 
 import logging
@@ -31,6 +32,7 @@ class Options:
     device: str | None = None
     retry_failed: bool = False
     n_jobs: int | None = None
+    restart: bool = False
 
 
 def main() -> None:
@@ -50,6 +52,8 @@ def resume(paths: list[Path], options: Options) -> None:
         raise UserError(f"usage: {command_line('resume')} DIR [device=cpu] [retry_failed=true]")
     (path,) = paths
     if (path / SWEEP_FILE).exists():
+        if options.restart:
+            raise UserError(f"restart=true: begins one run again, and {path} is a sweep")
         _resume_sweep(path, options)
         return
     cfg = read_config(path)
@@ -57,12 +61,15 @@ def resume(paths: list[Path], options: Options) -> None:
         OmegaConf.update(cfg, "device", options.device)
     # torch takes seconds to import. Help and mistakes on the command line need none of it.
     with fast_imports():
+        from gan.run.records import forget
         from gan.train import run
 
     console = logging.StreamHandler(sys.stdout)
     # A run's log file takes more than the console.
     console.setLevel(logging.INFO)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
+    if options.restart:
+        forget(path)
     run(cfg, path)
 
 

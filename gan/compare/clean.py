@@ -11,11 +11,9 @@ from gan.compare.frame import Table
 from gan.compare.query import ordered
 from gan.compare.read import FILES, StoredRun
 from gan.errors import Busy
-from gan.run.directory import LOG_FILE, claimed, in_use
+from gan.run.directory import CHECKPOINTS, LOG_FILE, claimed, in_use
 from gan.run.result import FINISHED
 from gan.sweep import SWEEP_FILE
-
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass

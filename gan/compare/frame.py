@@ -16,6 +16,7 @@ from gan.compare.read import ABSENT, StoredRun, find_runs, read_history, read_ru
 from gan.config.checks import defines_result, is_under
 from gan.config.schema import GROUPS
 from gan.errors import UserError, nearest
+from gan.invocation import command_line
 from gan.metrics.catalogue import METRICS, has_direction, logged_name, sign
 from gan.run import measured
 from gan.run.directory import CONFIG_FILE
@@ -211,6 +212,14 @@ def read_table(paths: Sequence[str | Path], keys: Sequence[str] = ()) -> Table:
         UserError: There is no run, or no such key.
     """
     table = make_table(read_runs(find_runs(paths)))
+    damaged = [f"{run.path}/{name}" for run in table.runs for name in run.damaged]
+    if damaged:
+        others = f", and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        listed = ", ".join(damaged[:3]) + others
+        table.remarks.append(
+            f"{listed}: missing or damaged, and what is not known from other files is left out; "
+            f"restore it, or go on with the run: {command_line('resume')} RUN_DIR"
+        )
     for key in keys:
         if key not in table.frame:
             table.frame.insert(len(table.keys) + 1, key, table.column(key))

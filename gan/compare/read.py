@@ -20,7 +20,14 @@ import yaml
 from gan.config.checks import flatten
 from gan.errors import UserError
 from gan.invocation import command_line
-from gan.run.directory import CONFIG_FILE, METRICS_FILE, OVERRIDES_FILE, RESULT_FILE, in_use
+from gan.run.directory import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    OVERRIDES_FILE,
+    RESULT_FILE,
+    in_use,
+    is_changed,
+)
 from gan.run.provenance import read_provenance
 from gan.run.result import FINISHED, Record, best_values, read_result
 from gan.sweep import SWEEP_FILE
@@ -28,6 +35,9 @@ from gan.sweep.directory import JOBS_FILE
 
 FILES = (CONFIG_FILE, OVERRIDES_FILE, METRICS_FILE, RESULT_FILE)
 """The files that describe a run. `gan evaluate` adds metrics-NAME.json to them."""
+
+LONGEST_LINE = 65536
+"""Bytes that are read of the end of a metrics.jsonl, to see its last line."""
 
 ABSENT = object()
 """Stands for the value of a key that a configuration does not have."""
@@ -62,6 +72,8 @@ class StoredRun:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Facts that the values of metrics depend on (see `gan.run.measured`): under "" those of the
     training, and under NAME those of `gan evaluate`."""
+    damaged: list[str] = field(default_factory=list)
+    """The names of files that are missing or damaged, so that some of the above is absent."""
     steps: int = 0
     changed: float = 0.0
     """The time when one of the run's files last changed, in seconds since 1970."""
@@ -147,15 +159,27 @@ def read_run(run_dir: Path) -> StoredRun:
     config, overrides = (_load_yaml(run_dir / name) for name in (CONFIG_FILE, OVERRIDES_FILE))
     run.config = flatten(config) if isinstance(config, dict) else {}
     run.overrides = [str(text) for text in overrides] if isinstance(overrides, list) else []
-    result = read_result(run_dir)
-    run.result = result if isinstance(result, dict) else {}
-    stored = run.result.get("choices") or (read_provenance(run_dir) or {}).get("choices")
+    with suppress(OSError):
+        run.result = read_result(run_dir) or {}
+    stored = run.result.get("choices")
+    with suppress(OSError):
+        stored = stored or (read_provenance(run_dir) or {}).get("choices")
     given = dict(text.split("=", 1) for text in run.overrides if "=" in text)
     run.choices = stored if isinstance(stored, dict) and stored else given
+    # A run that failed before it could start has a result alone.
+    began = (run_dir / METRICS_FILE).exists()
+    if not isinstance(config, dict) and (began or (run_dir / CONFIG_FILE).exists()):
+        run.damaged.append(CONFIG_FILE)
+    if not isinstance(overrides, list) and (began or (run_dir / OVERRIDES_FILE).exists()):
+        run.damaged.append(OVERRIDES_FILE)
+    if not run.result and (run_dir / RESULT_FILE).exists():
+        run.damaged.append(RESULT_FILE)
     final, best = run.result.pop("final", None), run.result.pop("best", None)
     if not (run.finished and isinstance(final, dict) and isinstance(best, dict)):
         records = read_history(run_dir)
         final, best = records[-1] if records else {}, best_values(records)
+    elif not _ends_at(run_dir / METRICS_FILE, final):
+        run.damaged.append(METRICS_FILE)
     run.final = _only_numbers(final)
     run.best = {name: _only_numbers(at) for name, at in best.items() if isinstance(at, dict)}
     steps = run.result.get("steps") if run.finished else None
@@ -163,6 +187,9 @@ def read_run(run_dir: Path) -> StoredRun:
     measured = run.result.get("measured")
     run.facts[""] = measured if isinstance(measured, dict) else {}
     for name, content in _evaluations(run_dir):
+        if content is None:
+            run.damaged.append(f"metrics-{name}.json")
+            continue
         values = _only_numbers(content["values"])
         run.measured |= {f"{name}/{metric}": value for metric, value in values.items()}
         unknown = dict.fromkeys(("weights", "samples", "real", "split"), "unknown")
@@ -207,7 +234,8 @@ def _runs_below(folder: Path) -> Iterator[Path]:
     except PermissionError:
         return
     # A run that failed before it could start has a result and no configuration.
-    if {CONFIG_FILE, OVERRIDES_FILE} <= entries.keys() or RESULT_FILE in entries:
+    began = {OVERRIDES_FILE, METRICS_FILE} & entries.keys()
+    if (CONFIG_FILE in entries and began) or RESULT_FILE in entries:
         yield folder
         return
     for name, entry in entries.items():
@@ -237,13 +265,25 @@ def _last_change(run_dir: Path) -> float:
     return latest
 
 
-def _evaluations(run_dir: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name and the content of every metrics-NAME.json that can be read."""
+def _ends_at(metrics: Path, final: dict[str, Any]) -> bool:
+    """Return whether the last line of a metrics.jsonl is the last record of the run's result."""
+    try:
+        with metrics.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_LINE))
+            *_, last, rest = b"\n", *file.read().split(b"\n")
+        return not rest and json.loads(last or b"{}") == final
+    except (OSError, ValueError):
+        return not final
+
+
+def _evaluations(run_dir: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Yield the name and the content of every metrics-NAME.json; None if it cannot be read."""
     for file in sorted(run_dir.glob("metrics-*.json")):
+        content = None
         with suppress(OSError, ValueError):
-            content = json.loads(file.read_text())
-            if isinstance(content, dict) and isinstance(content.get("values"), dict):
-                yield file.stem.removeprefix("metrics-"), content
+            content = json.loads(file.read_text(encoding="utf-8"))
+        is_whole = isinstance(content, dict) and isinstance(content.get("values"), dict)
+        yield file.stem.removeprefix("metrics-"), content if is_whole else None
 
 
 def _only_numbers(values: dict[str, Any]) -> dict[str, float]:
@@ -253,12 +293,17 @@ def _only_numbers(values: dict[str, Any]) -> dict[str, float]:
 def _load_yaml(path: Path) -> Any:
     """Return the content of a YAML file, or None if it cannot be read."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError):
+        return None
+    if is_changed(text):
         return None
     # Runs of a sweep have most sections of their configurations in common, such as `model:` with
     # the lines below it. To parse equal sections once makes reading three times as fast.
     sections = [_parse_yaml(section) for section in _SECTION_START.split(text) if section]
+    if sections and sections[0] is None:
+        # The first line is a comment.
+        del sections[0]
     if all(isinstance(section, dict) for section in sections):
         return {key: value for section in sections for key, value in section.items()}
     return _parse_yaml(text)

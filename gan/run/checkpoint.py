@@ -5,6 +5,8 @@ import logging
 import pickle
 import re
 import zipfile
+import zlib
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,21 @@ from torch.nn import Parameter
 
 from gan.errors import UserError, first_line
 from gan.files import write_bytes
+from gan.invocation import command_line
+from gan.run.directory import CHECKPOINTS
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"
-"""The name of the folder in a run directory."""
 READABLE = (Tensor, Parameter, bool, int, float, complex, str, bytes, type(None), torch.Size)
 """Types that `torch.load` is known to read with weights_only=True, besides lists and the like."""
 KEPT = 2
 """The newest checkpoint is kept, and the one before it in case the newest is damaged."""
+CHECKSUM = re.compile(rb"gan-sweeps crc32 ([0-9a-f]{8})$")
+"""The comment at the end of a checkpoint's ZIP archive. Earlier versions wrote none."""
 
 
-_UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
-"""Errors that a damaged checkpoint may raise."""
+class Damaged(Exception):
+    """The content of a file is not what was written."""
 
 
 def save_checkpoint(run_dir: Path, content: dict[str, Any]) -> Path:
@@ -46,7 +50,7 @@ def save_checkpoint(run_dir: Path, content: dict[str, Any]) -> Path:
         buffer.seek(0)
         torch.load(buffer, map_location="cpu", weights_only=True)
     path = folder / f"step-{content['step']:08d}.pt"
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, _with_checksum(buffer.getvalue()))
     for old in checkpoint_paths(run_dir)[KEPT:]:
         old.unlink()
     return path
@@ -85,23 +89,33 @@ def checkpoint_paths(run_dir: Path) -> list[Path]:
 
 
 def load_newest_checkpoint(run_dir: Path) -> dict[str, Any] | None:
-    """Return the newest checkpoint that is whole, on the CPU; None where there is none.
+    """Return the newest checkpoint that is whole, on the CPU; None where there is no checkpoint.
 
     A damaged checkpoint is skipped with a warning.
 
     Raises:
-        UserError: a checkpoint is whole, but holds values that cannot be read.
+        UserError: all checkpoints are damaged, or one that may be whole cannot be read, for lack of
+            permission or memory, or for values of other types.
     """
-    for path in checkpoint_paths(run_dir):
+    paths = checkpoint_paths(run_dir)
+    for path, earlier in zip_longest(paths, paths[1:]):
         try:
-            return _load(path)
-        except pickle.UnpicklingError as error:
-            reason = "it holds other values than tensors, numbers, texts, lists and dictionaries"
-            raise UserError(f"{path}: cannot be read, {reason}") from error
-        except _UNREADABLE as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            log.warning("%s is damaged (%s): using the one before it", path, reason)
+            return load_checkpoint(path, str(path))
+        except UserError as error:
+            if not isinstance(error.__cause__, Damaged):
+                raise
+            if earlier is None:
+                raise UserError(
+                    f"{error}, and there is no other; {restart_hint(run_dir)}"
+                ) from None
+            log.warning("%s; going on from %s", error, earlier.name)
     return None
+
+
+def restart_hint(run_dir: Path) -> str:
+    """Return the end of a message about a run that has no checkpoint to go on from."""
+    restart = command_line("resume", run_dir, "restart=true")
+    return f"restore one, or let the run begin again, without its records: {restart}"
 
 
 def refuse_other_data(run_dir: Path, trained_on: str | None, present: str | None) -> None:
@@ -129,14 +143,20 @@ def load_checkpoint(path: Path, where: str) -> dict[str, Any]:
         where: names the file in an error.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read. Its cause is `Damaged` if that is the fault of its content.
     """
     try:
-        return _load(path)
-    except (*_UNREADABLE, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{where}: not a checkpoint that can be read ({first_line(error)})"
-        ) from error
+        _refuse_damage(path)
+        # The content is what was written, so other errors are no damage.
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Damaged as error:
+        raise UserError(f"{where}: is damaged, or no checkpoint ({error})") from error
+    except pickle.UnpicklingError as error:
+        reason = "it holds other values than tensors, numbers, texts, lists and dictionaries"
+        raise UserError(f"{where}: cannot be read, {reason}") from error
+    except (OSError, MemoryError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise UserError(f"{where}: cannot be read ({first_line(error)}); try again") from error
+    return content
 
 
 def _compact(value: Any) -> Any:
@@ -151,10 +171,35 @@ def _compact(value: Any) -> Any:
     return value
 
 
-def _load(path: Path) -> dict[str, Any]:
-    # torch does not compare the checksums that its archives hold.
-    with zipfile.ZipFile(path) as archive:
-        if (damaged := archive.testzip()) is not None:
-            raise ValueError(f"wrong checksum of {damaged}")
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return content
+def _with_checksum(archive: bytes) -> bytes:
+    """Return a ZIP archive that ends in a comment with the checksum of everything before it."""
+    # The last two bytes are the length of the comment, which torch leaves empty.
+    length = len("gan-sweeps crc32 01234567")
+    content = archive[:-2] + length.to_bytes(2, "little")
+    return content + b"gan-sweeps crc32 %08x" % zlib.crc32(content)
+
+
+def _refuse_damage(path: Path) -> None:
+    """Check that a file is a whole checkpoint.
+
+    Raises:
+        Damaged: it is not.
+        OSError, MemoryError: it cannot be read at the moment.
+    """
+    with path.open("rb") as file:
+        content = file.read()
+    if known := CHECKSUM.search(content[-32:]):
+        size = len(content) - len(known[0])
+        if zlib.crc32(memoryview(content)[:size]) != int(known[1], 16):
+            raise Damaged("its checksum is another")
+        return
+    try:
+        # torch does not compare the checksums that its archives hold.
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()
+    except MemoryError:
+        raise
+    except Exception as error:  # Damaged archives raise errors of ten types.
+        raise Damaged(first_line(error)) from error
+    if damaged is not None:
+        raise Damaged(f"wrong checksum of {damaged}")

@@ -1,18 +1,24 @@
 """The directory of one run: which process works in it, and which configuration it belongs to."""
 
 import errno
+import logging
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gan.config.checks import flatten, identifies_run
 from gan.errors import Busy, UserError
 from gan.files import remove_leftovers, write_text
 from gan.run import SWEEP_FILE
+
+log = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
@@ -20,10 +26,16 @@ METRICS_FILE = "metrics.jsonl"
 RESULT_FILE = "result.json"
 LOG_FILE = "train.log"
 LOCK_FILE = ".lock"
+CHECKPOINTS = "checkpoints"
+"""The name of the folder of checkpoints."""
 SAMPLES = "samples"
 """The name of the folder of sample pictures."""
 REAL_FILE = "real.png"
 """Real samples in the folder of sample pictures, in the same arrangement."""
+CHECKSUM = "# The lines below have the CRC-32 "
+"""The beginning of the first line of a YAML file. Earlier versions wrote no such line."""
+LAST_KEYS = ("seed", "threads", "name")
+"""Keys that stand at the end of every configuration, so that one that was cut off lacks some."""
 
 
 @contextmanager
@@ -51,7 +63,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
                 remove_leftovers(folder)
         yield
     finally:
-        if not (run_dir / CONFIG_FILE).exists():
+        if not (run_dir / CONFIG_FILE).exists() and not has_history(run_dir):
             for name in (LOCK_FILE, OVERRIDES_FILE):
                 (run_dir / name).unlink(missing_ok=True)
         lock.release()
@@ -90,23 +102,49 @@ def remove_empty(run_dir: Path, created: Sequence[Path] = ()) -> None:
             path.rmdir()
 
 
+def has_history(run_dir: Path) -> bool:
+    """Return whether a run was trained here: there are checkpoints or records."""
+    metrics = run_dir / METRICS_FILE
+    has_checkpoints = any((run_dir / CHECKPOINTS).glob("step-*.pt"))
+    return has_checkpoints or (metrics.exists() and metrics.stat().st_size > 0)
+
+
 def read_config(run_dir: Path) -> DictConfig:
     """Return the resolved configuration of a run.
 
     Raises:
-        UserError: the directory is not a run directory.
+        UserError: the directory is not a run directory, or its configuration is damaged.
     """
     path = run_dir / CONFIG_FILE
     if not path.exists():
+        if has_history(run_dir):
+            raise UserError(f"{path}: is missing, and the run cannot go on without it; restore it")
         raise UserError(f"{run_dir}: not a run directory, it has no {CONFIG_FILE}")
-    cfg = OmegaConf.load(path)
-    assert isinstance(cfg, DictConfig)
+    cfg = _read_yaml(path)
+    if not isinstance(cfg, DictConfig) or not all(key in cfg for key in LAST_KEYS):
+        raise UserError(f"{path}: is damaged; restore it")
     return cfg
 
 
 def read_overrides(run_dir: Path) -> list[str]:
-    """Return the command line's overrides that a run began with."""
-    return [str(override) for override in OmegaConf.load(run_dir / OVERRIDES_FILE)]
+    """Return the command line's overrides that a run began with.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = run_dir / OVERRIDES_FILE
+    if not path.exists():
+        raise UserError(f"{path}: is missing; restore it")
+    overrides = _read_yaml(path)
+    if not isinstance(overrides, ListConfig):
+        raise UserError(f"{path}: is damaged; restore it")
+    return [str(override) for override in overrides]
+
+
+def is_changed(text: str) -> bool:
+    """Return whether the text of a YAML file is not the one that its first line was made for."""
+    first, _, rest = text.partition("\n")
+    return first.startswith(CHECKSUM) and not first.startswith(_checksum_line(rest))
 
 
 def store_config(
@@ -118,11 +156,13 @@ def store_config(
         `cfg` with the number of threads that the run began with, because rounding depends on it.
     """
     is_new = not (run_dir / CONFIG_FILE).exists()
+    if not is_new:
+        _restore_overrides(run_dir, overrides)
     stored = OmegaConf.merge(cfg, {"threads": threads if is_new else read_config(run_dir).threads})
     assert isinstance(stored, DictConfig)
     if is_new:
-        write_text(run_dir / OVERRIDES_FILE, OmegaConf.to_yaml(list(overrides)))
-        write_text(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
+        _write_yaml(run_dir / OVERRIDES_FILE, OmegaConf.to_yaml(list(overrides)))
+        _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
     return stored
 
 
@@ -130,9 +170,9 @@ def refuse_other_config(run_dir: Path, cfg: DictConfig) -> None:
     """Refuse to continue a run with a configuration that would give another result.
 
     Raises:
-        UserError: names the first key that differs.
+        UserError: names the first key that differs, or the run's configuration cannot be read.
     """
-    if not (run_dir / CONFIG_FILE).exists():
+    if not (run_dir / CONFIG_FILE).exists() and not has_history(run_dir):
         return
     old, new = flatten(read_config(run_dir)), flatten(cfg)
     for name in old | new:
@@ -141,3 +181,38 @@ def refuse_other_config(run_dir: Path, cfg: DictConfig) -> None:
                 f"{run_dir}: its run has {name}={old.get(name)}, not {new.get(name)}; "
                 "choose another hydra.run.dir, or the same configuration to continue it"
             )
+
+
+def _checksum_line(text: str) -> str:
+    return f"{CHECKSUM}{zlib.crc32(text.encode()):08x}"
+
+
+def _write_yaml(path: Path, text: str) -> None:
+    note = "; remove this line if you change them"
+    write_text(path, f"{_checksum_line(text)}{note}\n{text}")
+
+
+def _read_yaml(path: Path) -> DictConfig | ListConfig:
+    """Return the content of a YAML file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if is_changed(text):
+            reason = "its first line has the checksum of another content"
+            raise UserError(f"{path}: is damaged; restore it ({reason})")
+        return OmegaConf.create(text)
+    except (ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: is damaged; restore it") from error
+
+
+def _restore_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
+    """Write the overrides of a run again if their file is damaged and they are known."""
+    try:
+        read_overrides(run_dir)
+    except UserError as error:
+        if overrides:
+            _write_yaml(run_dir / OVERRIDES_FILE, OmegaConf.to_yaml(list(overrides)))
+        log.warning("%s%s", error, ", which this command line has done" if overrides else "")

@@ -20,6 +20,9 @@ from typing import Any, NamedTuple
 
 from gan.config.checks import defines_result
 from gan.files import write_bytes, write_text
+from gan.run.directory import has_history
+
+log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,12 @@ def note_start(
     Returns:
         The run's `id`, its `choices`, and its `starts`.
     """
-    note = read_provenance(run_dir) or {"id": secrets.token_hex(8), "choices": {}, "starts": []}
+    note = read_provenance(run_dir)
+    if note is None:
+        path = run_dir / PROVENANCE_FILE
+        if path.exists() or has_history(run_dir):
+            log.warning("%s: is missing or damaged; a new one knows no earlier starts", path)
+        note = {"id": secrets.token_hex(8), "choices": {}, "starts": []}
     if choices and not note["starts"]:
         note["choices"] = dict(choices)
     start = _start(config)
@@ -85,9 +93,10 @@ def note_start(
 def read_provenance(run_dir: Path) -> dict[str, Any] | None:
     """Return the content of provenance.json; None where it cannot be read."""
     try:
-        note = json.loads((run_dir / PROVENANCE_FILE).read_text())
-        return note if note["id"] and isinstance(note["starts"], list) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        note = json.loads((run_dir / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        is_whole = note["id"] and isinstance(note["starts"], list) and "choices" in note
+        return note if is_whole else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -1,18 +1,33 @@
 """The records of a run while it trains: metrics.jsonl, sample pictures, TensorBoard, train.log."""
 
+import io
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from gan.data.pictures import png
 from gan.files import sync, write_bytes
-from gan.run.directory import LOG_FILE, METRICS_FILE, REAL_FILE, SAMPLES
-from gan.run.result import Record
+from gan.run.directory import (
+    CHECKPOINTS,
+    LOG_FILE,
+    METRICS_FILE,
+    REAL_FILE,
+    RESULT_FILE,
+    SAMPLES,
+    claimed,
+)
+from gan.run.result import Record, best_values, read_records, whole_lines
 from gan.run.tensorboard import EventFile, event_files
+
+log = logging.getLogger(__name__)
 
 
 class Records:
@@ -26,7 +41,10 @@ class Records:
         self._samples = run_dir / SAMPLES
         self._samples.mkdir(exist_ok=True)
         self._metrics = (run_dir / METRICS_FILE).open("a")
+        self._marks: dict[str, tuple[int, int]] = {}
         self.events = EventFile(run_dir) if tensorboard else None
+        if self.events and self.events.is_new and (records := read_records(run_dir)):
+            self._repeat_events(self.events, records)
 
     def write(self, record: Record, tensorboard_only: Record) -> None:
         """Append a line to metrics.jsonl, and its values and more to TensorBoard."""
@@ -40,26 +58,30 @@ class Records:
     def write_samples(self, step: int, picture: Tensor) -> None:
         """Write a picture of samples, uint8 (channels, height, width)."""
         content = png(picture)
-        write_bytes(self._samples / f"step-{step:06d}.png", content)
+        write_bytes(_picture(self._run_dir, step), content)
         if self.events:
             self.events.write_image(step, "samples", content, tuple(picture.shape))
             self.events.flush()
 
     def write_real_samples(self, picture: Tensor | None) -> None:
-        """Write a picture of real samples once, to compare with."""
-        path = self._samples / REAL_FILE
-        if picture is not None and not path.exists():
-            write_bytes(path, png(picture))
+        """Write a picture of real samples, to compare with."""
+        if picture is not None:
+            write_bytes(self._samples / REAL_FILE, png(picture))
 
-    def file_sizes(self) -> dict[str, int]:
-        """Write the files to the disk, and return their sizes in bytes for `rewind`."""
+    def marks(self) -> dict[str, list[int]]:
+        """Write the files to the disk, and return the size and CRC-32 of each for `rewind`."""
         paths = [self._run_dir / METRICS_FILE]
         if self.events:
             self.events.flush()
             paths.append(self.events.path)
         for path in paths:
             sync(path)
-        return {path.name: path.stat().st_size for path in paths}
+            size, checksum = self._marks.get(path.name, (0, 0))
+            with path.open("rb") as file:
+                file.seek(size)
+                added = file.read()
+            self._marks[path.name] = size + len(added), zlib.crc32(added, checksum)
+        return {path.name: list(self._marks[path.name]) for path in paths}
 
     def close(self) -> None:
         """Close the files."""
@@ -67,22 +89,117 @@ class Records:
         if self.events:
             self.events.close()
 
+    def _repeat_events(self, events: EventFile, records: list[Record]) -> None:
+        """Write what a lost or damaged event file held, as far as other files hold it too."""
+        log.warning(
+            "%s: has no whole event file up to step %d; it is written again from %s and %s/, "
+            "without images_per_second",
+            self._run_dir,
+            records[-1]["step"],
+            METRICS_FILE,
+            SAMPLES,
+        )
+        best: dict[str, dict[str, float]] = {}
+        for record in records:
+            best = best_values([record], best)
+            values = {tag: value for tag, value in record.items() if tag != "step"}
+            values |= {f"best/{name}": found["value"] for name, found in best.items()}
+            events.write_scalars(record["step"], values)
+        for path in sorted(self._samples.glob("step-*.png")):
+            with Image.open(path) as image:
+                shape = len(image.getbands()), image.height, image.width
+            events.write_image(_step(path), "samples", path.read_bytes(), shape)
 
-def rewind(run_dir: Path, step: int, file_sizes: dict[str, int]) -> None:
+
+def rewind(run_dir: Path, step: int, marks: Mapping[str, Any], samples_every: int) -> None:
     """Remove what was written after the checkpoint of `step`, because it is written again.
 
+    A file that is not as it was at the checkpoint loses what is damaged, with a warning.
+
     Args:
-        file_sizes: `Records.file_sizes` at the checkpoint.
+        marks: `Records.marks` at the checkpoint. Earlier versions saved the sizes alone.
+        samples_every: the steps between two pictures.
     """
-    for path in [run_dir / METRICS_FILE, *event_files(run_dir)]:
-        if path.name in file_sizes:
-            with path.open("r+b") as file:
-                file.truncate(file_sizes[path.name])
+    if not marks:
+        (run_dir / METRICS_FILE).unlink(missing_ok=True)
+    else:
+        _rewind_metrics(run_dir / METRICS_FILE, step, marks[METRICS_FILE])
+    for path in event_files(run_dir):
+        mark = marks.get(path.name)
+        if mark is not None and _is_as_marked(path.read_bytes(), mark):
+            os.truncate(path, _size(mark))
         else:
-            path.unlink(missing_ok=True)
-    for path in (run_dir / SAMPLES).glob("step-*.png"):
-        if int(path.stem.removeprefix("step-")) > step:
             path.unlink()
+    for path in (run_dir / SAMPLES).glob("step-*.png"):
+        if _step(path) > step or not _is_picture(path):
+            path.unlink()
+    for lost in range(samples_every, step + 1, samples_every):
+        if not (path := _picture(run_dir, lost)).exists():
+            log.warning("%s: is missing or was damaged, and is not drawn again", path)
+
+
+def forget(run_dir: Path) -> None:
+    """Remove everything that a run has written since its first step.
+
+    Raises:
+        Busy: another process works in the directory.
+    """
+    with claimed(run_dir):
+        # The records go last: without them, a run that was forgotten in part begins again.
+        folders = run_dir / CHECKPOINTS, run_dir / SAMPLES
+        found = [path for folder in folders for path in folder.glob("step-*")]
+        for path in [*found, run_dir / RESULT_FILE, *event_files(run_dir), run_dir / METRICS_FILE]:
+            path.unlink(missing_ok=True)
+
+
+def last_step(run_dir: Path) -> int:
+    """Return the last step that the records or the pictures of a run tell of; 0 without any."""
+    steps = [record["step"] for record in read_records(run_dir)]
+    return max([*steps, *map(_step, (run_dir / SAMPLES).glob("step-*.png"))], default=0)
+
+
+def _rewind_metrics(path: Path, step: int, mark: Any) -> None:
+    content = path.read_bytes() if path.exists() else b""
+    kept = [line for line, record in whole_lines(content) if record["step"] <= step]
+    if (new := b"".join(kept)) != content:
+        write_bytes(path, new)
+    if not _is_as_marked(new, mark):
+        log.warning(
+            "%s: was damaged before step %d; %d of its lines were whole and are kept, and the "
+            "best values do not count the others",
+            path,
+            step,
+            len(kept),
+        )
+
+
+def _is_as_marked(content: bytes, mark: Any) -> bool:
+    """Return whether a file begins with what it held at a checkpoint."""
+    before = content[: _size(mark)]
+    same = isinstance(mark, int) or zlib.crc32(before) == mark[1]
+    return len(before) == _size(mark) and same
+
+
+def _size(mark: Any) -> int:
+    return int(mark if isinstance(mark, int) else mark[0])
+
+
+def _step(picture: Path) -> int:
+    number = picture.stem.removeprefix("step-")
+    return int(number) if number.isdecimal() else 0
+
+
+def _picture(run_dir: Path, step: int) -> Path:
+    return run_dir / SAMPLES / f"step-{step:06d}.png"
+
+
+def _is_picture(path: Path) -> bool:
+    content = io.BytesIO(path.read_bytes())
+    # Pillow raises these for damaged content.
+    with suppress(OSError, SyntaxError, ValueError):
+        Image.open(content).verify()
+        return True
+    return False
 
 
 @contextmanager

@@ -4,6 +4,8 @@ import importlib.metadata
 import json
 import math
 import platform
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timezone
 from enum import Enum
 from functools import cache
@@ -52,12 +54,17 @@ Record = dict[str, Any]
 
 
 def read_result(run_dir: Path) -> Result | None:
-    """Return the content of result.json, or None where no such file can be read."""
+    """Return the content of result.json; None where there is no such file, or a damaged one.
+
+    Raises:
+        OSError: the file cannot be read at the moment.
+    """
     try:
-        result: Result = json.loads((run_dir / RESULT_FILE).read_text())
-    except (OSError, ValueError):
+        result: Result = json.loads((run_dir / RESULT_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return result
+    is_known = isinstance(result, dict) and result.get("status") in list(Status)
+    return result if is_known else None
 
 
 def write_result(run_dir: Path, result: Result) -> None:
@@ -66,11 +73,21 @@ def write_result(run_dir: Path, result: Result) -> None:
 
 
 def read_records(run_dir: Path) -> list[Record]:
-    """Return the lines of metrics.jsonl. A last line that is still being written is left out."""
-    path = run_dir / METRICS_FILE
-    if not path.exists():
+    """Return the records in metrics.jsonl. Damaged lines are left out, and unfinished ones."""
+    try:
+        content = (run_dir / METRICS_FILE).read_bytes()
+    except FileNotFoundError:
         return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    return [record for _, record in whole_lines(content)]
+
+
+def whole_lines(content: bytes) -> Iterator[tuple[bytes, Record]]:
+    """Yield the lines of a metrics.jsonl that are whole, and the record in each."""
+    for line in content.split(b"\n")[:-1]:
+        with suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                yield line + b"\n", record
 
 
 def make_result(

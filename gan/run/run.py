@@ -25,11 +25,14 @@ from gan.run.checkpoint import (
     checkpoint_paths,
     load_newest_checkpoint,
     refuse_other_data,
+    restart_hint,
     save_checkpoint,
 )
 from gan.run.directory import (
     CONFIG_FILE,
+    RESULT_FILE,
     claimed,
+    read_config,
     refuse_other_config,
     store_config,
     sweep_name,
@@ -38,7 +41,7 @@ from gan.run.evaluation import Evaluation
 from gan.run.initial import load_initial_weights, with_init_hash, with_init_overrides
 from gan.run.progress import OnProgress, ShowStep, progress
 from gan.run.provenance import code_hashes, note_start
-from gan.run.records import Records, log_file, rewind
+from gan.run.records import Records, last_step, log_file, rewind
 from gan.run.result import (
     FINISHED,
     Record,
@@ -289,7 +292,7 @@ class Run:
         assert self._records
         self._update_seconds()
         content = to_checkpoint(self.parts, self.state)
-        content |= {"data_hash": self.data_hash, "marks": self._records.file_sizes()}
+        content |= {"data_hash": self.data_hash, "marks": self._records.marks()}
         save_checkpoint(self.run_dir, content)
 
     def report_progress(self) -> None:
@@ -331,6 +334,7 @@ class Run:
         assert self._trackers
         if status is Status.COMPLETED:
             self._update_seconds()
+        self.describe()
         if self._records.events:
             self._records.events.end_session(success=status is Status.COMPLETED)
         self._training.close()
@@ -392,10 +396,18 @@ class Run:
         if saved:
             # Before anything is changed, so that the run can go on once its data are back.
             refuse_other_data(self.run_dir, saved.get("data_hash"), self.data_hash)
-        if not saved and cfg.trainer.get("init_from") and checkpoint_paths(self.run_dir):
-            # All checkpoints are damaged, and the run begins again.
-            load_initial_weights(parts, cfg)
-        rewind(self.run_dir, saved["step"] if saved else 0, saved["marks"] if saved else {})
+        elif (step := last_step(self.run_dir)) > cfg.trainer.checkpoint_every:
+            raise UserError(
+                f"{self.run_dir}: was trained to step {step}, and its checkpoints are gone; "
+                + restart_hint(self.run_dir)
+            )
+        if (self.run_dir / RESULT_FILE).exists() and read_result(self.run_dir) is None:
+            begin = "the newest checkpoint" if saved else "the first step"
+            path = self.run_dir / RESULT_FILE
+            log.warning("%s: is damaged; it is made again, from %s", path, begin)
+        samples_every = read_config(self.run_dir).logging.samples_every
+        step, marks = (saved["step"], saved["marks"]) if saved else (0, {})
+        rewind(self.run_dir, step, marks, samples_every)
         self.state = initial_state(parts, cfg.seed)
         torch.manual_seed(stream(cfg.seed, "global"))
         if saved:

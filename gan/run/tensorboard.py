@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gan.build import Parts
 from gan.config.checks import all_keys, defines_result, flatten
+from gan.errors import UserError
 from gan.metrics.catalogue import LOSSES_AND_PROBABILITIES
 from gan.run.directory import read_overrides
 
@@ -177,7 +179,10 @@ def describe_run(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path
     flat = flatten(cfg)
     # A run may have keys that only a folder of its own declares.
     columns = [name for name in dict.fromkeys([*all_keys(), *flat]) if defines_result(name)]
-    overridden = [override.partition("=")[0] for override in read_overrides(run_dir)]
+    overridden = []
+    # A damaged file of overrides was told of when the run was opened.
+    with suppress(UserError):
+        overridden = [override.partition("=")[0] for override in read_overrides(run_dir)]
     path_hash = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:6]
     events.start_session(
         # The hash is there because runs of two sweeps may have the same name.

@@ -1,6 +1,7 @@
 """Composing the many configurations of a sweep from YAML files that do not change meanwhile."""
 
 import copy
+import hashlib
 import shutil
 from collections.abc import Sequence
 from functools import cache
@@ -17,6 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from gan.config.checks import plain, typed
 from gan.config.compose import chosen_options
 from gan.errors import UserError
+from gan.files import write_text
+
+CHECKSUM_FILE = ".checksum"
+"""The file in the folder of copies that holds their checksum."""
 
 
 class Composer:
@@ -89,13 +94,25 @@ def save_sources(master: DictConfig, folder: Path) -> None:
     files = [source for source in master.hydra.runtime.config_sources if source.schema == "file"]
     for index, source in enumerate(files):
         shutil.copytree(source.path, folder / str(index), ignore=_other_files)
+    write_text(folder / CHECKSUM_FILE, _checksum(folder))
 
 
 def loader_of_copies(loader: ConfigLoader, folder: Path) -> ConfigLoader:
-    """Return a loader that reads the copies in place of the original folders."""
+    """Return a loader that reads the copies in place of the original folders.
+
+    Raises:
+        UserError: the copies are missing or damaged.
+    """
+    checksum = folder / CHECKSUM_FILE
+    # Earlier versions wrote no checksum.
+    if not folder.is_dir() or (checksum.exists() and checksum.read_text() != _checksum(folder)):
+        raise UserError(
+            f"{folder}: its YAML files are not those that the sweep began with; restore them, or "
+            "choose another hydra.sweep.dir"
+        )
     search_path = copy.deepcopy(loader.get_search_path())
     elements = search_path.get_path()
-    copies = sorted(folder.iterdir(), key=lambda path: int(path.name))
+    copies = sorted(folder.glob("[0-9]*"), key=lambda path: int(path.name))
     not_files = ("pkg://", "structured://")
     others = [element for element in elements if (element.path or "").startswith(not_files)]
     # Hydra's own files come first, and the schemas last.
@@ -110,6 +127,15 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     config = plain(cfg)
     config.pop("sweep", None)
     return config
+
+
+def _checksum(folder: Path) -> str:
+    """Return a hash of the names and contents of all YAML files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.yaml")):
+        digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest() + "\n"
 
 
 def _other_files(folder: str, names: list[str]) -> list[str]:

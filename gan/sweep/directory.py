@@ -72,10 +72,10 @@ class Sweep:
         """Return the directory of a run."""
         return self.path / name
 
-    def log(self, name: str) -> Path:
-        """Return the file that tells what happened to a run."""
-        log = self.run_dir(name) / LOG_FILE
-        return log if log.exists() else self.workers_log
+    def log(self, name: str) -> Path | None:
+        """Return the file that tells what happened to a run; None where nothing was written."""
+        logs = self.run_dir(name) / LOG_FILE, self.workers_log
+        return next((log for log in logs if log.exists()), None)
 
     def save(self) -> None:
         """Write the sweep to its directory."""
@@ -159,20 +159,25 @@ def read_sweep(path: Path) -> Sweep | None:
             "choose another hydra.sweep.dir"
         )
     try:
-        facts = json.loads((path / SWEEP_FILE).read_text())
+        facts = json.loads((path / SWEEP_FILE).read_text(encoding="utf-8"))
         project, version = facts["project"], facts["version"]
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: {SWEEP_FILE} is not one of {PROJECT}") from None
+        raise UserError(
+            f"{path / SWEEP_FILE}: is damaged, or not one of {PROJECT}; restore it, or choose "
+            "another hydra.sweep.dir"
+        ) from None
     if (project, version) != (PROJECT, __version__):
         raise UserError(
             f"{path}: this sweep was made by {project} {version}, and this is "
             f"{PROJECT} {__version__}; go on with that version or in another directory"
         )
-    lines = (path / JOBS_FILE).read_text().splitlines()
-    jobs = [Job(**json.loads(line)) for line in lines]
+    jobs = _read_jobs(path)
+    planned = [name for command in facts["commands"] for names in command["jobs"] for name in names]
+    if missing := [name for name in planned if name not in jobs]:
+        raise damaged_jobs(path, f"lacks the run {missing[0]}")
     return Sweep(
         path=path,
-        jobs={job.name: job for job in jobs},
+        jobs=jobs,
         commands=facts["commands"],
         swept=facts["swept"],
         fixed=facts["fixed"],
@@ -180,6 +185,28 @@ def read_sweep(path: Path) -> Sweep | None:
         threads=facts["threads"],
         launcher=facts["launcher"],
         search=facts["search"],
+    )
+
+
+def _read_jobs(path: Path) -> dict[str, Job]:
+    """Return the jobs in jobs.jsonl by name.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        lines = (path / JOBS_FILE).read_text(encoding="utf-8").splitlines()
+        return {job.name: job for job in (Job(**json.loads(line)) for line in lines)}
+    except FileNotFoundError:
+        raise damaged_jobs(path, "is missing") from None
+    except (ValueError, TypeError):
+        raise damaged_jobs(path, "is damaged") from None
+
+
+def damaged_jobs(path: Path, problem: str) -> UserError:
+    """Return the error for a jobs.jsonl that is not as the sweep in `path` left it."""
+    return UserError(
+        f"{path / JOBS_FILE}: {problem}; restore it, or choose another hydra.sweep.dir"
     )
 
 
@@ -198,7 +225,7 @@ def owned(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = owner.read_text().strip() if owner.exists() else "another process"
+        who = owner.read_text(errors="replace").strip() if owner.exists() else "another process"
         raise UserError(f"{path}: {who} is at work in this sweep directory") from None
     try:
         remove_leftovers(path)

@@ -266,10 +266,10 @@ def print_plan(rows: Iterable[StatusRow], left: set[str], at_a_time: int) -> Non
     console().print(line, soft_wrap=True)
 
 
-def print_failures(failures: Iterable[tuple[str, str | None, Path]]) -> None:
-    """Print why runs failed, and where to look."""
+def print_failures(failures: Iterable[tuple[str, str | None, Path | None]]) -> None:
+    """Print why runs failed, and where to look if there is a log."""
     for name, reason, log in failures:
-        line = f"failed: {name}: {reason or 'for a reason unknown'}; log: {log}"
+        line = f"failed: {name}: {reason or 'for a reason unknown'}{f'; log: {log}' if log else ''}"
         console().print(Text(line, "red"), soft_wrap=True)
 
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from gan.errors import Interrupted
@@ -30,8 +29,6 @@ class JobEnded:
     status: Status
     objective: float | None
     reason: str | None
-    log: Path
-    """The file that tells what happened."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +168,7 @@ class Scheduler:
     def _ended(
         self, job: Job, status: Status, objective: float | None, reason: str | None
     ) -> JobEnded:
-        return JobEnded(job, status, objective, reason, self._sweep.log(job.name))
+        return JobEnded(job, status, objective, reason)
 
 
 Tell = Callable[[Sweep, ScheduleEvent], None]

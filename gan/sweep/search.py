@@ -21,7 +21,7 @@ from gan.run.result import Status
 from gan.run.signals import StopRequest
 from gan.seeds import stream
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
-from gan.sweep.directory import Sweep, owned, read_sweep
+from gan.sweep.directory import Sweep, damaged_jobs, owned, read_sweep
 from gan.sweep.plan import Plan, make_plan
 from gan.sweep.report import LiveDisplay, console, spread
 from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
@@ -120,6 +120,7 @@ def run_search(
             seed=int(master.seed),
             max_steps=example["trainer"]["max_steps"],
         )
+        _refuse_losses(sweep, study, _storage_url(settings, path))
         add_command(sweep, request="", jobs=[])
         sweep.save()
         _Search(sweep, study, planner, objectives, n_trials).run(launcher, tell)
@@ -425,6 +426,21 @@ def _refuse_conflict(sweep: Sweep, search: dict[str, Any]) -> None:
                 f"{sweep.path}: its search has another {name}, {sweep.search.get(name, 'none')} "
                 f"and not {value}; choose another hydra.sweep.dir"
             )
+
+
+def _refuse_losses(sweep: Sweep, study: "optuna.Study", url: str) -> None:
+    """Refuse to go on if the study has lost trials, or the sweep has lost their jobs."""
+    trials = study.get_trials(deepcopy=False)
+    if known := {name for trial in trials for name in trial.user_attrs.get("jobs", [])}:
+        ended = [trial for trial in trials if trial.state in ENDED_STATES]
+        jobs = [name for trial in ended for name in trial.user_attrs.get("jobs", [])]
+        if lost := [name for name in jobs if name not in sweep.jobs]:
+            raise damaged_jobs(sweep.path, f"lacks the run {lost[0]}")
+    if lost := [name for name in sweep.jobs if name not in known]:
+        raise UserError(
+            f"hydra.sweeper.storage={url}: lacks the trial of {lost[0]}; restore it, or choose "
+            "another hydra.sweep.dir"
+        )
 
 
 def _print_best(study: "optuna.Study", objectives: list[str], url: str) -> None:

@@ -154,7 +154,7 @@ def test_other_networks_are_refused_before_anything_is_written(
         ("nowhere", "does not exist"),
         ("empty", "not a run directory, it has no config.yaml"),
         ("new", "has no checkpoint that can be read"),
-        ("text.pt", "not a checkpoint that can be read"),
+        ("text.pt", "is damaged, or no checkpoint"),
         ("text.safetensors", "cannot be read"),
         ("other.pt", "holds no weights of a generator or a discriminator"),
     ],
