@@ -2,16 +2,19 @@
 
 import contextlib
 import hashlib
+import logging
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from filelock import FileLock
+from filelock import Timeout
 
 from gan.files import replacing
+from gan.locks import LOOK_SECONDS, lock_at, way_to_free
+
+log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
 """Arrays by name."""
@@ -32,11 +35,21 @@ def cached_arrays(path: Path, key: str, make: Callable[[], Arrays]) -> Arrays:
     return arrays
 
 
-def lock_for(path: Path) -> AbstractContextManager[object]:
-    """Return a lock between processes. Its holder alone may make the cache file `path`."""
+@contextlib.contextmanager
+def lock_for(path: Path) -> Iterator[None]:
+    """Hold a lock between processes in the block. Its holder alone may make what is at `path`."""
     place = hashlib.sha256(f"{Path.home()} {path.resolve()}".encode()).hexdigest()
     # The lock leaves a file behind, so it does not lie beside `path`.
-    return FileLock(Path(tempfile.gettempdir(), f"gan-{place[:16]}.lock"))
+    lock = lock_at(Path(tempfile.gettempdir(), f"gan-{place[:16]}.lock"))
+    try:
+        lock.acquire(timeout=LOOK_SECONDS)
+    except Timeout:
+        log.info("%s: waiting for another process that makes it%s", path, way_to_free(lock))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _read(path: Path, key: str) -> Arrays | None:

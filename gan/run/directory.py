@@ -1,21 +1,20 @@
 """The directory of one run: which process works in it, and which configuration it belongs to."""
 
-import errno
 import logging
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan.config.checks import flatten, identifies_run
 from gan.errors import Busy, UserError
 from gan.files import remove_leftovers, write_text
+from gan.locks import LOOK_SECONDS, is_locked, lock_at, way_to_free
 from gan.run import SWEEP_FILE
 
 log = logging.getLogger(__name__)
@@ -50,12 +49,12 @@ def claimed(run_dir: Path) -> Iterator[None]:
     """
     created = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_dir / LOCK_FILE)
+    lock = lock_at(run_dir / LOCK_FILE)
     try:
-        # A process that only looks whether the lock is held lets it go within this time.
-        lock.acquire(timeout=0.2)
+        lock.acquire(timeout=LOOK_SECONDS)
     except Timeout:
-        raise Busy(f"{run_dir}: another process is at work in this run directory") from None
+        what = "another process is at work in this run directory"
+        raise Busy(f"{run_dir}: {what}{way_to_free(lock)}") from None
     try:
         remove_leftovers(run_dir)
         for folder in run_dir.iterdir():
@@ -71,22 +70,8 @@ def claimed(run_dir: Path) -> Iterator[None]:
 
 
 def in_use(run_dir: Path) -> bool:
-    """Return whether a process holds the lock of a directory. Nothing is written to find out."""
-    # Windows has no fcntl, and training does not need it.
-    import fcntl
-
-    try:
-        handle = os.open(run_dir / LOCK_FILE, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        # A shared lock, so that several processes may look at the same time.
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
-    finally:
-        os.close(handle)
-    return False
+    """Return whether a process works in a directory."""
+    return is_locked(run_dir / LOCK_FILE)
 
 
 def sweep_name(run_dir: Path) -> str | None:

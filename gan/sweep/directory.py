@@ -11,13 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from omegaconf import OmegaConf
 
 from gan import __version__
 from gan.config.checks import defines_result
 from gan.errors import UserError
 from gan.files import remove_leftovers, write_text
+from gan.locks import LOOK_SECONDS, lock_at, way_to_free
 from gan.run.directory import LOG_FILE, RESULT_FILE
 from gan.run.result import (
     FINISHED,
@@ -221,12 +222,13 @@ def owned(path: Path) -> Iterator[None]:
     """
     created = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(path / LOCK_FILE), path / OWNER_FILE
+    lock, owner = lock_at(path / LOCK_FILE), path / OWNER_FILE
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOK_SECONDS)
     except Timeout:
         who = owner.read_text(errors="replace").strip() if owner.exists() else "another process"
-        raise UserError(f"{path}: {who} is at work in this sweep directory") from None
+        what = f"{who} is at work in this sweep directory"
+        raise UserError(f"{path}: {what}{way_to_free(lock)}") from None
     try:
         remove_leftovers(path)
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
