@@ -1,5 +1,6 @@
 """Measuring and showing a generator without touching the training that it is part of."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -101,6 +102,9 @@ def draw_latents(count: int, latent_dim: int, seed: int, purpose: str = "samples
 def arrange_latents(z: Tensor, classes: int) -> LatentGrid:
     """Arrange latents in a row for each class, the same latents in every row.
 
+    Where that would make a narrow tower, because there are many classes and few samples of each,
+    several classes share a row.
+
     Args:
         classes: 0 leaves the latents as they are.
     """
@@ -108,7 +112,8 @@ def arrange_latents(z: Tensor, classes: int) -> LatentGrid:
         return LatentGrid(z, None, None)
     columns, rows = max(len(z) // classes, 1), min(len(z), classes)
     labels = torch.arange(rows, device=z.device).repeat_interleave(columns)
-    return LatentGrid(z[:columns].repeat(rows, 1), labels, columns)
+    classes_in_row = max(math.isqrt(len(labels)) // columns, 1)
+    return LatentGrid(z[:columns].repeat(rows, 1), labels, columns * classes_in_row)
 
 
 @torch.no_grad()

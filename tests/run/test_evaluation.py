@@ -31,6 +31,14 @@ def test_each_class_has_a_row_of_the_same_latents() -> None:
     assert few.labels.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("samples", "classes", "columns"), [(64, 1000, 8), (2000, 1000, 44), (64, 10, 6), (64, 50, 7)]
+)
+def test_a_grid_of_many_classes_is_no_tower(samples: int, classes: int, columns: int) -> None:
+    grid = arrange_latents(draw_latents(samples, 2, seed=0), classes)
+    assert grid.columns == columns
+
+
 class LatentsAsImages(nn.Module):
     """A generator whose images have one pixel, with the value of the latent."""
 
