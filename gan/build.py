@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from gan import ema
 from gan.augment import pack
 from gan.config.checks import plain
 from gan.config.schema import TARGET_GROUPS
-from gan.config.signatures import import_target, read_signature
+from gan.config.signatures import Signature, import_target, read_signature
 from gan.data import Data
 from gan.data.base import check_data
 from gan.errors import UserError, first_line
@@ -153,6 +154,7 @@ def call_target(group: str, settings: dict[str, Any], **given: Any) -> Any:
     # A key that the program reads itself may be a parameter as well.
     left_out = {"_target_", *own} - signature.settings.keys()
     taken = {n: v for n, v in settings.items() if n not in left_out}
+    taken |= {n: _as_paths(v) for n, v in taken.items() if _takes_paths(signature, n)}
     taken |= {n: v for n, v in given.items() if n in signature.settings or signature.takes_any}
     function = find_target(group, target)
     try:
@@ -165,6 +167,16 @@ def call_target(group: str, settings: dict[str, Any], **given: Any) -> Any:
             raise
         place = _place_of(error, function)
         raise UserError(f"{group}._target_={target}: {first_line(error)}{place}") from error
+
+
+def _takes_paths(signature: Signature, name: str) -> bool:
+    return name in signature.settings and "path" in signature.settings[name].limits
+
+
+def _as_paths(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_paths(item) for item in value]
+    return Path(value) if isinstance(value, str) and "://" not in value else value
 
 
 def _place_of(error: Exception, function: Callable[..., Any]) -> str:

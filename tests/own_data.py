@@ -22,7 +22,7 @@ KINDS: dict[str, Callable[..., Data]] = {
 }
 
 
-def npz(*, path: str, kind: str) -> Data:
+def npz(*, path: Path, kind: str) -> Data:
     """Load the arrays `samples` and, if it is there, `labels` of an npz file."""
     arrays = np.load(path)
     return KINDS[kind](arrays["samples"], arrays.get("labels"))
@@ -74,7 +74,7 @@ class Endless(Pairs):
         return None
 
 
-def endless(*, path: str) -> Endless:
+def endless(*, path: Path) -> Endless:
     """Return points from a file of numpy, without saying how many there are."""
     return Endless(torch.from_numpy(np.load(path)).float())
 

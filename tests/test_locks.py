@@ -52,7 +52,10 @@ def test_one_process_works_in_a_run_directory_without_flock(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("without_flock")
 def test_one_process_works_in_a_sweep_directory_without_flock(tmp_path: Path) -> None:
-    with owned(tmp_path / "sweep"), pytest.raises(UserError, match="at work .* if none is, remove"):
+    with (
+        owned(tmp_path / "sweep"),
+        pytest.raises(UserError, match=r"at work .* if none is, remove"),
+    ):
         owned(tmp_path / "sweep").__enter__()
     assert not (tmp_path / "sweep").exists()
 

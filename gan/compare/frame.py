@@ -14,6 +14,7 @@ import pandas as pd
 from gan.compare.copies import find_copies
 from gan.compare.read import ABSENT, StoredRun, find_runs, read_history, read_runs
 from gan.config.checks import defines_result, is_under
+from gan.config.paths import places_of_data
 from gan.config.schema import GROUPS
 from gan.errors import UserError, nearest
 from gan.invocation import command_line
@@ -396,17 +397,27 @@ def _remarks_on_direction(objective: str) -> list[str]:
 
 def _configs_with_contents(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
     """Return the configurations of runs, with the hashes of their data and of outside code as
-    further keys where one choice had several contents. So nothing takes them for repetitions."""
+    further keys where one choice had several contents. So nothing takes them for repetitions.
+    Where the same data lay in several places, they have the first of these."""
+    first: dict[tuple[str, str | None], Any] = {}
+    configs = [
+        run.config
+        | {
+            key: first.setdefault((key, run.data_hash), place) if run.data_hash else place
+            for key, place in places_of_data(run.config).items()
+        }
+        for run in runs
+    ]
     found: dict[tuple[str, str], set[str]] = {}
-    for run in runs:
-        data = {key: value for key, value in run.config.items() if key.startswith("data.")}
+    for run, config in zip(runs, configs, strict=True):
+        data = {key: value for key, value in config.items() if key.startswith("data.")}
         for key, content in run.contents.items():
             choice = _json_text(data) if key == "data_hash" else ""
             found.setdefault((key, choice), set()).add(content)
     several = {key for (key, _), contents in found.items() if len(contents) > 1}
     return [
-        run.config | {key: value for key, value in run.contents.items() if key in several}
-        for run in runs
+        config | {key: value for key, value in run.contents.items() if key in several}
+        for run, config in zip(runs, configs, strict=True)
     ]
 
 

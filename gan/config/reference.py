@@ -158,6 +158,8 @@ def _kind(hint: Any, limits: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(f"`{choice}`" for choice in limits["choices"])
     if "pattern" in limits:
         return f"text that matches `{limits['pattern']}`"
+    if "path" in limits:
+        return "path"
     words = [f"{word} {limits[name]}" for name, word in _LIMITS.items() if name in limits]
     return ", ".join([_TYPES[hint], *words])
 

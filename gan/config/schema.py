@@ -41,7 +41,8 @@ def key(**limits: Any) -> Any:
     """Declare a key without a default, and its limits.
 
     Limits: `min` and `max` (inclusive), `above` and `below` (exclusive), `choices`, `pattern` (a
-    regular expression that the whole text must match) and `length` (of a list).
+    regular expression that the whole text must match), `length` (of a list) and `path` (the text
+    names a file or a folder).
     """
     return field(default=MISSING, metadata=limits)
 
@@ -54,7 +55,7 @@ class Metrics:
     every: int = key(min=1)
     samples: int = key(min=2)
     split: str = key(choices=("train", "test"))
-    cache: str = key()
+    cache: str = key(path=True)
     objective: str = key(choices=OBJECTIVES)
 
 

@@ -333,7 +333,7 @@ def _plain_type(annotation: Any) -> tuple[Any, list[Any]]:
     if annotation in (int, float, bool, str, UNTYPED):
         return annotation, []
     if annotation is Path:
-        return str, []
+        return str, [("path", True)]
     if origin is tuple and members and members[-1] is not Ellipsis:
         kinds, metadata = _member_types(members)
         return list[kinds], [*metadata, ("length", len(members))]  # type: ignore[valid-type]

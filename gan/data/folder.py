@@ -26,7 +26,7 @@ CHUNK_BYTES = 2**26
 
 
 def image_folder(
-    *, root: str, folder: str, image_size: Count | None, channels: Literal[1, 3]
+    *, root: str | Path, folder: str | Path, image_size: Count | None, channels: Literal[1, 3]
 ) -> ImageData:
     """Load the images in a folder and below it as (channels, height, width).
 

@@ -1,5 +1,7 @@
 """Digits stacked into colour images: a data set with a thousand modes to count."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from gan.data.vision import mnist
 from gan.seeds import stream
 
 
-def stacked_mnist(*, root: str) -> ImageData:
+def stacked_mnist(*, root: str | Path) -> ImageData:
     """Load images (3, 28, 28) with a digit of MNIST in each channel (arXiv:1611.02163, 1705.07761).
 
     Digits a, b and c make an image of class 100a + 10b + c. There are 60,000 images to train on

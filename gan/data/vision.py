@@ -17,7 +17,7 @@ from gan.errors import UserError
 from gan.files import temporary_folder
 
 
-def mnist(*, root: str) -> ImageData:
+def mnist(*, root: str | Path) -> ImageData:
     """Load the 60,000 training and 10,000 test images of MNIST, (1, 28, 28).
 
     Args:
@@ -29,17 +29,17 @@ def mnist(*, root: str) -> ImageData:
     return _like_mnist("MNIST", root, "mnist")
 
 
-def fashion_mnist(*, root: str) -> ImageData:
+def fashion_mnist(*, root: str | Path) -> ImageData:
     """Load Fashion-MNIST (arXiv:1708.07747), see `mnist`."""
     return _like_mnist("FashionMNIST", root, "fashion_mnist")
 
 
-def kmnist(*, root: str) -> ImageData:
+def kmnist(*, root: str | Path) -> ImageData:
     """Load KMNIST (arXiv:1812.01718), see `mnist`."""
     return _like_mnist("KMNIST", root, None)
 
 
-def cifar10(*, root: str) -> ImageData:
+def cifar10(*, root: str | Path) -> ImageData:
     """Load the 50,000 training and 10,000 test images of CIFAR-10, (3, 32, 32).
 
     Args:
@@ -80,7 +80,7 @@ def torchvision() -> ModuleType:
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
 
 
-def _like_mnist(name: str, root: str, classifier: str | None) -> ImageData:
+def _like_mnist(name: str, root: str | Path, classifier: str | None) -> ImageData:
     """Load MNIST or another data set that is published in its format."""
     dataset = getattr(torchvision().datasets, name)
     archives = {f"{name}/raw/{file}": md5 for file, md5 in dataset.resources}
@@ -97,7 +97,7 @@ def _colour_tensors(split: Any) -> tuple[Tensor, Tensor]:
     return images, torch.tensor(split.targets)
 
 
-def _load(dataset: Any, archives: Mapping[str, str], root: str) -> tuple[Any, Any]:
+def _load(dataset: Any, archives: Mapping[str, str], root: str | Path) -> tuple[Any, Any]:
     """Return the training and the test split of a data set class of torchvision.
 
     Args:

@@ -6,6 +6,7 @@ import pickle
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -118,16 +119,24 @@ def restart_hint(run_dir: Path) -> str:
     return f"restore one, or let the run begin again, without its records: {restart}"
 
 
-def refuse_other_data(run_dir: Path, trained_on: str | None, present: str | None) -> None:
+def refuse_other_data(
+    run_dir: Path, trained_on: str | None, present: str | None, moved: Sequence[str] = ()
+) -> None:
     """Refuse data that are not those that a run was trained on.
 
     Args:
         trained_on: the hash in the run's checkpoint; None in a checkpoint of an earlier version.
         present: `gan.data.content_hash` of the data that are there now; None cannot be checked.
+        moved: keys of the places of data that are others than before.
 
     Raises:
-        UserError: the hashes differ.
+        UserError: the hashes differ, or the data were moved and cannot be checked.
     """
+    if moved and not (trained_on and present):
+        raise UserError(
+            f"{run_dir}: its run has another {moved[0]}, and no hash of the data tells if they are "
+            "the same; choose the place as it was, or another hydra.run.dir"
+        )
     if trained_on and present and trained_on != present:
         raise UserError(
             f"{run_dir}: its run was trained on other data: their hash is {trained_on[:12]}, and "

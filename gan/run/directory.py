@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan.config.checks import flatten, identifies_run
+from gan.config.paths import moved_data
 from gan.errors import Busy, UserError
 from gan.files import remove_leftovers, write_text
 from gan.locks import LOOK_SECONDS, is_locked, lock_at, way_to_free
@@ -160,8 +161,9 @@ def refuse_other_config(run_dir: Path, cfg: DictConfig) -> None:
     if not (run_dir / CONFIG_FILE).exists() and not has_history(run_dir):
         return
     old, new = flatten(read_config(run_dir)), flatten(cfg)
+    moved = moved_data(old, new)
     for name in old | new:
-        if identifies_run(name) and old.get(name) != new.get(name):
+        if identifies_run(name) and name not in moved and old.get(name) != new.get(name):
             raise UserError(
                 f"{run_dir}: its run has {name}={old.get(name)}, not {new.get(name)}; "
                 "choose another hydra.run.dir, or the same configuration to continue it"
@@ -201,3 +203,18 @@ def _restore_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
         if overrides:
             _write_yaml(run_dir / OVERRIDES_FILE, OmegaConf.to_yaml(list(overrides)))
         log.warning("%s%s", error, ", which this command line has done" if overrides else "")
+
+
+def find_moved_data(run_dir: Path, cfg: DictConfig) -> list[str]:
+    """Return the keys of the places where a run's data lie now and did not lie before."""
+    if not (run_dir / CONFIG_FILE).exists():
+        return []
+    return list(moved_data(flatten(read_config(run_dir)), flatten(cfg)))
+
+
+def note_moved_data(run_dir: Path, cfg: DictConfig) -> None:
+    """Write the places where a run's data lie now into its configuration."""
+    if moved := moved_data(flatten(stored := read_config(run_dir)), flatten(cfg)):
+        for key, place in moved.items():
+            OmegaConf.update(stored, key, place)
+        _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored))

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from gan.build import Parts, build, build_schedule, load_data, optimizer_settings
 from gan.config.checks import doubts, flatten, plain
+from gan.config.paths import overrides_with_absolute_paths, with_absolute_paths
 from gan.data import Batches, Data, content_hash
 from gan.data.base import range_doubt
 from gan.errors import Interrupted, NotFinite, UserError
@@ -32,6 +33,8 @@ from gan.run.directory import (
     CONFIG_FILE,
     RESULT_FILE,
     claimed,
+    find_moved_data,
+    note_moved_data,
     read_config,
     refuse_other_config,
     store_config,
@@ -132,14 +135,18 @@ class Run:
         Raises:
             UserError: see `gan.train.run`.
         """
-        cfg = with_init_hash(cfg, run_dir)
-        overrides = with_init_overrides(overrides, cfg)
+        cfg = with_init_hash(with_absolute_paths(cfg), run_dir)
+        overrides = with_init_overrides(overrides_with_absolute_paths(overrides, cfg), cfg)
         run = cls(cfg, run_dir)
         try:
             run._directory.enter_context(claimed(run_dir))
             refuse_other_config(run_dir, cfg)
             stored = read_result(run_dir)
             if stored and stored["status"] in FINISHED:
+                if moved := find_moved_data(run_dir, cfg):
+                    present = content_hash(load(cfg))
+                    refuse_other_data(run_dir, stored.get("data_hash"), present, moved)
+                    note_moved_data(run_dir, cfg)
                 run.result = stored
                 log.info("%s: already %s at step %d", run_dir, stored["status"], stored["steps"])
             else:
@@ -395,12 +402,14 @@ class Run:
         saved = load_newest_checkpoint(self.run_dir)
         if saved:
             # Before anything is changed, so that the run can go on once its data are back.
-            refuse_other_data(self.run_dir, saved.get("data_hash"), self.data_hash)
+            moved = find_moved_data(self.run_dir, cfg)
+            refuse_other_data(self.run_dir, saved.get("data_hash"), self.data_hash, moved)
         elif (step := last_step(self.run_dir)) > cfg.trainer.checkpoint_every:
             raise UserError(
                 f"{self.run_dir}: was trained to step {step}, and its checkpoints are gone; "
                 + restart_hint(self.run_dir)
             )
+        note_moved_data(self.run_dir, cfg)
         if (self.run_dir / RESULT_FILE).exists() and read_result(self.run_dir) is None:
             begin = "the newest checkpoint" if saved else "the first step"
             path = self.run_dir / RESULT_FILE

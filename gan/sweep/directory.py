@@ -15,7 +15,8 @@ from filelock import Timeout
 from omegaconf import OmegaConf
 
 from gan import __version__
-from gan.config.checks import defines_result
+from gan.config.checks import defines_result, flatten
+from gan.config.paths import moved_data
 from gan.errors import UserError
 from gan.files import remove_leftovers, write_text
 from gan.locks import LOOK_SECONDS, lock_at, way_to_free
@@ -215,7 +216,8 @@ def damaged_jobs(path: Path, problem: str) -> UserError:
 def owned(path: Path) -> Iterator[None]:
     """Make the directory and keep other processes out of it.
 
-    What a killed process was writing there is removed first. A directory in which no sweep was saved is removed. The system frees the lock of a dead process.
+    What a killed process was writing there is removed first. A directory in which no sweep was
+    saved is removed. The system frees the lock of a dead process.
 
     Raises:
         UserError: another process works in it.
@@ -246,7 +248,10 @@ def owned(path: Path) -> Iterator[None]:
 
 
 def with_free_keys(stored: Job, asked: Mapping[str, Any]) -> Job:
-    """Return a stored job with those keys of `asked` that do not change its result."""
+    """Return a stored job with those keys of `asked` that do not change its result.
+
+    The places of its data are such, where the data are the same.
+    """
 
     def merged(old: Any, new: Any, key: str) -> Any:
         if isinstance(old, dict) and isinstance(new, dict):
@@ -254,6 +259,8 @@ def with_free_keys(stored: Job, asked: Mapping[str, Any]) -> Job:
                 name: merged(value, new.get(name, value), f"{key}.{name}" if key else name)
                 for name, value in old.items()
             }
-        return old if defines_result(key) or key == "threads" else new
+        is_kept = (defines_result(key) and key not in moved) or key == "threads"
+        return old if is_kept else new
 
+    moved = moved_data(stored.flat(), flatten(dict(asked)))
     return replace(stored, config=merged(stored.config, asked, ""))

@@ -12,7 +12,13 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from gan.config.checks import checked, defines_result, flatten, identifies_run
+from gan.config.checks import checked, defines_result, flatten, identifies_run, is_under
+from gan.config.paths import (
+    flat_with_absolute_paths,
+    overrides_with_absolute_paths,
+    places_of_data,
+    with_absolute_paths,
+)
 from gan.errors import UserError
 from gan.run.initial import with_init_hash, with_init_overrides
 from gan.run.trackers import make_trackers
@@ -133,19 +139,20 @@ def make_plan(
             )
     if seeds > 1 and "seed" in varying:
         raise UserError(f"sweep.seeds={seeds}: the seed is swept as well; leave out one of them")
-    by_identity = {job.identity: job for job in known}
+    by_identity = {_identity_in_sweep(job, swept): job for job in known}
     names_in_use = {job.name for job in by_identity.values()}
     jobs: dict[str, Job] = {}
     names: list[list[str]] = []
     for point in points:
         names.append([])
         for job in _jobs_of_point(composer, point, swept, seeds):
-            is_known = job.identity in by_identity
-            name = by_identity[job.identity].name if is_known else job.name
+            own = _identity_in_sweep(job, swept)
+            is_known = own in by_identity
+            name = by_identity[own].name if is_known else job.name
             if not is_known and name in names_in_use:
-                name = f"{name}-{job.identity[:8]}"
+                name = f"{name}-{own[:8]}"
             job = replace(job, name=name)
-            by_identity[job.identity] = job
+            by_identity[own] = job
             names_in_use.add(name)
             jobs.setdefault(name, job)
             names[-1].append(name)
@@ -169,10 +176,12 @@ def refuse_conflict(
     if not candidates:
         return
     before, after = _values_by_key(old), _values_by_key(new.jobs)
+    # Data in another place may be the same data.
+    places = {key for job in new.jobs for key in places_of_data(job.flat())}
     for key in candidates:
         for name in {**before, **after}:
             is_set_by_key = name == key or name.startswith(f"{key}.") or key in GLOBAL_GROUPS
-            if not is_set_by_key or not defines_result(name):
+            if not is_set_by_key or not defines_result(name) or name in places:
                 continue
             if any(name == other or name.startswith(f"{other}.") for other in swept):
                 continue
@@ -186,9 +195,28 @@ def refuse_conflict(
 
 
 def identity(flat: Mapping[str, Any]) -> str:
-    """Return a hash of the (dotted) configuration keys that define a run's result."""
-    defining = {key: value for key, value in flat.items() if identifies_run(key)}
+    """Return a hash of the (dotted) configuration keys that define a run's result.
+
+    The places of data are left out; what counts is their content.
+    """
+    places = places_of_data(flat)
+    defining = {
+        key: value for key, value in flat.items() if identifies_run(key) and key not in places
+    }
     return _digest(json.dumps(defining, sort_keys=True))
+
+
+def _identity_in_sweep(job: Job, swept: Iterable[str]) -> str:
+    """Return the identity of a job among those of its sweep.
+
+    Where a sweep is over data sets in different places, the place tells them apart.
+    """
+    # The job may stem from an earlier version, which kept paths as they were written.
+    flat = flat_with_absolute_paths(job.flat())
+    own, places = identity(flat), places_of_data(flat)
+    if {*GLOBAL_GROUPS} & {*swept} or any(is_under(key, swept) for key in places):
+        return _digest(json.dumps([own, places], sort_keys=True))
+    return own
 
 
 def job_name(values: Mapping[str, Any]) -> str:
@@ -240,8 +268,8 @@ def _jobs_of_point(composer: Composer, point: Point, swept: Sequence[str], seeds
             cfg.seed += offset
             overrides = [text for text in point if text != texts.get("seed")]
             overrides.append(f"seed={cfg.seed}")
-        cfg = with_init_hash(checked(cfg))
-        overrides = with_init_overrides(overrides, cfg)
+        cfg = with_init_hash(with_absolute_paths(checked(cfg)))
+        overrides = with_init_overrides(overrides_with_absolute_paths(overrides, cfg), cfg)
         config = plain_config(cfg)
         make_trackers(config["logging"].get("trackers", {}))
         flat = flatten(config)
@@ -253,8 +281,9 @@ def _jobs_of_point(composer: Composer, point: Point, swept: Sequence[str], seeds
             key: flat.get(key, choices.get(key)) for key in swept if key in flat or key in choices
         }
         options = composer.choices(point)
-        if place := values.get("trainer.init_from"):
-            values["trainer.init_from"] = Path(place).name
+        for key in ("trainer.init_from", *places_of_data(flat)):
+            if isinstance(place := values.get(key), str):
+                values[key] = Path(place).name
         jobs.append(Job(job_name(values), identity(flat), overrides, config, options))
     return jobs
 

@@ -283,8 +283,7 @@ class _Search:
                 trial = self._study.ask(self._planner.space)
             else:
                 return []
-            known = {job.identity: job for job in self._sweep.jobs.values()}
-            plan = self._planner.plan(known, trial.params)
+            plan = self._planner.plan(self._sweep.jobs, trial.params)
             extend(self._sweep, plan)
             names = plan.points[0]
             trial.set_user_attr("jobs", names)

@@ -1,6 +1,7 @@
 """From a command line, or a sweep's directory, to finished runs."""
 
 import hashlib
+import itertools
 import json
 import statistics
 import sys
@@ -15,21 +16,22 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher as HydraLauncher
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from gan.config.checks import check_ranges, plain
+from gan.config.checks import check_ranges, is_under, plain
 from gan.config.compose import source_words, split_words
 from gan.config.overrides import as_override
+from gan.config.paths import moved_data, overrides_with_absolute_paths
 from gan.errors import JobsFailed, UserError
 from gan.invocation import command_line
 from gan.launchers.base import Launcher, find_launcher
 from gan.launchers.local import LocalLauncher
 from gan.run.measured import ways
-from gan.run.result import FINISHED, Status, objective
+from gan.run.result import FINISHED, Status, objective, read_result
 from gan.run.signals import StopRequest
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
-from gan.sweep.plan import Plan, Point, make_plan, point_name, refuse_conflict
+from gan.sweep.plan import GLOBAL_GROUPS, Job, Plan, Point, make_plan, point_name, refuse_conflict
 from gan.sweep.report import (
     LiveDisplay,
     console,
@@ -132,6 +134,11 @@ def search_command(path: Path) -> list[str]:
         return []
     _, texts = split_words(sweep.commands[-1]["arguments"])
     own = [text for text in texts if not text.startswith(("hydra.sweep.dir=", "hydra.searchpath="))]
+    if sweep.jobs:
+        cfg = OmegaConf.create(next(iter(sweep.jobs.values())).config)
+        fixed = [text for text in own if text.partition("=")[0] not in sweep.swept]
+        absolute = dict(zip(fixed, overrides_with_absolute_paths(fixed, cfg), strict=True))
+        own = [absolute.get(text, text) for text in own]
     return ["--multirun", *sweep.sources, *own, f"hydra.sweep.dir={as_override(str(path))}"]
 
 
@@ -257,6 +264,34 @@ def report(sweep: Sweep, names: list[str]) -> None:
     )
 
 
+def _refuse_other_data(sweep: Sweep, plan: Plan, swept: Sequence[str]) -> None:
+    """Refuse to mix runs on other data in one sweep, if the data are not what is swept over.
+
+    Raises:
+        UserError: data lie somewhere else than before and differ, or cannot be compared.
+    """
+    if {*GLOBAL_GROUPS} & {*swept}:
+        return
+    asked = {json.dumps(job.config["data"]): job for job in plan.jobs}
+    stored: dict[str, list[Job]] = {}
+    for job in sweep.jobs.values():
+        stored.setdefault(json.dumps(job.config["data"]), []).append(job)
+    for (now, new), (then, jobs) in itertools.product(asked.items(), stored.items()):
+        moved = [key for key in moved_data(jobs[0].flat(), new.flat()) if not is_under(key, swept)]
+        if now == then or not moved:
+            continue
+        # torch takes seconds to import, and data mostly stay where they are.
+        from gan.build import load_data
+        from gan.data import content_hash
+        from gan.run.checkpoint import refuse_other_data
+
+        present = content_hash(load_data(OmegaConf.create(new.config)))
+        for run_dir in (sweep.run_dir(job.name) for job in jobs):
+            # Another run compares the data itself when it goes on.
+            if (result := read_result(run_dir)) and result["status"] in FINISHED:
+                refuse_other_data(run_dir, result.get("data_hash"), present, moved)
+
+
 def launcher_settings(master: DictConfig) -> dict[str, Any]:
     """Return the launcher's settings as plain data."""
     return plain(master.hydra.launcher)
@@ -335,6 +370,7 @@ def _plan_points(
     else:
         both = [*sweep.swept, *plan.swept]
         refuse_conflict(str(path), list(sweep.jobs.values()), sweep.fixed, plan, both)
+        _refuse_other_data(sweep, plan, both)
     sweep.launcher = launcher_settings(master)
     extend(sweep, plan)
     add_command(sweep, request=request, jobs=plan.points)
