@@ -245,7 +245,7 @@ class Run:
         assert self._records
         events = self._records.events
         if events and events.is_new:
-            describe_run(events, self.cfg, self.parts, self.run_dir)
+            describe_run(events, self.cfg, self.parts)
             events.is_new = False
 
     def check_finite(self) -> None:

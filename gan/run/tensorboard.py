@@ -1,32 +1,33 @@
 """TensorBoard's event file of a run, written so that a resumed run goes on in the same file."""
 
 import copy
-import hashlib
 import os
 import re
 import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams import api_pb2, metadata, summary_v2
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import (
+    HParamsPluginData,
+    SessionEndInfo,
+    SessionStartInfo,
+)
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from gan.build import Parts
-from gan.config.checks import all_keys, defines_result, flatten
-from gan.errors import UserError
-from gan.metrics.catalogue import LOSSES_AND_PROBABILITIES
-from gan.run.directory import read_overrides
+from gan.config.checks import defines_result, flatten
+from gan.config.schema import TARGET_GROUPS
 
 Value = bool | int | float | str
 
@@ -113,31 +114,22 @@ class EventFile:
             for path in event_files(Path(folder)):
                 self._file.write(path.read_bytes())
 
-    def start_session(
-        self,
-        run: str,
-        columns: Sequence[str],
-        varied: Collection[str],
-        metrics: Sequence[str],
-        values: Mapping[str, Value],
-    ) -> None:
+    def start_session(self, values: Mapping[str, Value]) -> None:
         """Write this run's row of the HPARAMS table.
 
-        Args:
-            run: identifies the row. Rows of one name are merged.
-            columns: the hyperparameters that any run may have. All runs must name the same.
-            varied: the columns to show first.
-            metrics: tags of scalars, whose last values are columns too.
-            values: this run's hyperparameters.
+        TensorBoard names the row after the run's directory. It compares the values of all runs to
+        find the columns, those that differ, and what each can be filtered by.
         """
-        infos = [
-            api_pb2.HParamInfo(name=name, type=_type(values.get(name)), differs=name in varied)
-            for name in columns
-        ]
-        metric_infos = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics]
-        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metric_infos)
-        self._write_hparams(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
-        self._write(Event(summary=summary_v2.hparams_pb(dict(values), trial_id=run)))
+        start = SessionStartInfo(start_time_secs=time.time())
+        for name, value in values.items():
+            if isinstance(value, bool):
+                start.hparams[name].bool_value = value
+            elif isinstance(value, str):
+                start.hparams[name].string_value = value
+            else:
+                start.hparams[name].number_value = value
+        data = HParamsPluginData(session_start_info=start)
+        self._write_hparams(metadata.SESSION_START_INFO_TAG, data)
 
     def end_session(self, success: bool) -> None:
         """Write into the HPARAMS table that the run has ended."""
@@ -163,7 +155,7 @@ class EventFile:
         self._write(Event(summary=Summary(value=[value])))
 
 
-def describe_run(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path) -> None:
+def describe_run(events: EventFile, cfg: DictConfig, parts: Parts) -> None:
     """Write all that TensorBoard shows of a run beside its curves and pictures.
 
     That is its configuration, the graph of both networks, the charts and the HPARAMS row.
@@ -176,27 +168,23 @@ def describe_run(events: EventFile, cfg: DictConfig, parts: Parts, run_dir: Path
     charts = CHARTS | ({"Quality": quality} if quality else {})
     example = (z, label) if parts.conditional else (z,)
     events.write_description(text, GAN(parts), example, charts)
-    flat = flatten(cfg)
-    # A run may have keys that only a folder of its own declares.
-    columns = [name for name in dict.fromkeys([*all_keys(), *flat]) if defines_result(name)]
-    overridden = []
-    # A damaged file of overrides was told of when the run was opened.
-    with suppress(UserError):
-        overridden = [override.partition("=")[0] for override in read_overrides(run_dir)]
-    path_hash = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:6]
-    events.start_session(
-        # The hash is there because runs of two sweeps may have the same name.
-        f"{run_dir.name} {path_hash}",
-        columns,
-        [name for name in columns if any(f"{name}.".startswith(f"{o}.") for o in overridden)],
-        # Only the run's own metrics: columns of all metrics would stay empty for most runs.
-        [*(f"best/{name}" for name in metrics), *metrics, *LOSSES_AND_PROBABILITIES],
-        {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in flat.items()
-            if name in columns and value is not None
-        },
-    )
+    events.start_session(hyperparameters(flatten(cfg)))
+
+
+def hyperparameters(flat: Mapping[str, Any]) -> dict[str, Value]:
+    """Return what the HPARAMS table shows of a configuration with dotted keys.
+
+    A number that is null is left out, as TensorBoard cannot sort numbers and texts together.
+    """
+    targets = {
+        key: str(flat.get(key) or "null") for key in (f"{g}._target_" for g in TARGET_GROUPS)
+    }
+    others = {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in flat.items()
+        if value is not None and defines_result(key)
+    }
+    return others | targets
 
 
 class GAN(nn.Module):
@@ -215,11 +203,3 @@ class GAN(nn.Module):
         pack = torch.cat([samples] * self._pac, dim=1)
         logits: Tensor = self.discriminator(pack, *labels)
         return logits
-
-
-def _type(value: Value | None) -> int:
-    if isinstance(value, bool):
-        return int(api_pb2.DATA_TYPE_BOOL)
-    if isinstance(value, int | float):
-        return int(api_pb2.DATA_TYPE_FLOAT64)
-    return int(api_pb2.DATA_TYPE_UNSET if value is None else api_pb2.DATA_TYPE_STRING)

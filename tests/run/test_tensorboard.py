@@ -2,19 +2,25 @@
 
 import os
 import re
+import shutil
 import signal
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runs import interrupt_at, short
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from werkzeug.test import Client
 
-from gan.config.checks import all_keys, defines_result
 from gan.errors import Interrupted
 from gan.run.result import read_records
 from gan.run.tensorboard import event_files
@@ -92,42 +98,66 @@ def test_the_graph_has_a_node_for_each_layer_and_no_loop(finished: Path) -> None
     list(TopologicalSorter(arrows).static_order())
 
 
+def hparams_table(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the columns and the rows that TensorBoard's own server gives for its HPARAMS tab."""
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(folder))
+    plugin = HParamsPlugin(TBContext(data_provider=provider))
+    apps = plugin.get_plugin_apps()
+    client = Client(lambda env, start: apps[env["PATH_INFO"]](env, start))
+    experiment = client.post("/experiment", json={}).json
+    columns = {info["name"]: info for info in experiment["hparamInfos"]}
+    statuses = [f"STATUS_{name}" for name in ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")]
+    wanted = [{"hparam": name, "order": "ORDER_ASC"} for name in columns]
+    request = {"allowedStatuses": statuses, "colParams": wanted, "startIndex": 0, "sliceSize": 99}
+    groups = client.post("/session_groups", json=request).json["sessionGroups"]
+    return columns, {group["name"]: group for group in groups}
+
+
 def test_run_is_one_row_of_the_hparams_table(finished: Path) -> None:
-    by_kind = hparams_records(finished)
-    assert {kind: len(records) for kind, records in by_kind.items()} == {
-        "experiment": 1,
-        "session_start_info": 1,
-        "session_end_info": 1,
-    }
-    columns = {info.name: info for info in by_kind["experiment"][0].experiment.hparam_infos}
-    assert set(columns) == {name for name in all_keys() if defines_result(name)}
-    varied = {name for name, info in columns.items() if info.differs}
-    assert "optimizer.lr" in varied
-    assert "model.hidden_dim" in varied
-    assert not any(name.startswith("trainer.") for name in varied)
-    values = by_kind["session_start_info"][0].session_start_info.hparams
-    assert values["optimizer.lr"].number_value == 2e-4
-    assert values["loss._target_"].string_value == "gan.losses.non_saturating"
-    tags = read_events(finished).Tags()["scalars"]
-    measured = [info.name.tag for info in by_kind["experiment"][0].experiment.metric_infos]
-    assert measured
-    assert set(measured) <= set(tags)
+    columns, rows = hparams_table(finished.parent)
+    (row,) = rows.values()
+    assert row["hparams"]["optimizer.lr"] == 2e-4
+    assert row["hparams"]["loss._target_"] == "gan.losses.non_saturating"
+    assert row["sessions"][0]["status"] == "STATUS_SUCCESS"
+    assert {"optimizer.lr", "model.hidden_dim", "seed"} <= columns.keys() == row["hparams"].keys()
+    assert not any(info.get("differs") for info in columns.values())
+    values = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
+    last = read_records(finished)[-1]
+    assert values["sliced_wasserstein"] == pytest.approx(last["sliced_wasserstein"])
+    assert {"best/sliced_wasserstein", "loss/generator", "prob/fake"} <= values.keys()
 
 
-def test_all_runs_have_the_same_columns_in_the_hparams_table(
-    finished: Path, tmp_path: Path
+def test_hparams_marks_the_keys_that_differ_and_filters_by_all_of_their_values(
+    tmp_path: Path,
 ) -> None:
-    run(short("optimizer=sgd", "penalty=none"), tmp_path / "other")
-    first, second = (
-        hparams_records(path)["experiment"][0].experiment for path in (finished, tmp_path / "other")
-    )
-    assert [info.name for info in first.hparam_infos] == [i.name for i in second.hparam_infos]
-    assert first.metric_infos == second.metric_infos
-    groups = {
-        hparams_records(path)["session_start_info"][0].session_start_info.group_name
-        for path in (finished, tmp_path / "other")
-    }
-    assert len(groups) == 2
+    fixed = ["model.hidden_dim=16", "metrics=none", "trainer.max_steps=2", "logging.every=2"]
+    points = [
+        ["optimizer.lr=1e-4", "penalty=none"],
+        ["optimizer.lr=4e-4", "penalty=none"],
+        ["optimizer.lr=1e-4", "penalty=wgan_gp", "schedule=linear"],
+    ]
+    for number, point in enumerate(points):
+        run(short(*fixed, *point), tmp_path / f"{number}", overrides=[*fixed, *point])
+    columns, rows = hparams_table(tmp_path)
+    marked = {name for name, info in columns.items() if info.get("differs")}
+    assert {"optimizer.lr", "penalty._target_", "schedule._target_"} <= marked
+    groups = {"optimizer", "discriminator_optimizer", "penalty", "schedule"}
+    assert {name.split(".")[0] for name in marked} <= groups
+    assert list(columns)[: len(marked)] == sorted(marked), "these come first"
+    assert columns["optimizer.lr"]["domainInterval"] == {"minValue": 1e-4, "maxValue": 4e-4}
+    found = {*columns["penalty._target_"]["domainDiscrete"]}
+    assert found == {"null", "gan.penalties.wgan_gp"}
+    # The first run has no such key.
+    assert columns["penalty.weight"]["type"] == "DATA_TYPE_FLOAT64"
+    assert "domainInterval" in columns["penalty.weight"]
+    assert set(rows) == {"0", "1", "2"}
+
+
+def test_copies_of_a_run_have_rows_of_their_own(finished: Path, tmp_path: Path) -> None:
+    for name in ("here", "elsewhere/there"):
+        shutil.copytree(finished, tmp_path / name)
+    assert set(hparams_table(tmp_path)[1]) == {"here", "elsewhere/there"}
 
 
 @pytest.mark.parametrize("step", [4, 23])
