@@ -169,11 +169,12 @@ def open_study(
         reason = " ".join(str(error).split())
         raise UserError(f"hydra.sweeper.storage={url}: does not answer ({reason})") from error
     study.sampler = _make_sampler(settings.sampler, seed, trials_before)
-    if settings.sampler == "grid" and not trials_before:
-        # Optuna's own grid sampler stops a study, which does not work with ask and tell.
+    if settings.sampler == "grid":
+        # Optuna's own grid sampler stops a study, which does not work with ask and tell. A process
+        # that was killed here has left some of the points out.
         values = [spaces.values(distribution) or [] for distribution in space.values()]
         for point in itertools.product(*values):
-            study.enqueue_trial(dict(zip(space, point, strict=True)))
+            study.enqueue_trial(dict(zip(space, point, strict=True)), skip_if_exists=True)
     return study
 
 
