@@ -9,6 +9,7 @@ import shutil
 import struct
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request
@@ -84,7 +85,7 @@ def test_mnist_is_read_from_its_archives(mnist_root: Path) -> None:
 
     # A file that was cut short while it was unpacked is not used.
     images = mnist_root / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    images.write_bytes(images.read_bytes()[:1000000])
+    images.write_bytes(gzip.decompress(images.with_suffix(".gz").read_bytes())[:1000000])
     assert torch.equal(mnist(root=str(mnist_root)).images, data.images)
 
 
@@ -219,19 +220,76 @@ def test_only_missing_archives_are_downloaded(
 
 @pytest.mark.parametrize("name", [f"{s}-{k}-ubyte" for s in SPLITS for k in KINDS])
 @pytest.mark.parametrize("length", [0, 3, 15])
-def test_an_unpacked_file_cut_short_is_restored_from_its_archive(
+def test_an_unpacked_file_cut_short_gives_way_to_its_archive(
     small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, length: int
 ) -> None:
     folder = raw_folder(tmp_path, small)
     asked = serve(monkeypatch, {})
     before = mnist(root=str(tmp_path))
-    (folder / name).write_bytes((folder / name).read_bytes()[:length])
+    (folder / name).write_bytes(gzip.decompress(small[f"{name}.gz"])[:length])
     after = mnist(root=str(tmp_path))
     assert torch.equal(after.images, before.images)
     assert torch.equal(after.labels, before.labels)
     assert torch.equal(after.test_images, before.test_images)
     assert torch.equal(after.test_labels, before.test_labels)
     assert asked == []
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("load", [mnist, fashion_mnist, stacked_mnist])
+def test_archives_in_a_read_only_folder_are_read_without_unpacking(
+    archives: Path, load: Callable[..., ImageData]
+) -> None:
+    before = sorted(archives.rglob("*"))
+    assert load(root=archives).size == 60000
+    assert sorted(archives.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_damaged_unpacked_file_is_not_trained_on(
+    mnist_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = mnist(root=mnist_root)
+    raw = mnist_root / "MNIST" / "raw"
+    for archive in raw.glob("*.gz"):
+        archive.with_suffix("").write_bytes(gzip.decompress(archive.read_bytes()))
+    images = raw / "train-images-idx3-ubyte"
+    content = bytearray(images.read_bytes())
+    content[1_000_000] ^= 1
+    images.write_bytes(content)
+    assert torch.equal(mnist(root=mnist_root).images, expected.images)
+    assert f"{images} is damaged, and {images.name}.gz is read in its place" in caplog.text
+    # Whole files need no archives.
+    for archive in raw.glob("*.gz"):
+        archive.unlink()
+    with pytest.raises(UserError, match=f"{images} may be damaged"):
+        mnist(root=mnist_root)
+    content[1_000_000] ^= 1
+    images.write_bytes(content)
+    assert torch.equal(mnist(root=mnist_root).images, expected.images)
+
+
+def test_an_archive_counts_more_than_another_unpacked_file(
+    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = raw_folder(tmp_path, small)
+    serve(monkeypatch, {})
+    labels = bytearray(gzip.decompress(small["train-labels-idx1-ubyte.gz"]))
+    labels[-1] ^= 1
+    (folder / "train-labels-idx1-ubyte").write_bytes(labels)
+    assert mnist(root=tmp_path).labels.tolist() == list(range(10)) * 2
+
+
+def test_two_processes_download_a_data_set_once(
+    small: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = serve(monkeypatch, small)
+    mnist(root=tmp_path / "one")
+    once = len(asked)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: mnist(root=tmp_path / "two"), range(2)))
+    assert torch.equal(found[0].images, found[1].images)
+    assert len(asked) == 2 * once
 
 
 def test_a_damaged_archive_is_downloaded_again(
@@ -311,6 +369,8 @@ def test_cifar10_is_restored_from_its_archive(
     serve(monkeypatch, {})
     (tmp_path / CIFAR10).write_bytes(small_cifar10[CIFAR10])
     check_cifar10(cifar10(root=str(tmp_path)))
+    with tarfile.open(tmp_path / CIFAR10) as archive:
+        archive.extractall(tmp_path, filter="data")
     path = tmp_path / "cifar-10-batches-py" / damaged
     # Unpickling this would fail, so the checksum must be compared first.
     path.write_bytes(path.read_bytes()[:-1])
