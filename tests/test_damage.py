@@ -256,7 +256,7 @@ def walk_sweep(
             outcome = call(partial(go_on, place))
             said = outcome.out + outcome.said
             said += "".join(log.read_bytes()[size:].decode() for log, size in logs.items())
-            # The copies of conf/ are checked together, and an event file is written under another name.
+            # The copies of conf/ are checked together, and an event file gets another name.
             names = file.name, "/conf: " if file.parts[0] == "conf" else "event file"
             named = any(name in said for name in names)
             if not named and (outcome.exit_code or results_below(place) != expected):

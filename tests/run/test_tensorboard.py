@@ -105,12 +105,12 @@ def hparams_table(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     plugin = HParamsPlugin(TBContext(data_provider=provider))
     apps = plugin.get_plugin_apps()
     client = Client(lambda env, start: apps[env["PATH_INFO"]](env, start))
-    experiment = client.post("/experiment", json={}).json
+    experiment = client.post("/experiment", json={}).get_json()
     columns = {info["name"]: info for info in experiment["hparamInfos"]}
     statuses = [f"STATUS_{name}" for name in ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")]
     wanted = [{"hparam": name, "order": "ORDER_ASC"} for name in columns]
     request = {"allowedStatuses": statuses, "colParams": wanted, "startIndex": 0, "sliceSize": 99}
-    groups = client.post("/session_groups", json=request).json["sessionGroups"]
+    groups = client.post("/session_groups", json=request).get_json()["sessionGroups"]
     return columns, {group["name"]: group for group in groups}
 
 
