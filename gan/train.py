@@ -78,7 +78,7 @@ def after_step(run: Run) -> None:
     run.describe()
     check_first_step(run.parts, run.state)
     try:
-        if run.record_due or run.checkpoint_due:
+        if run.needs_attention:
             run.check_finite()
         if run.record_due:
             run.record(evaluate=run.evaluation_due)

@@ -23,9 +23,9 @@ Arrays = dict[str, np.ndarray]
 def cached_arrays(path: Path, key: str, make: Callable[[], Arrays]) -> Arrays:
     """Return the arrays stored in the file `path`.
 
-    If the file is missing or damaged, or was stored with another key, `make` is called and its
-    result is stored. If several processes need the arrays at once, only one of them calls `make`.
-    If `path` cannot be written, every call makes the arrays again.
+    If the file is missing, damaged or altered, or was stored with another key, `make` is called and
+    its result is stored. If several processes need the arrays at once, only one of them calls
+    `make`. If `path` cannot be written, every call makes the arrays again.
     """
     with lock_for(path):
         arrays = _read(path, key)
@@ -54,10 +54,9 @@ def lock_for(path: Path) -> Iterator[None]:
 
 def _read(path: Path, key: str) -> Arrays | None:
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            if arrays["key"] != key:
-                return None
-            return {name: arrays[name] for name in arrays.files if name != "key"}
+        with path.open("rb") as file, np.load(file) as stored:
+            arrays = {name: stored[name] for name in stored.files if name != "key"}
+            return arrays if stored["key"] == _checksum(key, arrays) else None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
@@ -66,4 +65,14 @@ def _save(path: Path, key: str, arrays: Arrays) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, key=np.array(key), **arrays)
+            checksum = np.array(_checksum(key, arrays))
+            np.savez(file, allow_pickle=False, key=checksum, **arrays)
+
+
+def _checksum(key: str, arrays: Arrays) -> str:
+    """Return a hash of the key and of all arrays, so that what was altered is not believed."""
+    digest = hashlib.sha256(key.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

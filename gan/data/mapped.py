@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import math
 import os
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
@@ -22,6 +23,9 @@ from gan.files import replacing
 MAX_BYTES_IN_MEMORY = 2**30
 """Size up to which an array is read into memory. A larger one is mapped: then all processes share
 one copy, while each run would otherwise hold its own."""
+
+TIME_BYTES = 8
+"""Bytes of the time that a file holds, in seconds since 1970."""
 
 T = TypeVar("T")
 
@@ -78,13 +82,14 @@ class RowReader:
 def cached_array(path: Path, key: str, make: Callable[[], ChunkedArray]) -> CachedArray:
     """Return the array stored in the file `path`.
 
-    If the file is missing or damaged, or was stored with another key, `make` is called and its
-    result is stored. If several processes need the array at once, only one of them calls `make`.
-    A process that has mapped an older file keeps using that one.
+    If the file is missing, damaged or altered, or was stored with another key, `make` is called and
+    its result is stored. If several processes need the array at once, only one of them calls
+    `make`. A process that has mapped an older file keeps using that one.
 
     An array of up to MAX_BYTES_IN_MEMORY is read into memory. If `path` cannot be written, every
     call makes it again. A larger array is never in memory as a whole: it is written chunk by
-    chunk and then mapped. Of its file only a wrong length is noticed as damage.
+    chunk and then mapped. Its values are compared with their checksum if the file's time is not the
+    one at which it was written.
 
     Raises:
         OSError: the array is too large for memory and cannot be written.
@@ -161,7 +166,8 @@ def free_memory(device: torch.device) -> int:
 def _write(path: Path, key: str, array: ChunkedArray) -> str:
     """Write an .npy file, and return the sha256 of its values.
 
-    The hashes of the key and of the values follow the array; numpy ignores them.
+    The hash of the key, the time of the file, and the hash of the values follow the array; numpy
+    ignores them.
 
     We do not write through a map, because a full disk would then kill the process.
     """
@@ -173,7 +179,10 @@ def _write(path: Path, key: str, array: ChunkedArray) -> str:
         for chunk in array.chunks:
             digest.update(chunk.data)
             file.write(chunk.data)
-        file.write(_hash(key) + digest.digest())
+        written = int(time.time())
+        file.write(_hash(key) + written.to_bytes(TIME_BYTES, "big") + digest.digest())
+        file.flush()
+        os.utime(temporary, (written, written))
     return digest.hexdigest()
 
 
@@ -181,18 +190,23 @@ def _read(path: Path, key: str) -> CachedArray | None:
     expected = _hash(key)
     try:
         with path.open("rb") as file:
-            file.seek(-2 * len(expected), os.SEEK_END)
+            file.seek(-2 * len(expected) - TIME_BYTES, os.SEEK_END)
             if file.read(len(expected)) != expected:
                 return None
+            written = int.from_bytes(file.read(TIME_BYTES), "big")
             digest = file.read().hex()
         mapped = _map(path, digest)
-        if mapped.array.nbytes > MAX_BYTES_IN_MEMORY:
+        if mapped.array.nbytes <= MAX_BYTES_IN_MEMORY:
+            mapped = CachedArray(np.array(mapped.array), None, digest)
+        elif path.stat().st_mtime_ns == written * 10**9:
             return mapped
-        array = np.array(mapped.array)
+        if hashlib.sha256(mapped.array.data).hexdigest() != digest:
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path, (written, written))
     except (OSError, ValueError, EOFError):
         return None
-    whole = hashlib.sha256(array.data).hexdigest() == digest
-    return CachedArray(array, None, digest) if whole else None
+    return mapped
 
 
 def _map(path: Path, digest: str) -> CachedArray:

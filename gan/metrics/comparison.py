@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gan.data import Data, to_float
+from gan.data.cache import Arrays, cached_arrays
 from gan.errors import UserError
-from gan.files import replacing
 from gan.metrics import inception, lenet
 from gan.metrics.catalogue import METRICS, Metric
 from gan.metrics.classes import Classes, nearest_modes
@@ -203,15 +201,10 @@ def _load_or_extract(extractor: FeatureExtractor, images: Tensor, folder: Path) 
     how = (extractor.facts, torch.__version__, torch.get_num_threads(), images.device.type)
     digest = hashlib.sha256(repr((how, tuple(images.shape))).encode())
     digest.update(images.cpu().numpy().tobytes())
-    path = folder / "features" / f"{digest.hexdigest()[:32]}.safetensors"
-    try:
-        return load_file(path)["features"].to(images.device)
-    except (OSError, SafetensorError, KeyError):
-        features = extractor.features(images)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            save_file({"features": features.cpu()}, temporary)
-    except (OSError, SafetensorError):
-        pass
-    return features
+    key = digest.hexdigest()
+
+    def make() -> Arrays:
+        return {"features": extractor.features(images).cpu().numpy()}
+
+    stored = cached_arrays(folder / "features" / f"{key[:32]}.npz", key, make)
+    return torch.from_numpy(stored["features"]).to(images.device)

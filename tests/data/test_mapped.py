@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan.data.cache import Arrays, cached_arrays
+from gan.data.cache import Arrays, cached_arrays, lock_for
 from gan.data.mapped import ChunkedArray, RowReader, as_tensor, cached_array
 from gan.errors import UserError
 from gan.files import replacing
@@ -100,14 +100,62 @@ def test_a_damaged_file_is_made_again(
     assert np.array_equal(cached_array(path, "key", must_not_be_called).array, WHOLE)
 
 
-def test_a_changed_pixel_of_a_small_array_is_noticed(tmp_path: Path) -> None:
+def test_a_changed_pixel_is_noticed(tmp_path: Path, mapped: bool) -> None:
     path = tmp_path / "array.npy"
     cached_array(path, "key", make)
     content = bytearray(path.read_bytes())
-    content[len(content) - 40] ^= 1
+    content[content.index(WHOLE.tobytes()) + 5] ^= 1
     path.write_bytes(content)
     assert np.array_equal(cached_array(path, "key", make).array, WHOLE)
     assert np.array_equal(cached_array(path, "key", must_not_be_called).array, WHOLE)
+
+
+def test_a_large_array_is_compared_with_its_checksum_once_after_its_file_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gan.data.mapped.MAX_BYTES_IN_MEMORY", 0)
+    path = tmp_path / "array.npy"
+    cached_array(path, "key", make)
+    path.write_bytes(path.read_bytes())
+    changed = path.stat().st_mtime_ns
+    assert np.array_equal(cached_array(path, "key", must_not_be_called).array, WHOLE)
+    checked = path.stat().st_mtime_ns
+    assert checked < changed, "the time says that it is the file that was written"
+    cached_array(path, "key", must_not_be_called)
+    assert path.stat().st_mtime_ns == checked
+
+
+def test_an_altered_file_of_arrays_that_still_fits_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "arrays.npz"
+    arrays = {"images": np.zeros((4, 2)), "labels": np.arange(4)}
+    cached_arrays(path, "key", lambda: arrays)
+    with np.load(path) as stored:
+        altered = {**stored, "labels": np.zeros(4, dtype=int)}
+    np.savez(path, **altered)
+    found = cached_arrays(path, "key", lambda: arrays)
+    assert found["labels"].tolist() == [0, 1, 2, 3]
+
+
+def test_a_lock_that_is_waited_for_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gan.data.cache.PATIENCE", 0.05)
+    caplog.set_level("INFO")
+    path = tmp_path / "array.npy"
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock_for(path):
+            held.set()
+            free.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    threading.Timer(0.3, free.set).start()
+    assert np.array_equal(cached_array(path, "key", make).array, WHOLE)
+    holder.join()
+    assert caplog.messages == [f"{path}: waiting for another process, which is making it"]
 
 
 def test_only_a_large_array_needs_a_writable_folder(tmp_path: Path, mapped: bool) -> None:
