@@ -1,6 +1,7 @@
 """Samples and metrics of a generator: its weights, its classes, and data that do not fit."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,20 @@ def test_run_whose_samples_are_not_finite_ends_as_diverged(
     run(short("logging.samples_every=40"), tmp_path / "run")
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert (result["status"], result["steps"]) == ("diverged", 15)
+
+
+def test_divergence_that_a_drawing_meets_first_counts_from_the_first_wrong_loss(
+    tmp_path: Path,
+) -> None:
+    overrides = ("optimizer=sgd", "optimizer.lr=1e30", "metrics=none", "logging.tensorboard=false")
+    steps = []
+    for name, every in (("drawn", "logging.samples_every=6"), ("logged", "logging.every=6")):
+        others = ("logging.every=1000", "logging.samples_every=1000", "metrics.every=1000")
+        assert run(short(*overrides, *others, every), tmp_path / name) == math.inf
+        result = json.loads((tmp_path / name / "result.json").read_text())
+        assert result["status"] == "diverged"
+        steps.append(result["steps"])
+    assert steps[0] == steps[1] < 6
 
 
 @pytest.mark.parametrize(
