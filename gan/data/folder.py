@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -134,6 +135,9 @@ def _fingerprint(folder: Path, name: str) -> tuple[str, int, int]:
         status = (folder / name).stat()
     except OSError as error:
         raise _unreadable(folder, name, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        # To open a pipe would wait for ever.
+        raise _unreadable(folder, name, ValueError("it is no file but a pipe or a device"))
     return name, status.st_size, status.st_mtime_ns
 
 

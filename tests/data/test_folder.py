@@ -470,3 +470,9 @@ def wait_for_threads(prefix: str) -> None:
         if thread.name.startswith(prefix):
             thread.join(30)
             assert not thread.is_alive()
+
+
+def test_a_pipe_in_place_of_an_image_is_an_error(photos: Path) -> None:
+    fill(photos, "a.png", "b.png")
+    os.mkfifo(photos / "c.png")
+    assert "c.png cannot be read (it is no file but a pipe or a device)" in error_of(photos)
