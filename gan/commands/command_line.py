@@ -147,7 +147,8 @@ def as_user_error(error: Exception) -> UserError | None:
     if can_explain(error):
         return UserError(explain(error, sys.argv[1:]))
     if isinstance(error, OSError):
-        return UserError(f"{error.filename}: {error.strerror}")
+        where = "" if error.filename is None else f"{error.filename}: "
+        return UserError(f"{where}{error.strerror or first_line(error)}")
     return None
 
 

@@ -166,7 +166,7 @@ def export(run: StoredRun, path: Path) -> list[str]:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"export={path}: cannot be written ({error.strerror})") from error
+        raise UserError(f"export={path}: cannot be written ({error.strerror or error})") from error
     try:
         composed = _compose_flat(run, words)
         if change := next(changed_keys(run.config, composed), None):

@@ -74,7 +74,9 @@ class RowReader:
             try:
                 count = os.preadv(self._file, [row.data], start + index * size)
             except OSError as error:
-                raise UserError(f"{self._path}: cannot be read ({error.strerror})") from error
+                raise UserError(
+                    f"{self._path}: cannot be read ({error.strerror or error})"
+                ) from error
             if count != size:
                 raise UserError(f"{self._path}: cannot be read (it ends too early)")
 

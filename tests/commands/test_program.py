@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gan import __version__
+from gan.commands.command_line import as_user_error
 from gan.invocation import COMMANDS
 
 
@@ -93,3 +94,9 @@ def test_bash_completes_a_command_line(tmp_path: Path) -> None:
     registered, words = done.stdout.splitlines()
     assert "-F hydra_bash_completion gan" in registered
     assert words == "model=dcgan model=dcgan_small"
+
+
+def test_a_refusal_of_the_system_names_a_file_only_where_there_is_one() -> None:
+    assert str(as_user_error(OSError("no answer"))) == "OSError: no answer"
+    missing = FileNotFoundError(2, "No such file or directory", "a.png")
+    assert str(as_user_error(missing)) == "a.png: No such file or directory"
