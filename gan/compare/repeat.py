@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan.compare.frame import Table
 from gan.compare.read import ABSENT, StoredRun
-from gan.config.checks import defines_result, flatten, typed
+from gan.config.checks import ABSENT_IF, defines_result, flatten, typed
 from gan.config.compose import compose, compose_unchecked, config_loader, split_words
 from gan.config.overrides import as_override
 from gan.config.schema import CONF_DIR, GROUPS
@@ -252,7 +252,7 @@ def changed_keys(then: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[st
     The value is ABSENT if a configuration does not have the key.
     """
     for key in now | then:
-        old, new = then.get(key, ABSENT), now.get(key, ABSENT)
+        old, new = (flat.get(key, ABSENT_IF.get(key, ABSENT)) for flat in (then, now))
         if defines_result(key) and old != new:
             yield key, old, new
 

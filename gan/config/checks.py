@@ -53,8 +53,14 @@ _WRONG_VALUES = {
 """Pairs of a pattern in OmegaConf's message about a value, and what the value must do."""
 
 
-ABSENT_IF_NULL = ("trainer.init_from", "trainer.init_hash", "schedule._target_")
-"""Keys that came later. A run with null is the same as one that was made without them."""
+ABSENT_IF: dict[str, Any] = {
+    "trainer.init_from": None,
+    "trainer.init_hash": None,
+    "schedule._target_": None,
+    "data.stratify": False,
+    "data.skip_unreadable": False,
+}
+"""Keys that came later, with the values for which a run is the same as one without them."""
 
 
 def checked(cfg: DictConfig) -> DictConfig:
@@ -135,15 +141,15 @@ def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
 def flatten(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """Return the resolved configuration with dotted keys, such as `{"optimizer.lr": 2e-4}`.
 
-    Lists stay whole. The keys ABSENT_IF_NULL are left out if they are null. Plain data must be
-    resolved already.
+    Lists stay whole. The keys ABSENT_IF are left out if they have those values. Plain data must
+    be resolved already.
     """
 
     def walk(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
         for name, value in node.items():
             if isinstance(value, dict):
                 yield from walk(value, f"{prefix}{name}.")
-            elif value is not None or f"{prefix}{name}" not in ABSENT_IF_NULL:
+            elif f"{prefix}{name}" not in ABSENT_IF or value != ABSENT_IF[f"{prefix}{name}"]:
                 yield f"{prefix}{name}", value
 
     container = cfg if isinstance(cfg, dict) else OmegaConf.to_container(cfg, resolve=True)

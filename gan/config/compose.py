@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.config.checks import ABSENT_IF_NULL, checked, explain_value, flatten
+from gan.config.checks import ABSENT_IF, checked, explain_value, flatten
 from gan.config.loader import use_loader
 from gan.config.overrides import as_override
 from gan.config.schema import CONF_DIR, GROUPS
@@ -220,7 +220,7 @@ def _unknown_key(name: str, words: Sequence[str]) -> str:
         node = OmegaConf.select(cfg, parent)
         known = [f"{parent}.{key!s}" for key in node] if isinstance(node, DictConfig) else []
     else:
-        known = [*flatten(cfg), *ABSENT_IF_NULL, *groups]
+        known = [*flatten(cfg), *ABSENT_IF, *groups]
     given = next((o for o in overrides if o.lstrip("+~").startswith(name + "=")), name)
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
     if not parent or not siblings:

@@ -143,6 +143,17 @@ class Data(Protocol):
         """
 
 
+def summary(data: Data) -> str:
+    """Return the numbers of samples and classes in words."""
+    held_out = data.real_size("test")
+    text = f"{data.size} samples to train on"
+    text += f", {held_out} to test with" if held_out is not None else ""
+    if data.classes == 1:
+        return text
+    counts = (data.frequencies() * data.size).round().long()
+    return f"{text}; {data.classes} classes of {int(counts.min())} to {int(counts.max())} each"
+
+
 def check_split(split: str) -> None:
     """Check the name of a split.
 

@@ -18,7 +18,7 @@ from gan.build import Parts, build, build_schedule, load_data, optimizer_setting
 from gan.config.checks import doubts, flatten, plain
 from gan.config.paths import overrides_with_absolute_paths, with_absolute_paths
 from gan.data import Batches, Data, content_hash
-from gan.data.base import range_doubt
+from gan.data.base import range_doubt, summary
 from gan.errors import Interrupted, NotFinite, UserError
 from gan.invocation import command_line
 from gan.metrics.catalogue import STEP_STATISTICS
@@ -424,6 +424,7 @@ class Run:
             log.info("%s: continuing after step %d", self.run_dir, self.step)
         else:
             log.info("%s: training on %s", self.run_dir, parts.device)
+            log.info("%s: %s", self.run_dir, summary(parts.data))
             if place := cfg.trainer.get("init_from"):
                 log.info("%s: starting from the weights of %s", self.run_dir, place)
             for doubt in doubts(cfg):

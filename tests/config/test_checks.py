@@ -8,7 +8,7 @@ import pytest
 from conf_options import CHOICES, OPTIONS, composed, with_hydra
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config.checks import ABSENT_IF_NULL, all_keys, checked, defines_result, doubts, flatten
+from gan.config.checks import ABSENT_IF, all_keys, checked, defines_result, doubts, flatten
 from gan.config.compose import compose
 from gan.config.schema import GROUPS, Config
 from gan.errors import UserError
@@ -49,7 +49,7 @@ def test_a_value_is_refused_as_soon_as_it_is_outside_its_limits(
     least, beyond = limits.pop("min", None), limits.pop("below", None)
     above, choices = limits.pop("above", None), limits.pop("choices", None)
     pattern, most = limits.pop("pattern", None), limits.pop("max", None)
-    assert set(limits) <= {"length"}, "a limit that this test does not know"
+    assert set(limits) <= {"length", "path"}, "a limit that this test does not know"
     if least is not None:
         assert_refused(group, choice, entry, least - 1)
         if entry.name != "max_epochs":  # max_steps is set beside it
@@ -112,7 +112,7 @@ def test_all_keys_are_those_of_all_options() -> None:
     # The settings of a tracker are those of its target.
     settings = {name for name in found if name.startswith("logging.trackers.")}
     assert settings
-    assert set(names) == (found - settings) | {"logging.trackers", *ABSENT_IF_NULL}
+    assert set(names) == (found - settings) | {"logging.trackers", *ABSENT_IF}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import logging
 import os
 import signal
 import threading
@@ -11,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from runs import content, interrupt_at, short
 
 from gan.config.compose import compose
 from gan.data import ImageData, Sampler, image_folder, to_float
 from gan.errors import Interrupted, UserError
+from gan.run.directory import read_config
 from gan.run.result import read_result
 from gan.train import run
 
@@ -222,10 +225,7 @@ def test_a_folder_with_fewer_than_two_images_is_refused(photos: Path) -> None:
 
 
 def test_sub_folders_that_cannot_be_classes_are_refused(photos: Path) -> None:
-    fill(photos, "a/1.png", "b/1.png")
-    (photos / "c").mkdir()
-    assert "its sub-folder c holds no image" in error_of(photos)
-    fill(photos, "c/1.png", "loose.png")
+    fill(photos, "a/1.png", "b/1.png", "c/1.png", "loose.png")
     assert "loose.png is beside the sub-folder a" in error_of(photos)
 
 
@@ -252,6 +252,111 @@ def test_an_error_names_the_file_that_is_no_image(
     else:
         (photos / name).write_bytes(content)
     assert f"{name} cannot be read (" in error_of(photos)
+
+
+def test_all_files_that_cannot_be_read_are_named_at_once_or_left_out(
+    photos: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(photos, *(f"{name}/{n}.png" for name in ("a", "b") for n in range(6)), "c/1.png")
+    for name in ("a/1.png", "b/4.png", "c/1.png"):
+        (photos / name).write_bytes(PNG)
+    (photos / "b" / "link.png").symlink_to(photos / "gone.png")
+    text = error_of(photos)
+    for name in ("a/1.png", "b/4.png", "b/link.png", "c/1.png"):
+        assert f"{name} cannot be read (" in text
+    assert text.endswith("or leave it out by data.skip_unreadable=true")
+    data = load(photos, skip_unreadable=True)
+    # The class whose only image cannot be read is gone.
+    assert greys(data) == {1: 0, 3: 0, 4: 0, 5: 0, 6: 0, 7: 1, 8: 1, 9: 1, 10: 1, 12: 1}
+    assert data.classes == 2
+    assert "4 images cannot be read, left out: a/1.png, b/4.png, b/link.png, c/1.png" in caplog.text
+    monkeypatch.setattr("gan.data.folder._decode", None)
+    assert load(photos, skip_unreadable=True).content_hash == data.content_hash
+
+
+@pytest.mark.parametrize("ending", [".h5", ".grib", ".bufr", ".wmf", ".mpg", ".heic", ".csv"])
+def test_files_and_folders_without_images_are_left_out_and_counted(
+    photos: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    fill(photos, "a/1.png", "b/1.png")
+    for name in ("a/x", "a/y", "b/z", "__MACOSX/z"):
+        path = photos / f"{name}{ending}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    (photos / "empty").mkdir()
+    os.mkfifo(photos / "a" / "pipe.png")
+    assert load(photos).classes == 2
+    (line,) = [line for line in caplog.messages if "left out" in line]
+    assert f"4 {ending}, " in line
+    assert "1 .png, " in line
+    assert "__MACOSX/ without images, empty/ without images" in line
+
+
+def test_classes_and_their_sizes_are_logged(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    fill(photos, *(f"cat/{n}.png" for n in range(12)), *(f"dog/{n}.png" for n in range(21)))
+    cfg = short("data=image_folder", f"data.folder={photos}", f"data.root={tmp_path}/cache",
+                "data.channels=1", "metrics.samples=20", "trainer.max_steps=2")  # fmt: skip
+    run(cfg, tmp_path / "run")
+    assert f"{photos}: 33 images: cat 12, dog 21" in caplog.messages
+    train_log = (tmp_path / "run" / "train.log").read_text()
+    assert "30 samples to train on, 3 to test with; 2 classes of 11 to 19 each" in train_log
+    assert "splits" not in caplog.text
+
+
+def test_splits_do_not_become_classes_without_a_warning(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(photos, "train/cat/1.png", "train/dog/1.png", "test/cat/1.png")
+    assert load(photos).classes == 2
+    assert (
+        f"its classes are test and train; if these are splits, give data.folder={photos}/train"
+        in (caplog.text)
+    )
+
+
+@pytest.mark.parametrize(("sizes", "held_out"), [((40, 20, 9, 1), (4, 2, 1, 0)), ((1, 1), None)])
+def test_images_are_held_out_of_each_class(
+    photos: Path, sizes: tuple[int, ...], held_out: tuple[int, ...] | None
+) -> None:
+    fill(photos, *(f"{c}/{n:02}.png" for c, size in enumerate(sizes) for n in range(size)))
+    data = load(photos, stratify=True)
+    counts = torch.bincount(data.test_labels, minlength=len(sizes)).tolist()
+    assert tuple(counts) == held_out if held_out else sum(counts) == 1
+    assert torch.equal(load(photos, stratify=True).test_images, data.test_images)
+    assert len(greys(data)) == sum(sizes)
+    (photos.parent / "flat").mkdir()
+    fill(photos.parent / "flat", *(f"{n}.png" for n in range(30)))
+    both = [load(photos.parent / "flat", stratify=value).content_hash for value in (True, False)]
+    assert both[0] == both[1]
+
+
+def test_very_large_images_are_decoded(photos: Path) -> None:
+    Image.new("1", (20_000, 10_000)).save(photos / "a.png")
+    Image.new("1", (10_000, 20_000), 1).save(photos / "b.png")
+    limit = Image.MAX_IMAGE_PIXELS
+    assert sorted(greys(load(photos, image_size=4))) == [0, 255]
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_run_that_was_made_before_a_key_came_is_the_same_without_it(
+    photos: Path, tmp_path: Path
+) -> None:
+    fill(photos, *(f"{n % 2}/{n:02}.png" for n in range(60)))
+    folder = ("data=image_folder", f"data.folder={photos}", f"data.root={tmp_path}/cache")
+    tiny = (*folder, "data.channels=1", "metrics.samples=20", "trainer.max_steps=10")
+    run(short(*tiny, "data.stratify=false"), tmp_path / "run")
+    stored = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    del stored.data["stratify"], stored.data["skip_unreadable"]
+    OmegaConf.save(stored, tmp_path / "run" / "config.yaml")
+    (tmp_path / "run" / "result.json").unlink()
+    run(read_config(tmp_path / "run"), tmp_path / "run")
+    run(short(*tiny, "data.stratify=false"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"has data\.stratify=None, not True"):
+        run(short(*tiny), tmp_path / "run")
 
 
 def test_an_error_names_the_link_that_leads_nowhere(photos: Path) -> None:
