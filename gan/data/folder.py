@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -300,9 +299,6 @@ def _decode(folder: Path, name: str, image_size: int | None, channels: int) -> n
     """Return a uint8 image (channels, height, width)."""
     # Pillow's plugins raise errors of any kind if a file is damaged.
     try:
-        if not stat.S_ISREG((folder / name).stat().st_mode):
-            # To open a pipe would wait for ever.
-            raise ValueError("it is no file but a pipe or a device")
         with Image.open(folder / name) as file:
             image = _on_white(_to_8_bits(ImageOps.exif_transpose(file)))
         image = image.convert("L" if channels == 1 else "RGB")

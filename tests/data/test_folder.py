@@ -577,7 +577,11 @@ def wait_for_threads(prefix: str) -> None:
             assert not thread.is_alive()
 
 
-def test_a_pipe_in_place_of_an_image_is_an_error(photos: Path) -> None:
+def test_a_pipe_is_left_out_and_not_waited_for(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     fill(photos, "a.png", "b.png")
     os.mkfifo(photos / "c.png")
-    assert "c.png cannot be read (it is no file but a pipe or a device)" in error_of(photos)
+    caplog.set_level(logging.INFO)
+    assert load(photos).size == 1
+    assert "left out 1 .png" in caplog.text
