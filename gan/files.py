@@ -1,14 +1,17 @@
 """Files that are either complete or not there."""
 
+import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 DAY = 24 * 60 * 60.0
 """Seconds after which a temporary file that nobody writes to belongs to a process that died."""
@@ -65,6 +68,30 @@ def remove_leftovers(folder: Path, age: float = 0.0) -> None:
                     shutil.rmtree(entry)
                 else:
                     Path(entry).unlink()
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or a device, which would be waited for for ever.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file, see `open_file`."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a file in UTF-8, see `read_bytes`."""
+    return read_bytes(path).decode()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

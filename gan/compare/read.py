@@ -19,6 +19,7 @@ import yaml
 
 from gan.config.checks import flatten
 from gan.errors import UserError
+from gan.files import open_file, read_bytes, read_text
 from gan.invocation import command_line
 from gan.run.directory import (
     CONFIG_FILE,
@@ -202,7 +203,7 @@ def read_run(run_dir: Path) -> StoredRun:
 def read_history(run_dir: Path) -> list[Record]:
     """Return the complete lines of metrics.jsonl, sorted by step, each step once."""
     try:
-        text = (run_dir / METRICS_FILE).read_text(errors="replace")
+        text = read_bytes(run_dir / METRICS_FILE).decode(errors="replace")
     except OSError:
         return []
     lines = text.split("\n")[:-1]
@@ -250,7 +251,7 @@ def _planned_jobs(sweep_dir: Path) -> dict[str, dict[str, Any]]:
     jobs: dict[str, dict[str, Any]] = {}
     with suppress(OSError, ValueError, KeyError, TypeError):
         if (sweep_dir / SWEEP_FILE).exists():
-            for line in (sweep_dir / JOBS_FILE).read_text().splitlines():
+            for line in read_text(sweep_dir / JOBS_FILE).splitlines():
                 job = json.loads(line)
                 if isinstance(job["config"], dict):
                     jobs[job["name"]] = job
@@ -268,7 +269,7 @@ def _last_change(run_dir: Path) -> float:
 def _ends_at(metrics: Path, final: dict[str, Any]) -> bool:
     """Return whether the last line of a metrics.jsonl is the last record of the run's result."""
     try:
-        with metrics.open("rb") as file:
+        with open_file(metrics) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_LINE))
             *_, last, rest = b"\n", *file.read().split(b"\n")
         return not rest and json.loads(last or b"{}") == final
@@ -281,7 +282,7 @@ def _evaluations(run_dir: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
     for file in sorted(run_dir.glob("metrics-*.json")):
         content = None
         with suppress(OSError, ValueError):
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(read_text(file))
         is_whole = isinstance(content, dict) and isinstance(content.get("values"), dict)
         yield file.stem.removeprefix("metrics-"), content if is_whole else None
 
@@ -293,7 +294,7 @@ def _only_numbers(values: dict[str, Any]) -> dict[str, float]:
 def _load_yaml(path: Path) -> Any:
     """Return the content of a YAML file, or None if it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, ValueError):
         return None
     if is_changed(text):

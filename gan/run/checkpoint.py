@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gan.errors import UserError, first_line
-from gan.files import write_bytes
+from gan.files import read_bytes, write_bytes
 from gan.invocation import command_line
 from gan.run.directory import CHECKPOINTS
 
@@ -195,8 +195,7 @@ def _refuse_damage(path: Path) -> None:
         Damaged: it is not.
         OSError, MemoryError: it cannot be read at the moment.
     """
-    with path.open("rb") as file:
-        content = file.read()
+    content = read_bytes(path)
     if known := CHECKSUM.search(content[-32:]):
         size = len(content) - len(known[0])
         if zlib.crc32(memoryview(content)[:size]) != int(known[1], 16):

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan.config.checks import flatten, identifies_run
 from gan.config.paths import moved_data
 from gan.errors import Busy, UserError
-from gan.files import remove_leftovers, write_text
+from gan.files import read_text, remove_leftovers, write_text
 from gan.locks import LOOK_SECONDS, is_locked, lock_at, way_to_free
 from gan.run import SWEEP_FILE
 
@@ -186,7 +186,7 @@ def _read_yaml(path: Path) -> DictConfig | ListConfig:
         UserError: it is damaged.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         if is_changed(text):
             reason = "its first line has the checksum of another content"
             raise UserError(f"{path}: is damaged; restore it ({reason})")

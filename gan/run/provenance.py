@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gan.config.checks import defines_result
-from gan.files import write_bytes, write_text
+from gan.files import read_text, write_bytes, write_text
 from gan.run.directory import has_history
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def note_start(
 def read_provenance(run_dir: Path) -> dict[str, Any] | None:
     """Return the content of provenance.json; None where it cannot be read."""
     try:
-        note = json.loads((run_dir / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        note = json.loads(read_text(run_dir / PROVENANCE_FILE))
         is_whole = note["id"] and isinstance(note["starts"], list) and "choices" in note
         return note if is_whole else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan.data.pictures import png
-from gan.files import sync, write_bytes
+from gan.files import read_bytes, sync, write_bytes
 from gan.run.directory import (
     CHECKPOINTS,
     LOG_FILE,
@@ -108,7 +108,7 @@ class Records:
         for path in sorted(self._samples.glob("step-*.png")):
             with Image.open(path) as image:
                 shape = len(image.getbands()), image.height, image.width
-            events.write_image(_step(path), "samples", path.read_bytes(), shape)
+            events.write_image(_step(path), "samples", read_bytes(path), shape)
 
 
 def rewind(run_dir: Path, step: int, marks: Mapping[str, Any], samples_every: int) -> None:
@@ -126,7 +126,7 @@ def rewind(run_dir: Path, step: int, marks: Mapping[str, Any], samples_every: in
         _rewind_metrics(run_dir / METRICS_FILE, step, marks[METRICS_FILE])
     for path in event_files(run_dir):
         mark = marks.get(path.name)
-        if mark is not None and _is_as_marked(path.read_bytes(), mark):
+        if mark is not None and _is_as_marked(read_bytes(path), mark):
             os.truncate(path, _size(mark))
         else:
             path.unlink()
@@ -159,7 +159,7 @@ def last_step(run_dir: Path) -> int:
 
 
 def _rewind_metrics(path: Path, step: int, mark: Any) -> None:
-    content = path.read_bytes() if path.exists() else b""
+    content = read_bytes(path) if path.exists() else b""
     kept = [line for line, record in whole_lines(content) if record["step"] <= step]
     if (new := b"".join(kept)) != content:
         write_bytes(path, new)
@@ -194,7 +194,7 @@ def _picture(run_dir: Path, step: int) -> Path:
 
 
 def _is_picture(path: Path) -> bool:
-    content = io.BytesIO(path.read_bytes())
+    content = io.BytesIO(read_bytes(path))
     # Pillow raises these for damaged content.
     with suppress(OSError, SyntaxError, ValueError):
         Image.open(content).verify()

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gan.files import write_text
+from gan.files import read_bytes, read_text, write_text
 from gan.metrics.catalogue import METRICS, sign
 from gan.run.directory import METRICS_FILE, RESULT_FILE
 from gan.run.provenance import own_repository
@@ -60,7 +60,7 @@ def read_result(run_dir: Path) -> Result | None:
         OSError: the file cannot be read at the moment.
     """
     try:
-        result: Result = json.loads((run_dir / RESULT_FILE).read_text(encoding="utf-8"))
+        result: Result = json.loads(read_text(run_dir / RESULT_FILE))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     is_known = isinstance(result, dict) and result.get("status") in list(Status)
@@ -75,7 +75,7 @@ def write_result(run_dir: Path, result: Result) -> None:
 def read_records(run_dir: Path) -> list[Record]:
     """Return the records in metrics.jsonl. Damaged lines are left out, and unfinished ones."""
     try:
-        content = (run_dir / METRICS_FILE).read_bytes()
+        content = read_bytes(run_dir / METRICS_FILE)
     except FileNotFoundError:
         return []
     return [record for _, record in whole_lines(content)]

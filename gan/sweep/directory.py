@@ -18,7 +18,7 @@ from gan import __version__
 from gan.config.checks import defines_result, flatten
 from gan.config.paths import moved_data
 from gan.errors import UserError
-from gan.files import remove_leftovers, write_text
+from gan.files import read_text, remove_leftovers, write_text
 from gan.locks import LOOK_SECONDS, lock_at, way_to_free
 from gan.run.directory import LOG_FILE, RESULT_FILE
 from gan.run.result import (
@@ -161,7 +161,7 @@ def read_sweep(path: Path) -> Sweep | None:
             "choose another hydra.sweep.dir"
         )
     try:
-        facts = json.loads((path / SWEEP_FILE).read_text(encoding="utf-8"))
+        facts = json.loads(read_text(path / SWEEP_FILE))
         project, version = facts["project"], facts["version"]
     except (ValueError, KeyError, TypeError):
         raise UserError(
@@ -197,7 +197,7 @@ def _read_jobs(path: Path) -> dict[str, Job]:
         UserError: the file is missing or damaged.
     """
     try:
-        lines = (path / JOBS_FILE).read_text(encoding="utf-8").splitlines()
+        lines = read_text(path / JOBS_FILE).splitlines()
         return {job.name: job for job in (Job(**json.loads(line)) for line in lines)}
     except FileNotFoundError:
         raise damaged_jobs(path, "is missing") from None
