@@ -101,8 +101,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a file in UTF-8, or leave the old one if writing fails."""
-    write_bytes(path, content.encode())
+    """Write a file in UTF-8, or leave the old one if writing fails. See `readable`."""
+    write_bytes(path, readable(content).encode())
+
+
+def readable(text: str) -> str:
+    """Return a text that UTF-8 can hold.
+
+    The names of files may have bytes that are no UTF-8. Python keeps each as half a character, in
+    whose place its code comes, such as \\udcff.
+    """
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def sync(path: Path) -> None:

@@ -1,8 +1,14 @@
-"""A fast start for programs that import torch."""
+"""The start of a program: its imports, its console, and the warnings of libraries."""
 
 import gc
+import io
+import os
+import select
+import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 
 @contextmanager
@@ -21,3 +27,66 @@ def fast_imports() -> Iterator[None]:
         gc.freeze()
         if enabled:
             gc.enable()
+
+
+class Console(io.FileIO):
+    """Standard output or standard error. What it cannot take is dropped, and work goes on."""
+
+    error: OSError | None = None
+    """The reason why the first text was dropped."""
+
+    def write(self, content: Any) -> int:
+        """Write some of the content, and return the number of bytes that are dealt with."""
+        try:
+            written: int | None = super().write(content)
+            while written is None:
+                # Another program has made the terminal one that does not wait.
+                select.select([], [self], [])
+                written = super().write(content)
+        except OSError as error:
+            self.error = self.error or error
+            return len(content)
+        return written
+
+
+def start_program(encoding: str | None = None) -> None:
+    """Let neither the console nor a warning end this process.
+
+    Streams that a test or a notebook has put in the place of the console are left alone.
+
+    Args:
+        encoding: of what is printed; None keeps that of the locale. A character that it does not
+            have is printed as its code.
+    """
+    # Where standard output is closed, the next file to be opened would take its place.
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    for number, name in enumerate(("stdout", "stderr"), start=1):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):
+            setattr(sys, name, _console_stream(number, stream, encoding))
+    if any(action == "error" for action, *_ in warnings.filters):
+        # Python was told to raise warnings. Most are a library's, and about its next version.
+        warnings.simplefilter("default")
+
+
+def lost_output() -> OSError | None:
+    """Return the error because of which some standard output was dropped, if any was."""
+    with suppress(AttributeError):
+        sys.stdout.flush()
+        console = sys.stdout.buffer.raw  # type: ignore[union-attr]
+        return console.error if isinstance(console, Console) else None
+    return None
+
+
+def _console_stream(number: int, stream: Any, encoding: str | None) -> io.TextIOWrapper:
+    if stream:
+        with suppress(OSError):
+            stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(Console(number, "w", closefd=False)),
+        encoding=encoding or (stream.encoding if stream else "utf-8"),
+        errors="backslashreplace",
+        line_buffering=stream is not None and (stream.line_buffering or stream.write_through),
+    )

@@ -1,5 +1,6 @@
 """Files are replaced completely or not at all."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -28,6 +29,9 @@ def killed_in_a_write(folder: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(folder)])
     assert killed.returncode == -9
     assert len(list(folder.glob(".*.????????.tmp"))) == 2
+
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_a_file_is_replaced_and_no_other_file_is_left(tmp_path: Path) -> None:
@@ -96,3 +100,34 @@ def test_a_temporary_folder_is_removed_in_the_end(tmp_path: Path) -> None:
     with temporary_folder(tmp_path / "out") as folder:
         (folder / "file").touch()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_not_utf8_is_written_with_the_codes_of_its_bytes(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "grün " + os.fsdecode(b"r\xff"))
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "grün r\\udcff"
+
+
+def opens_text(call: ast.Call) -> bool:
+    """Return whether a call opens or reads a text file, or decodes the output of a program."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    is_method = isinstance(call.func, ast.Attribute)
+    if name in ("run", "Popen"):
+        return any(keyword.arg == "text" for keyword in call.keywords)
+    if name in ("read_text", "write_text", "FileHandler"):
+        # The function `gan.files.write_text` writes UTF-8.
+        return is_method
+    if name not in ("open", "fdopen"):
+        return False
+    modes = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    if not modes:
+        # Methods of this name with other arguments open no text: `Image.open(path)`.
+        return not (is_method and call.args)
+    return "b" not in modes[-1]
+
+
+def test_every_text_file_is_utf8_in_every_locale() -> None:
+    for path in [*ROOT.glob("gan/**/*.py"), *ROOT.glob("scripts/**/*.py")]:
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        for call in [node for node in nodes if isinstance(node, ast.Call) and opens_text(node)]:
+            names = [keyword.arg for keyword in call.keywords]
+            assert "encoding" in names, f"{path.relative_to(ROOT)}:{call.lineno}"

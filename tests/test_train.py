@@ -104,7 +104,7 @@ def test_evaluation_and_logging_do_not_change_the_weights(
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("step", [1, 13, 37])
 def test_stopped_run_resumes_bit_for_bit(
     undisturbed: Path,

@@ -6,6 +6,7 @@ from importlib import import_module
 from gan import __version__
 from gan.errors import nearest
 from gan.invocation import COMMANDS
+from gan.startup import start_program
 
 COMPLETION = ["-sc", "query=bash"]
 """The arguments with which the shell asks for words that may come next."""
@@ -16,6 +17,7 @@ def main() -> None:
 
     A name that is no command ends the process with one line on standard error and exit code 2.
     """
+    start_program()
     name, *arguments = sys.argv[1:] or ["--help"]
     if sys.argv[1:] == COMPLETION:
         from gan.commands.completion import print_words

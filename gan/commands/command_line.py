@@ -23,12 +23,17 @@ from gan.config.schema import CONF_DIR
 from gan.errors import Interrupted, UserError, first_line, nearest
 from gan.invocation import as_typed_here
 from gan.run.directory import remove_empty
+from gan.startup import lost_output, start_program
 
 Options = TypeVar("Options")
 
 
 def run_command(
-    command: Callable[[list[Path], Options], None], options: type[Options], *, names: bool = False
+    command: Callable[[list[Path], Options], None],
+    options: type[Options],
+    *,
+    names: bool = False,
+    trains: bool = False,
 ) -> None:
     """Call `command(paths, options)` with the arguments of this process.
 
@@ -38,7 +43,9 @@ def run_command(
     Args:
         options: a dataclass whose fields are the options, with their types and defaults.
         names: pass on KEY=VALUE among the paths where KEY is no option: it names runs.
+        trains: the command succeeds if its work is done, whatever became of its output.
     """
+    start_program()
     arguments = sys.argv[1:]
     try:
         if "-h" in arguments or "--help" in arguments:
@@ -54,11 +61,10 @@ def run_command(
         fail(Interrupted("stopped", exit_code=130))
     except (PermissionError, IsADirectoryError) as error:
         fail(UserError(f"{error.filename}: cannot be read ({error.strerror}); try again"))
-    except BrokenPipeError:
-        # The reader of our output, such as `head`, has closed it. Without this line Python would
-        # complain once more when it flushes the output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
+    lost = _report_lost_output()
+    if lost and not trains:
+        # A program that the signal of a closed pipe ends has the exit code 141.
+        raise SystemExit(141 if isinstance(lost, BrokenPipeError) else 1)
 
 
 def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
@@ -66,6 +72,7 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
 
     A user error ends the process with one line on standard error and the error's exit code.
     """
+    start_program()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Makes Hydra raise exceptions. Otherwise it would print them and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -97,6 +104,7 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
         if wants_traceback or user_error is None:
             raise
         fail(user_error)
+    _report_lost_output()
 
 
 class CheckConfig(Callback):
@@ -157,6 +165,14 @@ def unknown_option(argument: str, options: type[Any]) -> UserError:
     allowed, name = [field.name for field in fields(options)], argument.partition("=")[0]
     hint = f"allowed: {', '.join(allowed)}{nearest(name, allowed)}"
     return UserError(f"{argument}: unknown option '{name}'; {hint}")
+
+
+def _report_lost_output() -> OSError | None:
+    """Return the error because of which output is lost; print it unless the reader has gone."""
+    error = lost_output()
+    if error and not isinstance(error, BrokenPipeError):
+        print(f"standard output: cannot be written ({error.strerror})", file=sys.stderr)
+    return error
 
 
 def _parse(arguments: list[str], options: type[Options], names: bool) -> tuple[list[Path], Options]:

@@ -37,7 +37,7 @@ class Options:
 
 def main() -> None:
     """Run the command line."""
-    run_command(resume, Options)
+    run_command(resume, Options, trains=True)
 
 
 def resume(paths: list[Path], options: Options) -> None:

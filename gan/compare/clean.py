@@ -54,7 +54,7 @@ def removals(
     for number, status in table.frame["status"].items():
         run = table.runs[number]
         run_dir = Path(run.path)
-        if status == "running" or time.time() - run.changed < older:
+        if status == "running" or max(0.0, time.time() - run.changed) < older:
             continue
         if (run_dir.parent / SWEEP_FILE).exists() and in_use(run_dir.parent):
             continue

@@ -17,6 +17,7 @@ from gan.config.checks import defines_result, is_under
 from gan.config.paths import places_of_data
 from gan.config.schema import GROUPS
 from gan.errors import UserError, nearest
+from gan.files import readable
 from gan.invocation import command_line
 from gan.metrics.catalogue import METRICS, has_direction, logged_name, sign
 from gan.run import measured
@@ -136,7 +137,7 @@ class Table:
                 f"{name}: no such column" + (hint or f"; there are {', '.join(columns)}")
             )
         values = [_comparable(matches[0], run.config.get(matches[0])) for run in self.runs]
-        return pd.Series(values, index=range(len(values))).loc[self.frame.index]
+        return pd.Series(_readable(values), index=range(len(values))).loc[self.frame.index]
 
     def scores(self, metric: str) -> "pd.Series[Any]":
         """Return the column of a metric with the worst possible value for runs that diverged.
@@ -256,11 +257,13 @@ def make_table(runs: list[StoredRun]) -> Table:
         for way, members in ways[name].items():
             columns[way] = [v if number in members else None for number, v in enumerate(values)]
     columns |= {name: [fact(run) for run in runs] for name, fact in _FACTS.items()}
-    columns["changed"] = pd.to_datetime(columns["changed"], unit="s")
+    columns = {name: _readable(values) for name, values in columns.items()}
+    columns["changed"] = pd.to_datetime(columns["changed"], unit="s", errors="coerce")
     copies, lines = find_copies(runs)
     if copies:
         originals = (copies.get(number) for number in range(len(runs)))
-        columns["copy_of"] = [None if best is None else runs[best].path for best in originals]
+        paths = [None if best is None else runs[best].path for best in originals]
+        columns["copy_of"] = _readable(paths)
     frame = pd.DataFrame(columns)
     measure_columns = [way for of_name in ways.values() for way in of_name]
     for name in (*measure_columns, "seconds", "images", "images_per_second"):
@@ -492,6 +495,11 @@ def _comparable(key: str, value: Any) -> Any:
         return str(value or no_target).rpartition(".")[2]
     is_plain = value is None or isinstance(value, bool | int | float | str)
     return value if is_plain else _json_text(value)
+
+
+def _readable(values: Sequence[Any]) -> list[Any]:
+    """Return values with texts that pandas can hold, which keeps them as UTF-8."""
+    return [readable(value) if isinstance(value, str) else value for value in values]
 
 
 def _json_text(value: Any) -> str:

@@ -60,19 +60,19 @@ def write_page(table: Table, out: Path, title: str) -> None:
 def render_page(table: Table, title: str) -> str:
     """Return the HTML of the page."""
     folder = files("gan.compare")
-    script = folder.joinpath("page.js").read_text()
+    script = folder.joinpath("page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # The name of a run or a note may hold anything, and "<" could end the element that holds it.
     data = json.dumps(page_data(table, title), allow_nan=False).replace("<", "\\u003c")
     parts = {
         "POLICY": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'",
-        "STYLE": folder.joinpath("page.css").read_text(),
+        "STYLE": folder.joinpath("page.css").read_text(encoding="utf-8"),
         "DATA": data,
         "SCRIPT": script,
     }
     # The template is split before anything is inserted, so "@@" in the data is left alone.
-    pieces = folder.joinpath("page.html").read_text().split("@@")
+    pieces = folder.joinpath("page.html").read_text(encoding="utf-8").split("@@")
     return "".join(parts[piece] if at % 2 else piece for at, piece in enumerate(pieces))
 
 

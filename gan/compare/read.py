@@ -19,7 +19,7 @@ import yaml
 
 from gan.config.checks import flatten
 from gan.errors import UserError
-from gan.files import open_file, read_bytes, read_text
+from gan.files import open_file, read_bytes, read_text, readable
 from gan.invocation import command_line
 from gan.run.directory import (
     CONFIG_FILE,
@@ -288,7 +288,7 @@ def _evaluations(run_dir: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
 
 
 def _only_numbers(values: dict[str, Any]) -> dict[str, float]:
-    return {str(name): value for name, value in values.items() if is_number(value)}
+    return {readable(str(name)): value for name, value in values.items() if is_number(value)}
 
 
 def _load_yaml(path: Path) -> Any:
@@ -312,8 +312,9 @@ def _load_yaml(path: Path) -> Any:
 
 @lru_cache(maxsize=4096)
 def _parse_yaml(text: str) -> Any:
-    try:
-        # OmegaConf's own loader takes ten times as long, and the files are plain YAML.
-        return yaml.load(text, _Loader)
-    except (ValueError, yaml.YAMLError):
-        return None
+    # OmegaConf's own loader takes ten times as long, and the files are plain YAML. Only Python's
+    # loader takes the codes of names that are not UTF-8.
+    for loader in (_Loader, yaml.SafeLoader):
+        with suppress(ValueError, yaml.YAMLError):
+            return yaml.load(text, loader)
+    return None

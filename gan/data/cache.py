@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def cached_arrays(path: Path, key: str, make: Callable[[], Arrays]) -> Arrays:
 @contextlib.contextmanager
 def lock_for(path: Path) -> Iterator[None]:
     """Hold a lock between processes in the block. Its holder alone may make what is at `path`."""
-    place = hashlib.sha256(f"{Path.home()} {path.resolve()}".encode()).hexdigest()
+    place = hashlib.sha256(os.fsencode(f"{Path.home()} {path.resolve()}")).hexdigest()
     # The lock leaves a file behind, so it does not lie beside `path`.
     lock = lock_at(Path(tempfile.gettempdir(), f"gan-{place[:16]}.lock"))
     try:

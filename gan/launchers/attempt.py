@@ -14,6 +14,7 @@ from gan.launchers.base import Progress
 from gan.run.attempt import Attempt, Ending, ending_of
 from gan.run.directory import LOG_FILE, METRICS_FILE
 from gan.run.result import Record, Status, read_records
+from gan.startup import start_program
 
 if TYPE_CHECKING:
     from gan.run.progress import OnProgress
@@ -38,6 +39,7 @@ def execute(
     from gan.run.run import Run
     from gan.train import train
 
+    start_program(encoding="utf-8")
     deadline = time.monotonic() + patience
     try:
         with redirected_output(attempt.run_dir):

@@ -284,10 +284,11 @@ class _Worker:
 
     def _listen(self, messages: "Messages") -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
-            # A worker that is killed while it writes leaves half a line.
-            with suppress(ValueError):
-                messages.put((self, json.loads(line)))
+        with self.process.stdout as output:
+            for line in output:
+                # A worker that is killed while it writes leaves half a line.
+                with suppress(ValueError):
+                    messages.put((self, json.loads(line)))
         messages.put((self, None))
 
 

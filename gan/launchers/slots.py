@@ -67,7 +67,9 @@ def _visible_gpus() -> list[str]:
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
         # Counting them by torch would take seconds and a CUDA context.
-        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        listed = subprocess.run(
+            command, capture_output=True, encoding="utf-8", check=True, timeout=60
+        )
     except (OSError, subprocess.SubprocessError):
         return []
     return listed.stdout.split()

@@ -137,7 +137,7 @@ class SlurmLauncher(ClusterLauncher):
         self._folder = folder / ".slurm"
         title = re.sub(r"[^\w.=+-]", "_", folder.name)
         # The name tells the jobs of this sweep from all others.
-        digest = hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:8]
         self._our_jobs = ["--user", getpass.getuser(), "--name", f"{title}-{digest}"]
         self._executor = self._make_executor(self._our_jobs[-1])
         self._end_jobs_of_dead_parent()
@@ -296,7 +296,7 @@ class SlurmLauncher(ClusterLauncher):
 
     def _read_report(self, name: str) -> dict[str, Any]:
         try:
-            report: dict[str, Any] = json.loads(self._report_file(name).read_text())
+            report: dict[str, Any] = json.loads(self._report_file(name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return report
@@ -403,7 +403,9 @@ def _run_slurm(*command: str) -> str | None:
         done = subprocess.run(
             command,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            # Names of other people's jobs may be in any encoding.
+            errors="replace",
             timeout=COMMAND_TIMEOUT,
             # Ctrl-C on a terminal goes to the whole group.
             start_new_session=True,

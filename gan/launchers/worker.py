@@ -18,15 +18,15 @@ from typing import Any, TextIO
 
 from gan.launchers.attempt import redirected_output
 from gan.run.attempt import Attempt, Ending
-from gan.run.signals import PRUNE
-from gan.startup import fast_imports
+from gan.run.signals import PRUNE, stop_signals
+from gan.startup import fast_imports, start_program
 
 
 class PipeReporter:
     """Writes events for the parent process to what was the standard output."""
 
     def __init__(self) -> None:
-        self._file: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
+        self._file: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         # From now on, what is printed goes to the standard error.
         os.dup2(2, 1)
 
@@ -132,6 +132,7 @@ def end_with_parent() -> None:
 def main() -> None:
     """Train cohorts until the parent process is gone."""
     end_with_parent()
+    start_program(encoding="utf-8")
     reporter, inbox = PipeReporter(), PipeInbox()
     inbox.wait()
 
@@ -140,7 +141,9 @@ def main() -> None:
             sys.exit(128 + number)
 
     # Someone may stop this process and not its parent. Its runs then save checkpoints first.
-    signal.signal(signal.SIGTERM, stop)
+    for number in stop_signals():
+        if number is not signal.SIGINT:
+            signal.signal(number, stop)
     # These imports take seconds. The first attempt waits for them, the next ones do not.
     with fast_imports():
         from gan.vectorized.autotune import Autotuner

@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
+import os
 import platform
 import secrets
 import subprocess
@@ -180,7 +181,7 @@ def _hash_code(place: Path) -> str | None:
     for path in files:
         # A file may vanish while a folder is read, and an extension module is no text.
         with suppress(OSError):
-            digest.update(f"{path.relative_to(place).as_posix()}\n".encode())
+            digest.update(os.fsencode(f"{path.relative_to(place).as_posix()}\n"))
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16] if files and place.is_absolute() else None
 
@@ -206,7 +207,7 @@ def _repository(folder: Path) -> Repository | None:
     head = _git(folder, "rev-parse", "--show-toplevel", "HEAD")
     if head is None:
         return None
-    root, commit = head.decode().splitlines()
+    root, commit = os.fsdecode(head).splitlines()
     status = (_git(folder, "status", "--porcelain") or b"").decode(errors="replace").splitlines()
     untracked = [line[3:] for line in status if line.startswith("??")]
     diff = b""

@@ -40,7 +40,7 @@ class Records:
         self._run_dir = run_dir
         self._samples = run_dir / SAMPLES
         self._samples.mkdir(exist_ok=True)
-        self._metrics = (run_dir / METRICS_FILE).open("a")
+        self._metrics = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
         self._marks: dict[str, tuple[int, int]] = {}
         self.events = EventFile(run_dir) if tensorboard else None
         if self.events and self.events.is_new and (records := read_records(run_dir)):
@@ -206,7 +206,7 @@ def _is_picture(path: Path) -> bool:
 def log_file(run_dir: Path) -> Iterator[None]:
     """Append everything that this package logs within the block to the run's log file."""
     logger = logging.getLogger("gan")
-    handler = logging.FileHandler(run_dir / LOG_FILE)
+    handler = logging.FileHandler(run_dir / LOG_FILE, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = logger.level
     logger.setLevel(logging.DEBUG)

@@ -268,7 +268,6 @@ class Run:
         assert self._trackers
         state, batch_size = self.state, self.cfg.trainer.batch_size
         self._update_seconds()
-        rate = state.summed_steps * batch_size / (state.seconds - self._recorded_seconds)
         record = self._statistics()
         if evaluate:
             record |= self.evaluation.measure()
@@ -276,7 +275,10 @@ class Run:
             raise NotFinite(f"{self.run_dir}: a value is not finite at step {self.step}")
         self._best = best_values([record], self._best)
         best = {f"best/{name}": found["value"] for name, found in self._best.items()}
-        self._records.write(record, best | {"images_per_second": rate})
+        # A clock may stand still, or go back.
+        seconds = state.seconds - self._recorded_seconds
+        rate = state.summed_steps * batch_size / seconds if seconds > 0 else None
+        self._records.write(record, best | ({"images_per_second": rate} if rate else {}))
         self._trackers.notify()
         state.sums.zero_()
         state.summed_steps = state.generator_updates = 0
@@ -475,7 +477,7 @@ class Run:
         return self.step > self._attended_step and (self.step % every == 0 or at_end)
 
     def _update_seconds(self) -> None:
-        self.state.seconds = time.monotonic() - self._began
+        self.state.seconds = max(self.state.seconds, time.monotonic() - self._began)
 
     def _statistics(self) -> Record:
         """Return the means of STEP_STATISTICS since the last record, and other values."""

@@ -28,6 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 from gan.build import Parts
 from gan.config.checks import defines_result, flatten
 from gan.config.schema import TARGET_GROUPS
+from gan.files import readable
 
 Value = bool | int | float | str
 
@@ -95,10 +96,11 @@ class EventFile:
         with tempfile.TemporaryDirectory() as folder:
             writer = SummaryWriter(folder)
             writer.add_text("config", text)
-            # Checking the trace would import SymPy and more. It is not needed in evaluation mode.
-            traced = torch.jit.trace(network, example, check_trace=False)
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "The input to trace is already a ScriptModule")
+                # Tracing is deprecated, and TensorBoard's graphs have nothing else.
+                warnings.simplefilter("ignore")
+                # Checking the trace would import SymPy and more. Evaluation mode does not need it.
+                traced = torch.jit.trace(network, example, check_trace=False)
                 writer.add_graph(traced, example)
             # Tags are regular expressions there, so NAME alone would also match best/NAME.
             layout = {
@@ -180,7 +182,7 @@ def hyperparameters(flat: Mapping[str, Any]) -> dict[str, Value]:
         key: str(flat.get(key) or "null") for key in (f"{g}._target_" for g in TARGET_GROUPS)
     }
     others = {
-        key: value if isinstance(value, bool | int | float | str) else str(value)
+        key: value if isinstance(value, bool | int | float) else readable(str(value))
         for key, value in flat.items()
         if value is not None and defines_result(key)
     }

@@ -105,7 +105,8 @@ def loader_of_copies(loader: ConfigLoader, folder: Path) -> ConfigLoader:
     """
     checksum = folder / CHECKSUM_FILE
     # Earlier versions wrote no checksum.
-    if not folder.is_dir() or (checksum.exists() and checksum.read_text() != _checksum(folder)):
+    stored = checksum.read_text(encoding="utf-8", errors="replace") if checksum.exists() else None
+    if not folder.is_dir() or stored not in (None, _checksum(folder)):
         raise UserError(
             f"{folder}: its YAML files are not those that the sweep began with; restore them, or "
             "choose another hydra.sweep.dir"

@@ -228,7 +228,11 @@ def owned(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=LOOK_SECONDS)
     except Timeout:
-        who = owner.read_text(errors="replace").strip() if owner.exists() else "another process"
+        who = (
+            owner.read_text(encoding="utf-8", errors="replace").strip()
+            if owner.exists()
+            else "another process"
+        )
         what = f"{who} is at work in this sweep directory"
         raise UserError(f"{path}: {what}{way_to_free(lock)}") from None
     try:

@@ -20,6 +20,7 @@ from gan.config.paths import (
     with_absolute_paths,
 )
 from gan.errors import UserError
+from gan.files import readable
 from gan.run.initial import with_init_hash, with_init_overrides
 from gan.run.trackers import make_trackers
 from gan.sweep.composer import Composer, plain_config
@@ -323,4 +324,4 @@ def _value_text(value: Any) -> str:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(readable(text).encode()).hexdigest()[:16]

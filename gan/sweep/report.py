@@ -274,6 +274,8 @@ def print_failures(failures: Iterable[tuple[str, str | None, Path | None]]) -> N
 
 
 def _duration(seconds: float) -> str:
+    # A clock may go back.
+    seconds = max(0.0, seconds)
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, seconds = divmod(round(seconds), 60)

@@ -367,7 +367,7 @@ def _write_to_log(run_dir: Path, error: Exception, *, whole: bool) -> None:
             run_dir.mkdir(parents=True, exist_ok=True)
         elif not run_dir.is_dir():
             return
-        with (run_dir / LOG_FILE).open("a") as file:
+        with (run_dir / LOG_FILE).open("a", encoding="utf-8") as file:
             if whole:
                 traceback.print_exception(error, file=file)
             else:

@@ -61,21 +61,21 @@ def _write_runs(sweep: Path, *, runs: int, points: int, with_events: int) -> lis
         run_dir = sweep / f"hidden_dim={width},lr={rate:.4f},seed={seed}"
         (run_dir / "samples").mkdir(parents=True)
         cfg.model.hidden_dim, cfg.optimizer.lr, cfg.seed = width, rate, seed
-        (run_dir / OVERRIDES_FILE).write_text("[]\n")
-        (run_dir / CONFIG_FILE).write_text(OmegaConf.to_yaml(cfg, resolve=True))
+        (run_dir / OVERRIDES_FILE).write_text("[]\n", encoding="utf-8")
+        (run_dir / CONFIG_FILE).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
         values = torch.rand(points, len(names)).tolist()
         records: list[Record] = [
             {"step": 100 * (index + 1)} | dict(zip(names, row, strict=True))
             for index, row in enumerate(values)
         ]
         lines = [json.dumps(record) + "\n" for record in records]
-        (run_dir / METRICS_FILE).write_text("".join(lines))
+        (run_dir / METRICS_FILE).write_text("".join(lines), encoding="utf-8")
         (run_dir / "samples" / f"step-{100 * points:06d}.png").write_bytes(content)
         steps = 100 * points
         result = make_result(
             cfg, run_dir, status=Status.COMPLETED, step=steps, seconds=60.0, error=None
         )
-        (run_dir / RESULT_FILE).write_text(json.dumps(result))
+        (run_dir / RESULT_FILE).write_text(json.dumps(result), encoding="utf-8")
         if number < with_events:
             events = EventFile(run_dir)
             for record in records:

@@ -214,7 +214,7 @@ def _peak_bytes(steps: Steps) -> int:
     with TemporaryDirectory() as folder:
         trace = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     changes = [event for event in events if event["name"] == "[memory]"]
     changes.sort(key=lambda event: event["ts"])
     sizes: list[int] = [event["args"]["Bytes"] for event in changes]

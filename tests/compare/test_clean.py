@@ -105,3 +105,11 @@ def test_a_run_can_start_and_is_unchanged_after_a_look_at_its_lock(runs: Path) -
         assert in_use(path)
     assert not in_use(path / "nothing")
     assert json.loads((path / "result.json").read_text())["status"] == "completed"
+
+
+def test_runs_from_the_future_are_removed_if_no_age_is_asked_for(runs: Path) -> None:
+    later = time.time() + 3600
+    for path in (runs / "third").iterdir():
+        os.utime(path, (later, later))
+    assert "third" in removals_by_run(runs)
+    assert "third" not in removals_by_run(runs, older=1)

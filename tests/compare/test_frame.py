@@ -1,11 +1,14 @@
 """Runs become a table whose columns are what differs between them."""
 
+import os
 from pathlib import Path
 
 import pytest
 from fake_runs import make_run, make_sweep
 
-from gan.compare.frame import load
+from gan.compare.figures import write_figures
+from gan.compare.frame import load, read_table
+from gan.compare.page import write_page
 from gan.config.compose import chosen_options, compose_unchecked
 from gan.errors import UserError
 
@@ -101,3 +104,25 @@ def test_later_measurements_are_columns(tmp_path: Path) -> None:
     (run / "metrics-fast.json").write_text('{"values": {"lenet_fid": 4.5}}')
     (run / "metrics-bad.json").write_text('{"values": 3')
     assert load(run)["fast/lenet_fid"].tolist() == [4.5]
+
+
+def test_a_run_whose_name_is_not_utf8_is_shown_beside_the_others(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "plain", "seed=1")
+    make_run(tmp_path / "runs" / os.fsdecode(b"r\xff"), "seed=2", "notes='\udcff'")
+    table = read_table([tmp_path / "runs"])
+    assert set(table.frame["run"]) == {"plain", "r\\udcff"}
+    assert set(table.column("notes")) == {"", "\\udcff"}
+    write_page(table, tmp_path / "page.html", "all")
+    assert "udcff" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert write_figures(table, tmp_path / "figures", table.objective)
+
+
+@pytest.mark.parametrize("time", [-5e9, 9e9, 14e9])
+def test_a_clock_that_was_wrong_when_a_run_ended_harms_no_table(
+    tmp_path: Path, time: float
+) -> None:
+    run = make_run(tmp_path / "wrong")
+    make_run(tmp_path / "right", "seed=1")
+    for path in run.iterdir():
+        os.utime(path, (time, time))
+    assert len(read_table([tmp_path]).frame) == 2

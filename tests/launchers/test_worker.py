@@ -57,7 +57,10 @@ def test_runs_of_a_worker_are_bit_for_bit_the_same_as_alone(
         assert log_messages(attempt.run_dir) == log_messages(alone)
 
 
-def test_worker_that_gets_sigterm_saves_a_checkpoint_of_its_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_worker_that_is_told_to_stop_saves_a_checkpoint_of_its_run(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     attempt = make_attempt(
         tmp_path,
         "long",
@@ -74,7 +77,7 @@ def test_worker_that_gets_sigterm_saves_a_checkpoint_of_its_run(tmp_path: Path) 
         while not isinstance(event, Ended):
             event = launcher.wait(1.0)
             if isinstance(event, Progress):
-                launcher._workers[0].process.send_signal(signal.SIGTERM)
+                launcher._workers[0].process.send_signal(number)
     finally:
         launcher.close()
     assert event.ending.status == "interrupted"

@@ -1,7 +1,11 @@
 """A run that is open: what is due after a step, and going on after it was closed."""
 
+import itertools
+import time
+import warnings
 from pathlib import Path
 
+import pytest
 import torch
 from runs import content, short
 
@@ -49,3 +53,31 @@ def test_everything_is_due_once_after_a_step(tmp_path: Path) -> None:
         assert len(read_records(run_dir)) == 1
         assert not list((run_dir / "samples").glob("step-*"))
         assert not checkpoint_paths(run_dir)
+
+
+@pytest.mark.parametrize("tick", [0.0, -7.0])
+def test_a_clock_that_stands_still_or_goes_back_harms_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tick: float
+) -> None:
+    ticks = itertools.count()
+    run(short(), tmp_path / "usual")
+    for name in ("time", "monotonic", "perf_counter"):
+        monkeypatch.setattr(time, name, lambda: 1e6 + tick * next(ticks))
+    run(short(), tmp_path / "run")
+    result = read_result(tmp_path / "run")
+    assert result is not None
+    assert (result["status"], result["seconds"], result["images_per_second"]) == (
+        "completed",
+        0.0,
+        None,
+    )
+    assert content(tmp_path / "run") == content(tmp_path / "usual")
+
+
+def test_a_warning_of_a_library_ends_no_run(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(short(), tmp_path / "run")
+    result = read_result(tmp_path / "run")
+    assert result is not None
+    assert result["status"] == "completed"

@@ -61,7 +61,7 @@ class Wandb:
                 settings=wandb.Settings(console="off", silent=True, init_timeout=END_SECONDS),
             )
         # Offline, wandb does not know what earlier processes have written.
-        kept = int(self._last_step.read_text()) if self._last_step.exists() else 0
+        kept = int(self._last_step.read_text(encoding="utf-8")) if self._last_step.exists() else 0
         known: int = self._run.step - 1
         return max(kept, known)
 
@@ -84,5 +84,5 @@ class Wandb:
 
     def _note(self, step: int) -> None:
         new = Path(f"{self._last_step}.new")
-        new.write_text(str(step))
+        new.write_text(str(step), encoding="utf-8")
         new.replace(self._last_step)
