@@ -178,7 +178,11 @@ def read_run(run_dir: Path) -> StoredRun:
     final, best = run.result.pop("final", None), run.result.pop("best", None)
     if not (run.finished and isinstance(final, dict) and isinstance(best, dict)):
         records = read_history(run_dir)
+        earlier = final.get("step", 0) if isinstance(final, dict) else 0
         final, best = records[-1] if records else {}, best_values(records)
+        # A run that goes on from a checkpoint has fewer records for a while.
+        if final.get("step", 0) < earlier and not in_use(run_dir):
+            run.damaged.append(METRICS_FILE)
     elif not _ends_at(run_dir / METRICS_FILE, final):
         run.damaged.append(METRICS_FILE)
     run.final = _only_numbers(final)

@@ -197,12 +197,14 @@ def _read_yaml(path: Path) -> DictConfig | ListConfig:
 
 def _restore_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
     """Write the overrides of a run again if their file is damaged and they are known."""
+    path = run_dir / OVERRIDES_FILE
     try:
         read_overrides(run_dir)
-    except UserError as error:
+    except UserError:
         if overrides:
-            _write_yaml(run_dir / OVERRIDES_FILE, OmegaConf.to_yaml(list(overrides)))
-        log.warning("%s%s", error, ", which this command line has done" if overrides else "")
+            _write_yaml(path, OmegaConf.to_yaml(list(overrides)))
+        what = "it is written again" if overrides else "restore it, or give the command line once more"
+        log.warning("%s: was missing or damaged; %s", path, what)
 
 
 def find_moved_data(run_dir: Path, cfg: DictConfig) -> list[str]:

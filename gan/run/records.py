@@ -29,6 +29,9 @@ from gan.run.tensorboard import EventFile, event_files
 
 log = logging.getLogger(__name__)
 
+PNG_END = b"IEND\xaeB`\x82"
+"""The last chunk of a PNG file: its name and its checksum."""
+
 
 class Records:
     """The files of one run that grow while it trains.
@@ -131,7 +134,7 @@ def rewind(run_dir: Path, step: int, marks: Mapping[str, Any], samples_every: in
         else:
             path.unlink()
     for path in (run_dir / SAMPLES).glob("step-*.png"):
-        if _step(path) > step or not _is_picture(path):
+        if _step(path) > step or not _mend_picture(path):
             path.unlink()
     for lost in range(samples_every, step + 1, samples_every):
         if not (path := _picture(run_dir, lost)).exists():
@@ -193,11 +196,15 @@ def _picture(run_dir: Path, step: int) -> Path:
     return run_dir / SAMPLES / f"step-{step:06d}.png"
 
 
-def _is_picture(path: Path) -> bool:
-    content = io.BytesIO(read_bytes(path))
+def _mend_picture(path: Path) -> bool:
+    """Cut off what follows the end of a PNG file, and return whether it is whole then."""
+    content = read_bytes(path)
+    _, end, rest = content.rpartition(PNG_END)
+    if end and rest:
+        os.truncate(path, len(content) - len(rest))
     # Pillow raises these for damaged content.
     with suppress(OSError, SyntaxError, ValueError):
-        Image.open(content).verify()
+        Image.open(io.BytesIO(content)).verify()
         return True
     return False
 

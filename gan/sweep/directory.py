@@ -165,7 +165,7 @@ def read_sweep(path: Path) -> Sweep | None:
         project, version = facts["project"], facts["version"]
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"{path / SWEEP_FILE}: is damaged, or not one of {PROJECT}; restore it, or choose "
+            f"{path / SWEEP_FILE}: is not one of {PROJECT}, or damaged; restore it, or choose "
             "another hydra.sweep.dir"
         ) from None
     if (project, version) != (PROJECT, __version__):

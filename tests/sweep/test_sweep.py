@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from gan.errors import JobsFailed, UserError
 from gan.run.result import Status, write_result
 from gan.sweep.directory import Sweep, owned, read_sweep
 from gan.sweep.plan import grid
+from gan.sweep.report import print_failures
 from gan.sweep.sweep import raise_failure, run_sweep
 
 
@@ -248,6 +249,53 @@ def test_sweep_of_another_version_is_refused(path: Path) -> None:
     (path / "sweep.json").write_text("[]")
     with pytest.raises(UserError, match="is not one of gan-sweeps"):
         sweep_instantly(path, "seed=1,2")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("sweep.json", lambda text: text[:-10], "is not one of gan-sweeps, or damaged"),
+        ("jobs.jsonl", lambda text: text[:-10], "is damaged"),
+        ("jobs.jsonl", lambda text: text + "\0", "is damaged"),
+        ("jobs.jsonl", lambda text: text.partition("\n")[2], "lacks the run seed=1"),
+        ("jobs.jsonl", lambda text: "", "lacks the run seed=1"),
+    ],
+)
+def test_damaged_plan_is_refused_with_the_name_of_its_file(
+    path: Path, name: str, change: Callable[[str], str], problem: str
+) -> None:
+    names_of_runs(path, "seed=1,2")
+    (path / name).write_text(change((path / name).read_text()))
+    for points in ("seed=1,2", "seed=1,2,3"):
+        with pytest.raises(UserError) as caught:
+            sweep_instantly(path, points)
+        assert str(caught.value).startswith(f"{path / name}: {problem}; restore it")
+
+
+def test_new_points_are_not_composed_from_damaged_copies(path: Path) -> None:
+    names_of_runs(path, "seed=1,2")
+    (path / "conf" / "0" / "optimizer" / "adam.yaml").write_text("lr: 1.0\n")
+    assert names_of_runs(path, "seed=1,2") == []
+    with pytest.raises(UserError, match="conf: its YAML files are not those that the sweep began"):
+        sweep_instantly(path, "seed=1,2,3")
+
+
+def test_failed_run_points_at_a_log_that_exists(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep_instantly(path, "seed=1,2", runs=InstantRuns(Status.FAILED))
+    (path / "seed=2" / "train.log").write_text("what happened")
+    sweep = stored_sweep(path)
+    assert sweep.log("seed=1") is None
+    assert sweep.log("seed=2") == path / "seed=2" / "train.log"
+    print_failures((name, "gone", sweep.log(name)) for name in ("seed=1", "seed=2"))
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert lines == [
+        "failed: seed=1: gone",
+        f"failed: seed=2: gone; log: {path / 'seed=2' / 'train.log'}",
+    ]
+    (path / "workers.log").touch()
+    assert sweep.log("seed=1") == path / "workers.log"
 
 
 def test_second_process_is_refused_with_the_name_of_the_first(path: Path) -> None:
