@@ -37,7 +37,7 @@ from gan.sweep.directory import JOBS_FILE
 FILES = (CONFIG_FILE, OVERRIDES_FILE, METRICS_FILE, RESULT_FILE)
 """The files that describe a run. `gan evaluate` adds metrics-NAME.json to them."""
 
-LONGEST_LINE = 65536
+LONGEST_LINE = 16384
 """Bytes that are read of the end of a metrics.jsonl, to see its last line."""
 
 ABSENT = object()

@@ -53,9 +53,9 @@ def run_dir(stopped: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(stopped, tmp_path / "run"))
 
 
-def go_on(run_dir: Path, **options: bool) -> None:
+def go_on(run_dir: Path, *, restart: bool = False) -> None:
     """Resume a run in this process."""
-    resume.resume([run_dir], resume.Options(**options))
+    resume.resume([run_dir], resume.Options(restart=restart))
 
 
 def everything(run_dir: Path) -> dict[Path, bytes]:
