@@ -203,7 +203,9 @@ def _restore_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
     except UserError:
         if overrides:
             _write_yaml(path, OmegaConf.to_yaml(list(overrides)))
-        what = "it is written again" if overrides else "restore it, or give the command line once more"
+        what = (
+            "it is written again" if overrides else "restore it, or give the command line once more"
+        )
         log.warning("%s: was missing or damaged; %s", path, what)
 
 
