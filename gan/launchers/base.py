@@ -130,7 +130,10 @@ class Launcher(ABC):
 
     @abstractmethod
     def prune(self, name: str) -> None:
-        """Let a running attempt save a checkpoint and end as pruned."""
+        """Let a running attempt save a checkpoint and end as pruned.
+
+        A request for an attempt that has not begun is lost, and a second one changes nothing.
+        """
 
     @abstractmethod
     def kill(self, name: str) -> None:

@@ -89,11 +89,13 @@ class RayLauncher(ClusterLauncher):
     def cancel(self, job: _RayJob) -> None:
         """See ClusterLauncher."""
         # The cancellation arrives as SIGINT in the task's process.
-        self._ray.cancel(job.handle)
+        if not job.is_pruning:
+            self._ray.cancel(job.handle)
 
     def prune(self, name: str) -> None:
         """See Launcher."""
-        if job := self._jobs.get(name):
+        job = self._jobs.get(name)
+        if job and not job.is_pruning and not job.is_stopping:
             job.is_pruning = True
             self._ray.cancel(job.handle)
 
@@ -160,7 +162,7 @@ class RayLauncher(ClusterLauncher):
             return finished
         if job.is_stopping:
             return Ending(Status.INTERRUPTED)
-        if returned and returned.status in (Status.RAISED, Status.REFUSED, Status.LOST):
+        if returned and returned.status in (Status.RAISED, Status.REFUSED, Status.BUSY):
             return Ending(Status(returned.status), reason=returned.reason)
         return Ending(Status.LOST, reason=reason or (returned.reason if returned else None))
 

@@ -286,7 +286,7 @@ class SlurmLauncher(ClusterLauncher):
                 return Requeued(name, f"its Slurm job {job.handle} ran out of time")
             reason = f"its Slurm job {job.handle} ran out of time before it saved a checkpoint"
             return Ended(name, Ending(Status.LOST, reason=reason))
-        if status in (Status.RAISED, Status.REFUSED, Status.LOST):
+        if status in (Status.RAISED, Status.REFUSED, Status.BUSY):
             return Ended(name, Ending(Status(status), reason=report["reason"]))
         reason = f"its Slurm job {job.handle} ended in {state}{describe_wait_status(code)}"
         return Ended(name, Ending(Status.LOST, reason=reason))
@@ -376,6 +376,9 @@ def execute_job(
     signal.signal(signal.SIGTERM, stop)
     # Slurm sends this one before the time is up.
     signal.signal(signal.SIGUSR2, pass_on)
+    if PRUNE is not None:
+        # Training has a handler of its own. Before and after it, there is nothing to prune.
+        signal.signal(PRUNE, signal.SIG_IGN)
     attempt = Attempt(Path(run_dir).name, config, Path(run_dir), overrides, choices)
     ending = execute(attempt, note_begin, patience=LOCK_PATIENCE)
     write_text(Path(report), json.dumps(ending._asdict()))

@@ -86,7 +86,8 @@ class PipeInbox:
     def stop_all(self) -> bool:
         """Ask every attempt to stop; return whether there is any."""
         with self._changed:
-            self._stop_signals |= dict.fromkeys(self._handed_out, signal.SIGTERM)
+            for name in self._handed_out:
+                self._note_stop(name, signal.SIGTERM)
             return bool(self._handed_out)
 
     def stop_signals(self) -> dict[str, signal.Signals]:
@@ -114,9 +115,13 @@ class PipeInbox:
                 self._attempts.append(Attempt(**fields | {"run_dir": Path(fields["run_dir"])}))
                 self._changed.notify()
             elif "stop" in message:
-                self._stop_signals[message["stop"]] = signal.SIGTERM
+                self._note_stop(message["stop"], signal.SIGTERM)
             elif PRUNE is not None:
-                self._stop_signals.setdefault(message["prune"], PRUNE)
+                self._note_stop(message["prune"], PRUNE)
+
+    def _note_stop(self, name: str, number: signal.Signals) -> None:
+        # The first one counts, as it does where a run gets signals itself.
+        self._stop_signals.setdefault(name, number)
 
 
 def end_with_parent() -> None:

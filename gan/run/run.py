@@ -530,7 +530,7 @@ class Run:
     def _end_trackers(self, error: BaseException | None) -> None:
         if self._trackers:
             failed = isinstance(error, Exception)
-            # Other errors than these end the program at once, such as a second Ctrl-C.
+            # Other errors than these end the program at once, such as a third Ctrl-C.
             wait = failed or error is None or isinstance(error, Interrupted)
             with ExitStack() as stack:
                 # The run's directory may have disappeared.

@@ -10,6 +10,8 @@ from typing import Any
 
 PRUNE = getattr(signal, "SIGUSR1", None)
 """The signal that asks a run to end as pruned. None where the system has no such signal."""
+CTRL_C_TO_END = 3
+"""The number of times that Ctrl-C is pressed to end without a checkpoint."""
 
 HANGUP = getattr(signal, "SIGHUP", None)
 """The signal of a terminal or a connection that has gone. None where the system has no such
@@ -36,29 +38,27 @@ class StopRequest:
 def deferred_stop() -> Iterator[StopRequest]:
     """Note the first stop signal or PRUNE instead of ending at once.
 
-    A second signal acts as usual, unless one of the two is HANGUP: both the system and the shell
-    send it when a terminal closes, and may add SIGTERM. Outside the main thread, where Python
-    allows no handlers, nothing is noted.
+    Further signals change nothing: terminals, clusters and people send several, and the run is
+    stopping already. Only the third Ctrl-C ends the program at once. Outside the main thread, where
+    Python allows no handlers, nothing is noted.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
     previous: dict[Signals, Any] = {}
-
-    def restore(keep: Signals | None = None) -> None:
-        for number, handler in previous.items():
-            if number != keep:
-                signal.signal(number, handler)
+    received: list[Signals] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        request.signal = request.signal or Signals(number)
-        if number != HANGUP:
-            restore(keep=HANGUP)
+        received.append(Signals(number))
+        request.signal = received[0]
+        if received.count(signal.SIGINT) == CTRL_C_TO_END:
+            raise KeyboardInterrupt
 
     for number in (*stop_signals(), *([] if PRUNE is None else [PRUNE])):
         previous[number] = signal.signal(number, note)
     try:
         yield request
     finally:
-        restore()
+        for number, handler in previous.items():
+            signal.signal(number, handler)

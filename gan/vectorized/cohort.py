@@ -22,6 +22,7 @@ from gan.run.attempt import Attempt, Ending, ending_of
 from gan.run.directory import LOG_FILE
 from gan.run.result import Status
 from gan.run.run import PROGRESS_SECONDS, Run
+from gan.run.signals import PRUNE
 from gan.step import eager_step
 from gan.train import after_step, train_one_step
 from gan.vectorized.compatible import compatibility_key
@@ -118,8 +119,10 @@ class Cohort:
         for name, signal in self._inbox.stop_signals().items():
             for run in self.runs:
                 if run.name == name:
-                    run.stop_signal = signal
-            for attempt in [attempt for attempt in self._waiting if attempt.name == name]:
+                    run.stop_signal = run.stop_signal or signal
+            waiting = [attempt for attempt in self._waiting if attempt.name == name]
+            # One that has not begun has nothing to prune. It is asked again when it makes progress.
+            for attempt in waiting if signal != PRUNE else []:
                 self._waiting.remove(attempt)
                 reason = "stopped before it began"
                 self.reporter.ended(name, Ending(Status.INTERRUPTED, reason=reason))

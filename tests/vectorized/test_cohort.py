@@ -116,6 +116,15 @@ def test_runs_stop_one_by_one_and_other_runs_take_their_places(tmp_path: Path) -
     assert_alike(train_alone(stopped), stopped.run_dir)
 
 
+def test_prune_request_for_a_run_that_has_not_begun_does_not_end_it(tmp_path: Path) -> None:
+    attempts = [make_attempt(tmp_path, name) for name in ("begun", "waiting")]
+    parent = Parent(*attempts)
+    assert PRUNE is not None
+    parent.actions = {("begun", 10): lambda: parent.signals.update(waiting=PRUNE)}
+    train_cohort(parent, AS_CONFIGURED)
+    assert parent.statuses == {"begun": "completed", "waiting": "completed"}
+
+
 def test_runs_that_are_trained_one_by_one_can_be_stopped_pruned_and_resumed(
     tmp_path: Path,
 ) -> None:
