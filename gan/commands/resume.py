@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from gan.commands import train
 from gan.commands.command_line import run_command
+from gan.config.overrides import as_override
 from gan.errors import UserError
 from gan.invocation import command_line
 from gan.run.directory import read_config
@@ -79,7 +80,13 @@ def _resume_sweep(path: Path, options: Options) -> None:
 
     if arguments := search_command(path):
         # The settings of a search decide which points come next, and its command line has them.
-        sys.argv[1:] = arguments
+        settings = {
+            "device": options.device,
+            "hydra.launcher.n_jobs": options.n_jobs,
+            "sweep.retry_failed": options.retry_failed or None,
+        }
+        asked = {key: value for key, value in settings.items() if value is not None}
+        sys.argv[1:] = [*arguments, *(f"{key}={as_override(v)}" for key, v in asked.items())]
         train.main()
     else:
         resume_sweep(

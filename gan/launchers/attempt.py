@@ -65,8 +65,6 @@ def execute(
         assert run.result is not None
         return Ending(Status(run.result["status"]), run.objective)
     except (Interrupted, Exception) as error:
-        if isinstance(error, Busy) and patience:
-            return Ending(Status.LOST, reason=str(error))
         return ending_of(error)
 
 

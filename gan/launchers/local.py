@@ -19,6 +19,7 @@ from gan.launchers.queue import Queue
 from gan.launchers.slots import Slot, make_slots, threads_per_run
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import Status
+from gan.startup import fast_imports
 
 
 class LocalLauncher(Launcher):
@@ -50,6 +51,12 @@ class LocalLauncher(Launcher):
 
     def start(self, folder: Path, log: Path, *, device: str, threads: int, runs: int) -> None:
         """See Launcher."""
+        if device not in ("auto", "cpu"):
+            # Only torch knows which devices it can use, and takes seconds to import.
+            with fast_imports():
+                from gan.build import find_device
+
+            find_device(device)
         # More slots than runs are of no use.
         self.use(self.slots(device, threads)[:runs], log)
 

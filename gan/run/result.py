@@ -36,6 +36,8 @@ class Status(str, Enum):
     """An attempt ended in an error of the program."""
     REFUSED = "refused"
     """An attempt ended in a mistake of the user's: another attempt is of no use."""
+    BUSY = "busy"
+    """Another process trains the run."""
     LOST = "lost"
     """The process of an attempt died."""
 
@@ -45,6 +47,9 @@ class Status(str, Enum):
 
 FINISHED = (Status.COMPLETED, Status.DIVERGED, Status.PRUNED)
 """A run that ended in one of these ways has nothing left to do."""
+
+STOPPED = (Status.INTERRUPTED, Status.BUSY)
+"""A job that ended in one of these ways goes on when its sweep is resumed."""
 
 Result = dict[str, Any]
 """The content of result.json."""

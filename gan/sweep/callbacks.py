@@ -13,7 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from gan.launchers.base import Started
-from gan.run.result import FINISHED, Status
+from gan.run.result import FINISHED, STOPPED
 from gan.sweep.composer import loader_of_copies
 from gan.sweep.directory import Sweep
 from gan.sweep.plan import Job
@@ -45,7 +45,7 @@ class JobCallbacks:
         if isinstance(event, Started):
             self._start(sweep, sweep.jobs[event.name])
         elif isinstance(event, JobEnded):
-            if event.status is not Status.INTERRUPTED:
+            if event.status not in STOPPED:
                 # A job whose worker dies at once has never reported that it started.
                 self._start(sweep, event.job)
             self._end(event)

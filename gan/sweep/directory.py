@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from gan import __version__
 from gan.config.checks import defines_result, flatten
 from gan.config.paths import moved_data
-from gan.errors import UserError
+from gan.errors import Busy, UserError
 from gan.files import read_text, remove_leftovers, write_text
 from gan.locks import LOOK_SECONDS, lock_at, way_to_free
-from gan.run.directory import LOG_FILE, RESULT_FILE
+from gan.run.directory import LOG_FILE, RESULT_FILE, claimed, in_use
 from gan.run.result import (
     FINISHED,
     Result,
@@ -36,6 +36,8 @@ from gan.sweep.plan import Job
 JOBS_FILE = "jobs.jsonl"
 LOCK_FILE = ".lock"
 OWNER_FILE = ".owner"
+STUDY_FILE = "study.db"
+"""The trials of a search, where no other storage is chosen."""
 PROJECT = "gan-sweeps"
 
 
@@ -100,6 +102,10 @@ class Sweep:
         """Return the status of a run, and the content of its result.json if there is one."""
         run_dir = self.run_dir(name)
         result = read_result(run_dir)
+        if result is not None and result["status"] in FINISHED:
+            return Status(result["status"]), result
+        if in_use(run_dir):
+            return Status.BUSY, result
         if result is not None and result["status"] in list(Status):
             return Status(result["status"]), result
         has_begun = (run_dir / "checkpoints").is_dir()
@@ -118,11 +124,13 @@ class Sweep:
         return [name for name in names if self.status(name)[0] not in done]
 
     def record_failure(self, name: str, reason: str | None) -> None:
-        """Write the result.json of a run whose process could not write it."""
+        """Write the result.json of a run whose process could not write it.
+
+        A run that another process trains is left alone.
+        """
         run_dir = self.run_dir(name)
         # Where the disk is full, the failure is still reported.
-        with suppress(OSError):
-            run_dir.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError, Busy), claimed(run_dir):
             records = read_records(run_dir)
             result = make_result(
                 OmegaConf.create(self.jobs[name].config),
@@ -153,7 +161,7 @@ def read_sweep(path: Path) -> Sweep | None:
         raise UserError(f"{path}: not a directory")
     if not (path / SWEEP_FILE).exists():
         # These files may stem from a sweep that was killed before it was planned, or from Hydra.
-        early = {Sweep.SOURCES, JOBS_FILE, "multirun.yaml"}
+        early = {Sweep.SOURCES, JOBS_FILE, STUDY_FILE, f"{STUDY_FILE}-journal", "multirun.yaml"}
         if all(entry.name in early or entry.name.startswith(".") for entry in path.iterdir()):
             return None
         raise UserError(

@@ -10,6 +10,7 @@ from gan.errors import Interrupted
 from gan.invocation import command_line
 from gan.launchers.base import Ended, Launcher, Note, Progress, Requeued, Started
 from gan.run.attempt import Attempt
+from gan.run.directory import in_use
 from gan.run.result import FINISHED, Status
 from gan.run.signals import StopRequest, deferred_stop
 from gan.sweep.directory import Sweep
@@ -17,13 +18,16 @@ from gan.sweep.plan import Job
 
 STOP_PATIENCE = 30.0
 """Seconds that a run has for its checkpoint before it is killed."""
+BUSY_PATIENCE = 10.0
+"""Seconds that a sweep waits for runs that another process trains, once it has no others left."""
+BUSY_REASON = "another process is at work in its directory"
 TICK = 0.2
 """Seconds between two looks at time limits and signals."""
 
 
 @dataclass(frozen=True)
 class JobEnded:
-    """A job has ended for good: completed, diverged, pruned, failed or interrupted."""
+    """A job has ended for good: completed, diverged, pruned, failed, interrupted or busy."""
 
     job: Job
     status: Status
@@ -67,11 +71,13 @@ class Scheduler:
         self._sweep = sweep
         self._launcher = launcher
         self._active: dict[str, _ActiveJob] = {}
+        self._busy: dict[str, _ActiveJob] = {}
+        """Jobs whose runs another process trains, by name."""
+        self._is_stopping = False
         self.failures = 0
 
     def submit(self, job: Job) -> None:
-        """Run a job as soon as there is a place for it."""
-        self._sweep.forget_failure(job.name)
+        """Run a job as soon as there is a place for it, and no other process trains its run."""
         self._begin_attempt(_ActiveJob(job))
 
     def stop(
@@ -95,13 +101,15 @@ class Scheduler:
         Raises:
             Interrupted: the stop signal came. All jobs have been stopped, and their ends yielded.
         """
-        was_stopped = False
-        while self._active:
-            if stop.signal is not None and not was_stopped:
-                was_stopped = True
+        waiting_since = time.monotonic()
+        while self._active or self._busy:
+            if stop.signal is not None and not self._is_stopping:
                 self._stop_all()
             yield from self._next_events()
             self._check_time_limits()
+            if self._active:
+                waiting_since = time.monotonic()
+            yield from self._look_at_busy(time.monotonic() - waiting_since)
         if stop.signal is not None:
             raise Interrupted(stop.signal.name, 128 + stop.signal)
 
@@ -122,10 +130,26 @@ class Scheduler:
             active.began = None
         yield event
 
+    def _look_at_busy(self, waited: float) -> Iterator[JobEnded]:
+        """Begin runs that their processes have left, and wait no longer for others in the end."""
+        for name, active in list(self._busy.items()):
+            is_busy = in_use(self._sweep.run_dir(name))
+            if is_busy and waited < BUSY_PATIENCE and not self._is_stopping:
+                continue
+            del self._busy[name]
+            if is_busy or self._is_stopping:
+                yield self._ended(active.job, Status.BUSY, None, BUSY_REASON)
+            else:
+                self._begin_attempt(active)
+
     def _begin_attempt(self, active: _ActiveJob) -> None:
         job = active.job
-        self._active[job.name] = active
         run_dir = self._sweep.run_dir(job.name)
+        if in_use(run_dir):
+            self._busy[job.name] = active
+            return
+        self._active[job.name] = active
+        self._sweep.forget_failure(job.name)
         words = [*self._sweep.sources, *job.overrides]
         self._launcher.submit(Attempt(job.name, job.config, run_dir, words, job.choices))
 
@@ -136,6 +160,12 @@ class Scheduler:
             yield self._ended(job, status, objective, None)
             return
         may_retry = status is not Status.REFUSED
+        if status is Status.BUSY and active.stopping_since is None:
+            if active.attempt_number > self._launcher.retries:
+                yield self._ended(job, status, None, BUSY_REASON)
+            else:
+                self._busy[job.name] = _ActiveJob(job, active.attempt_number + 1)
+            return
         if active.stopping_since is not None:
             status, reason = active.status, active.reason
         elif may_retry and active.attempt_number <= self._launcher.retries:
@@ -152,6 +182,7 @@ class Scheduler:
             self._stop_all()
 
     def _stop_all(self) -> None:
+        self._is_stopping = True
         for name in list(self._active):
             self.stop(name)
 
@@ -227,7 +258,7 @@ def run_jobs(
                 on_event(event, scheduler, stop)
     except KeyboardInterrupt as error:
         deferred = isinstance(error, Interrupted)
-        how = str(error) if deferred else "SIGINT, the second one"
+        how = str(error) if deferred else "SIGINT, the third one"
         raise Interrupted(
             f"{sweep.path}: stopped by {how} with {remaining()} left; "
             f"continue with: {command_line('resume', sweep.path)}",

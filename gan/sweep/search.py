@@ -1,27 +1,31 @@
 """Searches: sweeps whose points are chosen by the results of earlier ones, with Optuna."""
 
 import itertools
+import shlex
+import sqlite3
 import statistics
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
-from gan.config.checks import check_ranges
+from gan.config.checks import check_ranges, defines_result
 from gan.config.compose import source_words
 from gan.errors import UserError
 from gan.launchers.base import Launcher, Progress
 from gan.metrics.catalogue import METRICS, direction
 from gan.run.measured import ways
-from gan.run.result import Status
+from gan.run.result import STOPPED, Status
 from gan.run.signals import StopRequest
 from gan.seeds import stream
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
-from gan.sweep.directory import Sweep, damaged_jobs, owned, read_sweep
+from gan.sweep.directory import STUDY_FILE, Sweep, damaged_jobs, owned, read_sweep
 from gan.sweep.plan import Plan, make_plan
 from gan.sweep.report import LiveDisplay, console, spread
 from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
@@ -32,6 +36,7 @@ from gan.sweep.sweep import (
     launcher_settings,
     planning_launcher,
     report,
+    search_command,
 )
 
 try:
@@ -81,7 +86,8 @@ def run_search(
     read_sweep(path)
     with owned(path):
         sweep = read_sweep(path)
-        if sweep is None:
+        is_new = sweep is None
+        if is_new:
             save_sources(master, path / Sweep.SOURCES)
         composer = Composer(loader_of_copies(loader, path / Sweep.SOURCES), master)
         planner = _Planner(composer, fixed, space, master.sweep.seeds)
@@ -119,15 +125,23 @@ def run_search(
             space=space,
             seed=int(master.seed),
             max_steps=example["trainer"]["max_steps"],
+            is_new=is_new,
         )
         _refuse_losses(sweep, study, _storage_url(settings, path))
-        add_command(sweep, request="", jobs=[])
+        if not _is_resumed(sweep):
+            add_command(sweep, request="", jobs=[])
         sweep.save()
+        if master.sweep.retry_failed:
+            _repeat_failed_trials(sweep, study)
         _Search(sweep, study, planner, objectives, n_trials).run(launcher, tell)
         jobs = [job for trial in study.get_trials() for job in trial.user_attrs.get("jobs", [])]
         names = list(dict.fromkeys(jobs))
         report(sweep, names)
-        _print_best(study, objectives, _storage_url(settings, path))
+        _print_best(study, objectives)
+        where = shlex.join(["cd", str(path)])
+        dashboard = shlex.join(["optuna-dashboard", settings.storage or f"sqlite:///{STUDY_FILE}"])
+        show = dashboard if settings.storage else f"{where} && {dashboard}"
+        console().print(f"all trials: {show}", soft_wrap=True)
         if failed := failures(sweep, names):
             raise failed
 
@@ -140,6 +154,7 @@ def open_study(
     space: "spaces.Space",
     seed: int,
     max_steps: int | None,
+    is_new: bool = False,
 ) -> "optuna.Study":
     """Return the study that is stored for a sweep, or a new one.
 
@@ -148,23 +163,34 @@ def open_study(
         path: the sweep's directory.
         seed: decides the first points.
         max_steps: the step at which runs end, if it is known.
+        is_new: no sweep was saved, so a study that is there has no use for its trials.
 
     Raises:
-        UserError: the storage does not answer.
+        UserError: the storage does not answer, or holds the trials of another search.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     url = _storage_url(settings, path)
     name = STUDY_NAME if settings.storage is None else str(path.resolve())
     try:
+        storage = _open_storage(settings, path)
+        if is_new and name in optuna.get_all_study_names(storage):
+            # A process was killed before it saved the sweep. It has begun no trial.
+            states = {t.state for t in optuna.load_study(study_name=name, storage=storage).trials}
+            if states - {optuna.trial.TrialState.WAITING}:
+                reason = "holds the trials of another search; choose another hydra.sweep.dir"
+                raise UserError(f"hydra.sweeper.storage={url}: {reason}")
+            optuna.delete_study(study_name=name, storage=storage)
         study = optuna.create_study(
-            storage=url,
+            storage=storage,
             study_name=name,
             directions=[optuna.study.StudyDirection[name.upper()] for name in directions],
             load_if_exists=True,
             pruner=_make_pruner(settings, max_steps),
         )
         trials_before = len(study.get_trials(deepcopy=False))
+    except UserError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"hydra.sweeper.storage={url}: does not answer ({reason})") from error
@@ -180,7 +206,15 @@ def open_study(
 
 def _storage_url(settings: DictConfig, path: Path) -> str:
     """Return the address of the database that holds the study of a sweep in `path`."""
-    return str(settings.storage or f"sqlite:///{path / 'study.db'}")
+    return str(settings.storage or f"sqlite:///{path / STUDY_FILE}")
+
+
+def _open_storage(settings: DictConfig, path: Path) -> "optuna.storages.BaseStorage":
+    if settings.storage:
+        return optuna.storages.get_storage(settings.storage)
+    # A path may hold characters that mean something else in an address, such as ? and %.
+    connect = partial(sqlite3.connect, path.absolute() / STUDY_FILE)
+    return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
 
 
 class _Planner:
@@ -208,6 +242,7 @@ class _ActiveTrial:
     """The objective of each run that reached a step, by step."""
     reported_steps: set[int] = field(default_factory=set)
     """Steps that the study knows. A run that goes on from a checkpoint repeats some of them."""
+    is_pruned: bool = False
 
 
 class _Search:
@@ -261,8 +296,9 @@ class _Search:
         )
 
     def _handle(self, event: ScheduleEvent, scheduler: Scheduler, stop: StopRequest) -> None:
-        if isinstance(event, Progress) and event.record:
-            self._report_value(event, scheduler)
+        if isinstance(event, Progress):
+            self._report_value(event)
+            self._prune(event.name, scheduler)
         if isinstance(event, JobEnded):
             self._note_end(event.job.name, event.status)
             if stop.signal is None and event.status is not Status.INTERRUPTED:
@@ -270,7 +306,9 @@ class _Search:
                     scheduler.submit(self._sweep.jobs[name])
 
     def _ended_trials(self) -> int:
-        return len(self._study.get_trials(deepcopy=False, states=ENDED_STATES))
+        trials = self._study.get_trials(deepcopy=False)
+        ended = sum(trial.state in ENDED_STATES for trial in trials)
+        return ended - len(_repeated(trials))
 
     def _next_jobs(self) -> list[str]:
         """Return the jobs of another trial; none if enough trials were asked for.
@@ -297,19 +335,19 @@ class _Search:
             for name in names:
                 if name not in pending:
                     active.statuses[name] = self._sweep.status(name)[0]
+            active.is_pruned = Status.PRUNED in active.statuses.values()
             if new := [name for name in pending if name not in busy]:
                 return new
             if not pending:
                 self._tell(active)
 
-    def _report_value(self, event: Progress, scheduler: Scheduler) -> None:
-        """Report an objective to the study, and prune the trial if its pruner says so."""
-        assert event.record
-        value = event.record.get(self._objectives[0])
+    def _report_value(self, event: Progress) -> None:
+        """Report an objective to the study, and note if its pruner prunes the trial."""
+        value = event.record.get(self._objectives[0]) if event.record else None
         if value is None or len(self._objectives) > 1:
             return
         for active in self._active:
-            if event.name not in active.jobs:
+            if event.name not in active.jobs or active.is_pruned:
                 continue
             values = active.values.setdefault(event.step, {})
             values[event.name] = value
@@ -317,21 +355,32 @@ class _Search:
                 active.reported_steps.add(event.step)
                 active.trial.report(statistics.median(values.values()), event.step)
                 if event.step < event.total and active.trial.should_prune():
-                    for name in active.jobs:
-                        scheduler.prune(name)
+                    active.is_pruned = True
+
+    def _prune(self, name: str, scheduler: Scheduler) -> None:
+        """Prune the runs of pruned trials, and once more one that makes progress all the same.
+
+        It may have lost its process, and the request with it.
+        """
+        for active in self._active:
+            if active.is_pruned and name in active.jobs:
+                for job in active.jobs:
+                    scheduler.prune(job)
 
     def _note_end(self, name: str, status: Status) -> None:
         for active in [active for active in self._active if name in active.jobs]:
             active.statuses[name] = status
+            active.is_pruned |= status is Status.PRUNED
             if len(active.statuses) == len(active.jobs):
                 self._tell(active)
 
     def _tell(self, active: _ActiveTrial) -> None:
         """Tell the study how a trial ended."""
-        self._active.remove(active)
         statuses = set(active.statuses.values())
-        if Status.INTERRUPTED in statuses:
+        if statuses & set(STOPPED):
+            # It keeps its place among the trials until the search is resumed.
             return
+        self._active.remove(active)
         if statuses & {Status.FAILED, Status.DIVERGED}:
             self._study.tell(active.trial, state=optuna.trial.TrialState.FAIL)
         elif Status.PRUNED in statuses:
@@ -421,7 +470,7 @@ def _count_combinations(space: "spaces.Space") -> int:
 
 def _refuse_conflict(sweep: Sweep, search: dict[str, Any]) -> None:
     for name, value in search.items():
-        if sweep.search.get(name) != value:
+        if _defining(name, sweep.search.get(name)) != _defining(name, value):
             raise UserError(
                 f"{sweep.path}: its search has another {name}, {sweep.search.get(name, 'none')} "
                 f"and not {value}; choose another hydra.sweep.dir"
@@ -443,11 +492,40 @@ def _refuse_losses(sweep: Sweep, study: "optuna.Study", url: str) -> None:
         )
 
 
-def _print_best(study: "optuna.Study", objectives: list[str], url: str) -> None:
+def _defining(name: str, value: Any) -> Any:
+    """Return a setting of a search without overrides that do not change results."""
+    if name != "fixed" or value is None:
+        return value
+    return [text for text in value if defines_result(text.lstrip("+~").partition("=")[0])]
+
+
+def _is_resumed(sweep: Sweep) -> bool:
+    """Return whether the present command line is a stored one with settings for this time."""
+    if not sweep.commands:
+        return False
+    stored = search_command(sweep.path)
+    return sys.argv[1 : 1 + len(stored)] == stored
+
+
+def _repeat_failed_trials(sweep: Sweep, study: "optuna.Study") -> None:
+    """Queue the points of failed runs again. A told trial stays as it is."""
+    trials = study.get_trials()
+    for trial in trials:
+        names = trial.user_attrs.get("jobs", [])
+        is_over = trial.state in ENDED_STATES and trial.number not in _repeated(trials)
+        if is_over and any(sweep.status(name)[0] is Status.FAILED for name in names):
+            study.enqueue_trial(trial.params, user_attrs={"repeats": trial.number})
+
+
+def _repeated(trials: Sequence["optuna.trial.FrozenTrial"]) -> set[int]:
+    """Return the numbers of the trials that others repeat. They do not count."""
+    return {trial.user_attrs["repeats"] for trial in trials if "repeats" in trial.user_attrs}
+
+
+def _print_best(study: "optuna.Study", objectives: list[str]) -> None:
     for trial in study.best_trials:
         results = ", ".join(
             f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True)
         )
         point = " ".join(spaces.overrides(trial.params))
         console().print(f"best: {results}, trial {trial.number}: {point}", soft_wrap=True)
-    console().print(f"all trials: optuna-dashboard {url}", soft_wrap=True)

@@ -26,8 +26,9 @@ from gan.errors import JobsFailed, UserError
 from gan.invocation import command_line
 from gan.launchers.base import Launcher, find_launcher
 from gan.launchers.local import LocalLauncher
+from gan.run.directory import in_use
 from gan.run.measured import ways
-from gan.run.result import FINISHED, Status, objective, read_result
+from gan.run.result import FINISHED, STOPPED, Status, objective, read_result
 from gan.run.signals import StopRequest
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
@@ -170,7 +171,7 @@ def in_launcher(launcher: Launcher, tell: Tell = tell_nobody) -> Execute:
 
         def count(event: ScheduleEvent, scheduler: Scheduler, stop: StopRequest) -> None:
             nonlocal left
-            if isinstance(event, JobEnded) and event.status is not Status.INTERRUPTED:
+            if isinstance(event, JobEnded) and event.status not in STOPPED:
                 left -= 1
 
         run_jobs(
@@ -198,6 +199,9 @@ def through_hydra(
 
     def execute(sweep: Sweep, names: list[str]) -> None:
         launcher = make_launcher(loader_of_copies(loader, sweep.path / Sweep.SOURCES))
+        names = [name for name in names if not in_use(sweep.run_dir(name))]
+        if not names:
+            return
         overrides = [
             [*sweep.jobs[name].overrides, f"hydra.sweep.subdir='{name}'"] for name in names
         ]
@@ -229,10 +233,12 @@ def failures(sweep: Sweep, names: Sequence[str]) -> JobsFailed | None:
     left = sum(status not in (*FINISHED, Status.FAILED) for status in statuses)
     if not failed and not left:
         return None
-    also = f" and {left} were not run to the end" if left else ""
+    counts = [f"{failed} of {len(names)} runs failed"] if failed else []
+    counts += [f"{left} of {len(names)} runs have not ended"] if left else []
+    options = ["retry_failed=true"] if failed else []
     return JobsFailed(
-        f"{sweep.path}: {failed} of {len(names)} runs failed{also}; once the cause is gone: "
-        + command_line("resume", sweep.path, "retry_failed=true")
+        f"{sweep.path}: {' and '.join(counts)}; once the cause is gone: "
+        + command_line("resume", sweep.path, *options)
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sweep_commands import TESTS
 
+from gan.errors import UserError
 from gan.files import write_text
 from gan.launchers.base import Ended, Event, Note, Requeued, Started
 from gan.launchers.local import LocalLauncher
@@ -283,3 +284,9 @@ def test_attempts_that_end_with_their_cohort_do_not_count_as_retries(
     out = capsys.readouterr().out
     assert out.count("from now on alone; goes on when there is room") == 2
     assert out.count('"measure": false') == 1
+
+
+def test_device_that_is_not_there_is_refused_before_a_run_starts(tmp_path: Path) -> None:
+    launcher = LocalLauncher()
+    with pytest.raises(UserError, match=r"^device=cuda:99: not on this machine, which has "):
+        launcher.start(tmp_path, tmp_path / "log", device="cuda:99", threads=1, runs=2)

@@ -1,15 +1,19 @@
 """Attempts, time limits and stops, with a launcher that only pretends to run processes."""
 
+import signal
 from collections import deque
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gan.config.compose import compose
+from gan.errors import Interrupted
 from gan.launchers.base import Ended, Event, Launcher, Progress, Started
 from gan.run.attempt import Attempt, Ending
-from gan.run.result import Status, read_result
+from gan.run.directory import claimed
+from gan.run.result import Status, read_result, write_result
 from gan.run.signals import StopRequest
 from gan.sweep import schedule
 from gan.sweep.composer import plain_config
@@ -17,7 +21,8 @@ from gan.sweep.directory import Sweep
 from gan.sweep.plan import Job
 from gan.sweep.schedule import JobEnded, Retry, Scheduler
 
-COMPLETED, LOST, RAISED, REFUSED = Status.COMPLETED, Status.LOST, Status.RAISED, Status.REFUSED
+BUSY, COMPLETED, LOST = Status.BUSY, Status.COMPLETED, Status.LOST
+RAISED, REFUSED = Status.RAISED, Status.REFUSED
 CONFIG = plain_config(compose("seed=1"))
 
 
@@ -168,3 +173,55 @@ def test_jobs_are_submitted_and_stopped_while_others_run(tmp_path: Path) -> None
         ("b", "completed", None),
         ("c", "completed", None),
     ]
+
+
+def test_run_that_another_process_trains_is_busy_and_keeps_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "BUSY_PATIENCE", 0.01)
+    launcher = ScriptedLauncher({"a": [COMPLETED], "b": [COMPLETED], "c": [BUSY, BUSY]}, retries=1)
+    write_result(make_dir(tmp_path / "a"), {"status": "failed", "error": "an old one"})
+    with claimed(tmp_path / "a"):
+        retries, ends = run_all(tmp_path, launcher)
+    assert retries == []
+    assert {name: end.status for name, end in ends.items()} == {
+        "a": BUSY,
+        "b": COMPLETED,
+        "c": BUSY,
+    }
+    assert ends["a"].reason == "another process is at work in its directory"
+    # Nobody knows by now how the other process gets on.
+    assert (read_result(tmp_path / "a") or {})["error"] == "an old one"
+    assert not (tmp_path / "c").exists()
+
+
+def test_busy_run_begins_when_the_other_process_leaves_it(tmp_path: Path) -> None:
+    launcher = ScriptedLauncher({"a": [COMPLETED], "b": [COMPLETED]})
+    sweep = make_sweep(tmp_path, "ab")
+    scheduler = Scheduler(sweep, launcher)
+    with ExitStack() as other:
+        other.enter_context(claimed(tmp_path / "a"))
+        for job in sweep.jobs.values():
+            scheduler.submit(job)
+        ends = {}
+        for event in scheduler.events(StopRequest()):
+            if isinstance(event, JobEnded):
+                ends[event.job.name] = event.status
+                other.close()
+    assert ends == {"b": COMPLETED, "a": COMPLETED}
+
+
+def test_sweep_that_is_stopped_does_not_wait_for_busy_runs(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, "a")
+    scheduler, stop = Scheduler(sweep, ScriptedLauncher({"a": [COMPLETED]})), StopRequest()
+    with claimed(tmp_path / "a"):
+        scheduler.submit(sweep.jobs["a"])
+        stop.signal = signal.SIGINT
+        with pytest.raises(Interrupted):
+            list(scheduler.events(stop))
+
+
+def make_dir(path: Path) -> Path:
+    """Make a directory and return it."""
+    path.mkdir()
+    return path

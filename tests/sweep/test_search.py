@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ from sweep_commands import (
 )
 
 from gan.config.compose import explain
+from gan.config.overrides import as_override
 from gan.errors import UserError
-from gan.run.result import read_records
+from gan.launchers.base import Ended, Event, Launcher, Progress, Started
+from gan.run.attempt import Attempt, Ending
+from gan.run.result import Status, read_records, write_result
+from gan.sweep.directory import read_sweep
 
 optuna = pytest.importorskip("optuna", reason="optuna is not installed")
 
@@ -262,3 +267,163 @@ def test_point_that_is_chosen_again_is_not_trained_again(tmp_path: Path) -> None
     assert len(trials(path)) == 4
     assert set(results(path)) <= {"seed=1", "seed=2"}
     assert all(trial.state == State.COMPLETE for trial in trials(path))
+
+
+class ForgetfulLauncher(Launcher):
+    """A launcher whose first run is bad and loses its process when it is pruned for the first time.
+
+    Its runs log a value at two steps and complete when they are not pruned.
+    """
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        self.events: deque[Event] = deque()
+        self.attempts: list[str] = []
+        self.requests: list[str] = []
+
+    def threads_per_run(self, device: str, runs: int) -> int:
+        """See Launcher."""
+        return 1
+
+    def max_running_in_search(self, device: str, threads: int) -> int:
+        """See Launcher."""
+        return 1
+
+    def start(self, folder: Path, log: Path, *, device: str, threads: int, runs: int) -> None:
+        """See Launcher."""
+
+    def submit(self, attempt: Attempt) -> None:
+        """See Launcher."""
+        name, self._dir = attempt.name, attempt.run_dir
+        is_bad = len({*self.attempts, name}) > 2
+        self.attempts.append(name)
+        value = 9.0 if is_bad else 1.0
+        record = {"sliced_wasserstein": value}
+        self.events += [Started(name), *(Progress(name, step, 30, record) for step in (10, 20))]
+        if not is_bad:
+            self._end(name, Status.COMPLETED)
+
+    def prune(self, name: str) -> None:
+        """See Launcher."""
+        self.requests.append(name)
+        if len(self.requests) == 1:
+            self.events.append(Ended(name, Ending(Status.LOST, reason="lost")))
+        elif self.attempts.count(name) > 1:
+            self._end(name, Status.PRUNED)
+
+    def _end(self, name: str, status: Status) -> None:
+        self._dir.mkdir(exist_ok=True)
+        final = {"sliced_wasserstein": 1.0}
+        facts = {"steps": 30, "seconds": 1.0, "objective": 1.0, "final": final}
+        write_result(self._dir, {"status": status.value, **facts})
+        self.events.append(Ended(name, Ending(status, 1.0)))
+
+    def stop(self, name: str) -> None:
+        """See Launcher."""
+
+    def kill(self, name: str) -> None:
+        """See Launcher."""
+
+    def wait(self, timeout: float) -> Event | None:
+        """See Launcher."""
+        assert self.events, "a run was not pruned again"
+        return self.events.popleft()
+
+    def close(self) -> None:
+        """See Launcher."""
+
+
+def test_pruned_run_that_loses_its_process_is_pruned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = ForgetfulLauncher(retries=3)
+    monkeypatch.setattr("gan.sweep.search.planning_launcher", lambda settings: launcher)
+    search = ("hydra.sweeper.n_trials=3", "hydra.sweeper.pruner=median")
+    limits = ("hydra.sweeper.startup_trials=1", "hydra.sweeper.min_steps=5")
+    path = f"hydra.sweep.dir={tmp_path / 'sweep'}"
+    master, loader = compose_sweep("hydra/sweeper=optuna", *search, *limits, path)
+    run_search(master, loader, [LOG_LR])
+    states = [trial.state for trial in trials(tmp_path / "sweep")]
+    assert states == [State.COMPLETE, State.COMPLETE, State.PRUNED]
+    assert len(launcher.requests) > 1
+
+
+def test_failed_trials_are_repeated_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fault = tmp_path / "sweep", tmp_path / "fault"
+    fault.touch()
+    monkeypatch.setenv("FAULTY", str(fault))
+    command = sweep_command(
+        path,
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.sampler=grid",
+        "loss._target_=choice(faulty_losses.raises,gan.losses.non_saturating)",
+        "hydra.launcher.retries=0",
+        "device=cpu",
+    )
+    code, _, err = execute(command)
+    assert code == 1
+    assert "retry_failed=true" in err
+    fault.unlink()
+    before = (path / "sweep.json").read_bytes()
+    code, out, err = execute(resume_command(path))
+    assert code == 1, "a plain resume repeats no failed run"
+    options = ("retry_failed=true", "n_jobs=1", "device=auto")
+    code, out, err = execute(resume_command(path, *options))
+    assert code == 0, out + err
+    assert "1 of 2 trials to run; 1 runs at a time" in out
+    assert {result["status"] for result in results(path).values()} == {"completed"}
+    assert [trial.state for trial in trials(path)] == [State.FAIL, State.COMPLETE, State.COMPLETE]
+    commands = [
+        json.loads(text)["commands"] for text in (before, (path / "sweep.json").read_text())
+    ]
+    assert commands[0] == commands[1], "settings of one resume are not kept for the next"
+    code, out, err = execute(resume_command(path, "retry_failed=true"))
+    assert code == 0, out + err
+    assert len(trials(path)) == 3
+
+
+def test_study_of_a_search_that_was_killed_before_it_was_saved_is_begun_anew(
+    tmp_path: Path,
+) -> None:
+    master, _ = compose_sweep("hydra/sweeper=optuna", f"hydra.sweep.dir={tmp_path}")
+    study: Any = {"space": {}, "seed": 0, "max_steps": 100, "is_new": True}
+    early = open_study(master.hydra.sweeper, tmp_path, ["maximize", "minimize"], **study)
+    early.enqueue_trial({"optimizer.lr": 1.0})
+    for name in ("jobs.jsonl", "study.db-journal"):
+        (tmp_path / name).touch()
+    assert read_sweep(tmp_path) is None
+    again = open_study(master.hydra.sweeper, tmp_path, ["minimize"], **study)
+    assert (len(again.directions), again.get_trials()) == (1, [])
+    again.ask()
+    with pytest.raises(UserError, match=r"holds the trials of another search; choose another"):
+        open_study(master.hydra.sweeper, tmp_path, ["minimize"], **study)
+    assert len(trials(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", [*",=()äé€#?%&;:@!*~手 '[]{}", "%20", "${x}", "a?b=c", "$HOME"])
+def test_study_lies_in_a_directory_of_any_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x{name}y"
+    path.mkdir()
+    master, _ = compose_sweep("hydra/sweeper=optuna")
+    for expected in (0, 1):
+        study = open_study(
+            master.hydra.sweeper, path, ["minimize"], space={}, seed=0, max_steps=100
+        )
+        assert len(study.get_trials()) == expected
+        study.ask()
+    assert [file.name for file in path.iterdir()] == ["study.db"]
+
+
+def test_search_in_a_directory_with_special_characters_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "a,b=(ä) #?%20{'x'}"
+    search = ("hydra/sweeper=random", "seed=1,2", "hydra.sweeper.n_trials=1")
+    command = sweep_command(path, *search)
+    command = [word for word in command if not word.startswith("hydra.sweep.dir=")]
+    code, _, err = execute([*command, f"hydra.sweep.dir={as_override(str(path))}"])
+    assert code == 0, err
+    code, out, err = execute(resume_command(path))
+    assert code == 0, out + err
+    assert (path / "study.db").exists()
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
