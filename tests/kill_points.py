@@ -289,8 +289,8 @@ def outcome(folder: Path) -> dict[str, object]:
 
         study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'study.db'}")
         found["trials"] = [(t.number, t.state, t.params, t.values) for t in study.get_trials()]
-    hidden = {path.name for path in folder.rglob(".*")}
-    assert hidden <= {".lock"}, f"left behind: {hidden}"
+    leftovers = [path.name for path in folder.rglob(".*.tmp")]
+    assert not leftovers, f"left behind: {leftovers}"
     return found
 
 

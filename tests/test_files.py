@@ -121,7 +121,7 @@ def opens_text(call: ast.Call) -> bool:
     modes = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
     if not modes:
         # Methods of this name with other arguments open no text: `Image.open(path)`.
-        return not (is_method and call.args)
+        return not (is_method and (call.args or call.keywords))
     return "b" not in modes[-1]
 
 

@@ -1,6 +1,8 @@
 """A run that is open: what is due after a step, and going on after it was closed."""
 
 import itertools
+import statistics
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -81,3 +83,26 @@ def test_a_warning_of_a_library_ends_no_run(tmp_path: Path) -> None:
     result = read_result(tmp_path / "run")
     assert result is not None
     assert result["status"] == "completed"
+
+
+def test_a_line_of_the_records_costs_the_same_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    record = Run.record
+
+    def counted(self: Run, *, evaluate: bool) -> None:
+        calls.append(0)
+
+        def count(*args: object) -> None:
+            calls[-1] += 1
+
+        sys.setprofile(count)
+        record(self, evaluate=evaluate)
+        sys.setprofile(None)
+
+    monkeypatch.setattr(Run, "record", counted)
+    many = ("logging.every=1", "trainer.max_steps=300", "metrics=none")
+    run(short(*many, "logging.samples_every=1000", "trainer.checkpoint_every=1000"), tmp_path)
+    assert len(calls) == 300
+    assert statistics.median(calls[-50:]) <= statistics.median(calls[5:55]) + 2
