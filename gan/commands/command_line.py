@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import hydra
+import yaml
 from hydra._internal import hydra as hydra_program
 from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from gan.config.checks import checked
-from gan.config.compose import can_explain, explain
+from gan.config.compose import can_explain, explain, split_words
+from gan.config.overrides import escaped
 from gan.config.schema import CONF_DIR
 from gan.errors import Interrupted, UserError, first_line, nearest
 from gan.invocation import as_typed_here
@@ -91,7 +93,7 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
             remove_empty(run_dir, run_dir.parents)
             raise user_error from error
 
-    hydra_program.Callbacks = OneLineCallbacks  # type: ignore[attr-defined]
+    _check_folders()
     app = hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")(job)
     try:
         app()
@@ -107,6 +109,23 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
     _report_lost_output()
 
 
+def _check_folders() -> None:
+    """Refuse folders of YAML files that are not there. One is relative to the working directory."""
+    try:
+        for place in ("config-path", "config-dir"):
+            given = split_words(sys.argv[1:])[0].get(place)
+            if given is not None and not Path(given).is_dir():
+                raise UserError(f"--{place}={given}: there is no such folder of configurations")
+    except UserError as error:
+        fail(error)
+    for index, word in enumerate(sys.argv):
+        name, equals, value = word.partition("=")
+        if name in ("--config-path", "-cp") and (equals or index + 1 < len(sys.argv)):
+            path = Path(value if equals else sys.argv[index + 1]).absolute()
+            # Hydra would look beside a module of this package.
+            sys.argv[index : index + (1 if equals else 2)] = [f"--config-path={path}"]
+
+
 class CheckConfig(Callback):
     """A Hydra callback that reports a user error of a run in one line.
 
@@ -115,6 +134,9 @@ class CheckConfig(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check a configuration, and end the process with one line if it is wrong."""
+        with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+            # Hydra sets it after this, and a value may ask for it.
+            config.hydra.runtime.output_dir = str(Path(config.hydra.run.dir).absolute())
         try:
             checked(config)
         except UserError as error:
@@ -133,6 +155,16 @@ class CheckConfig(Callback):
 class OneLineCallbacks(Callbacks):
     """Hydra's callbacks. One that raises an exception harms nothing, and one line says so."""
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Tell the callbacks, when `${hydra:...}` can be resolved."""
+        HydraConfig.instance().set_config(config)
+        super().on_run_start(config, **kwargs)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Tell the callbacks, when `${hydra:...}` can be resolved."""
+        HydraConfig.instance().set_config(config)
+        super().on_multirun_start(config, **kwargs)
+
     def _notify(self, function_name: str, reverse: bool = False, **kwargs: Any) -> None:
         for callback in reversed(self.callbacks) if reverse else self.callbacks:
             try:
@@ -140,6 +172,9 @@ class OneLineCallbacks(Callbacks):
             except Exception as error:
                 name = f"{type(callback).__name__}.{function_name}"
                 print(f"warning: {name} raised {first_line(error)}", file=sys.stderr)
+
+
+hydra_program.Callbacks = OneLineCallbacks  # type: ignore[attr-defined]
 
 
 def fail(error: UserError | Interrupted) -> NoReturn:
@@ -192,9 +227,9 @@ def _parse(arguments: list[str], options: type[Options], names: bool) -> tuple[l
         else:
             others.append(f"{name}={value}")
     try:
-        parsed = OmegaConf.from_dotlist(others)
-        merged = OmegaConf.merge(OmegaConf.structured(options), parsed, texts)
-    except OmegaConfBaseException as error:
+        parsed = escaped(OmegaConf.to_container(OmegaConf.from_dotlist(others)))
+        merged = OmegaConf.merge(OmegaConf.structured(options), parsed, escaped(texts))
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(f"{' '.join(given)}: {str(error).splitlines()[0]}") from error
     return paths, OmegaConf.to_object(merged)  # type: ignore[return-value]
 

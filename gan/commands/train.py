@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from gan.commands.command_line import run_with_hydra
 from gan.config.compose import chosen_options, source_words
+from gan.config.loader import as_given
 from gan.startup import fast_imports
 from gan.sweep import SWEEP_FILE
 
@@ -34,6 +35,6 @@ def train(cfg: DictConfig) -> float:
     return run(
         cfg,
         hydra.runtime.output_dir,
-        overrides=[*words, *hydra.overrides.task],
+        overrides=[*words, *as_given(hydra.overrides.task)],
         choices=chosen_options(hydra),
     )

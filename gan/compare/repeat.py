@@ -12,7 +12,7 @@ from gan.compare.frame import Table
 from gan.compare.read import ABSENT, StoredRun
 from gan.config.checks import ABSENT_IF, defines_result, flatten, typed
 from gan.config.compose import compose, compose_unchecked, config_loader, split_words
-from gan.config.overrides import as_override
+from gan.config.overrides import as_override, escaped
 from gan.config.schema import CONF_DIR, GROUPS
 from gan.errors import UserError
 from gan.files import replacing
@@ -153,7 +153,7 @@ def export(run: StoredRun, path: Path) -> list[str]:
         values["logging.every"] = run.config["logging.every"]
     nested = OmegaConf.create({"name": path.stem})
     for key, value in values.items():
-        OmegaConf.update(nested, key, value, force_add=True)
+        OmegaConf.update(nested, key, escaped(value), force_add=True)
     threads = run.config.get("threads")
     words = [*places, f"experiment={path.stem}", *([f"threads={threads}"] if threads else [])]
     name = "".join(c if c.isprintable() else "?" for c in Path(run.path).name)
@@ -292,7 +292,7 @@ def _remaining_values(cfg: DictConfig, config: dict[str, Any]) -> dict[str, Any]
         for key, then, now in changed_keys(config, flatten(cfg)):
             if key not in values and then is not ABSENT and now is not ABSENT:
                 values[key] = then
-                OmegaConf.update(cfg, key, then, merge=False)
+                OmegaConf.update(cfg, key, escaped(then), merge=False)
                 break
         else:
             return values

@@ -13,6 +13,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gan.config.overrides import escaped
 from gan.config.schema import (
     CONF_DIR,
     SCHEMAS,
@@ -47,7 +48,7 @@ _WRONG_VALUES = {
     "converted to Float": "be a number",
     "converted to Boolean|valid bool": "be true or false",
     "is not a ListConfig|to ListConfig|list\\[": "be a list, such as [1,2]",
-    "is not Optional|non-optional|Incompatible value 'None'": "not be null",
+    "is not Optional|non-optional|NoneType is not|Incompatible value 'None'": "not be null",
     "does not support deletion": "not be removed",
 }
 """Pairs of a pattern in OmegaConf's message about a value, and what the value must do."""
@@ -217,6 +218,11 @@ def plain(node: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(node, resolve=True)
     assert isinstance(container, dict)
     return {str(name): value for name, value in container.items()}
+
+
+def as_config(values: dict[str, Any]) -> DictConfig:
+    """Return plain values as a configuration. A text is what it is, and never an interpolation."""
+    return DictConfig(escaped(values))
 
 
 def typed(cfg: DictConfig) -> DictConfig:

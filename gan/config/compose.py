@@ -16,14 +16,15 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.config.checks import ABSENT_IF, checked, explain_value, flatten
-from gan.config.loader import use_loader
-from gan.config.overrides import as_override
+from gan.config.checks import ABSENT_IF, checked, explain_value, flatten, is_under
+from gan.config.loader import leaves, use_loader
+from gan.config.overrides import as_override, escaped, with_quotes
 from gan.config.schema import CONF_DIR, GROUPS
 from gan.errors import UserError, nearest
 
@@ -35,6 +36,14 @@ CONFIG_NAME = "config"
 _PLACES = {"config-dir": "-cd", "config-path": "-cp", "config-name": "-cn"}
 _GLOBAL_GROUPS = ("recipe", "experiment", "hydra/launcher", "hydra/sweeper")
 _NO_OPTION = "Config group override must be a string or a list"
+_FLAGS = {
+    "Only one of --run": "give one of --run, --multirun, --cfg, --info and --shell-completion; "
+    "--multirun with sweep.dry_run=true shows the plan of a sweep",
+    "Expecting one subcommand": "--shell-completion: needs install=SHELL, uninstall=SHELL or "
+    "query=SHELL, where SHELL is bash, zsh or fish",
+    "The --resolve flag": "--resolve: needs --cfg or --help",
+}
+"""Starts of Hydra's messages about options of the command line, and what to do instead."""
 
 
 def compose(*words: str) -> DictConfig:
@@ -67,10 +76,48 @@ def compose_unchecked(words: Sequence[str], *, with_hydra: bool = False) -> Dict
             places.get("config-name", CONFIG_NAME), overrides, RunMode.RUN, from_shell=False
         )
     if not with_hydra:
-        OmegaConf.set_struct(cfg, False)
-        cfg.pop("hydra")
-        OmegaConf.set_struct(cfg, True)
+        take_out_hydra(cfg)
     return cfg
+
+
+def take_out_hydra(cfg: DictConfig) -> None:
+    """Take Hydra's own part out of a configuration, and put its values where they are asked for.
+
+    Without it, `${hydra:runtime.cwd}` could not be resolved.
+
+    Raises:
+        UserError: a value that is asked for is not known.
+    """
+    with as_hydra_config(cfg):
+        for key, value in leaves(cfg).items():
+            if asks_hydra(value) and not is_under(key, ["hydra"]):
+                try:
+                    found = OmegaConf.select(cfg, key)
+                    is_node = OmegaConf.is_config(found)
+                    plain = OmegaConf.to_container(found, resolve=True) if is_node else found
+                except OmegaConfBaseException as error:
+                    raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
+                OmegaConf.update(cfg, key, escaped(plain))
+    OmegaConf.set_struct(cfg, False)
+    cfg.pop("hydra")
+    OmegaConf.set_struct(cfg, True)
+
+
+def asks_hydra(value: Any) -> bool:
+    """Return whether a value, as it is written, has interpolations of Hydra's own values."""
+    return bool(re.search(r"\$\{hydra[:.]", str(value)))
+
+
+@contextmanager
+def as_hydra_config(cfg: DictConfig) -> Iterator[None]:
+    """Let `HydraConfig.get()` and `${hydra:...}` see Hydra's own part of a configuration."""
+    hydra = HydraConfig.instance()
+    before = hydra.cfg
+    hydra.set_config(cfg)
+    try:
+        yield
+    finally:
+        hydra.cfg = before
 
 
 def split_words(words: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -163,16 +210,17 @@ def chosen_options(hydra_cfg: Any) -> dict[str, str]:
 def can_explain(error: Exception) -> bool:
     """Return whether Hydra raises such an error for a wrong override."""
     known = isinstance(error, HydraException | OmegaConfBaseException)
-    return known or str(error).startswith(_NO_OPTION)
+    return known or str(error).startswith((_NO_OPTION, *_FLAGS))
 
 
 def explain(error: Exception, words: Sequence[str]) -> str:
     """Return one line about an error that Hydra raised for these words."""
     text, (_, overrides) = str(error), split_words(words)
+    given = {with_quotes(override): override for override in overrides}
     if isinstance(error, OverrideParseException):
-        hint = "; close all brackets and quotes, and quote special characters"
-        hint = hint if "=" in str(error.override) else ""
-        return f"{error.override}: cannot be read as KEY=VALUE{hint}"
+        return f"{given.get(error.override, error.override)}: cannot be read as KEY=VALUE"
+    if flags := [hint for start, hint in _FLAGS.items() if text.startswith(start)]:
+        return flags[0]
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_option(str(error.missing_cfg_file), words)
     if text.startswith(_NO_OPTION):
@@ -181,10 +229,15 @@ def explain(error: Exception, words: Sequence[str]) -> str:
             is_group = group in (*GROUPS, *_GLOBAL_GROUPS)
             if is_group and not isinstance(yaml.safe_load(option), str):
                 return _unknown_option(f"{group}/{option}", words)
+            if not group:
+                return f"={option}: cannot be read as KEY=VALUE"
     if found := re.match(r"Could not override '([^']+)'", text):
         return _unknown_key(found[1], words)
     if found := re.match(r"Error merging override (.*)", text):
-        return f"{found[1]}: {explain_value(error.__cause__ or error)}"
+        cause = explain_value(error.__cause__ or error)
+        return f"{given.get(found[1], found[1])}: {cause}"
+    if found := re.match(r"Could not append to config. An item is already at '([^']+)'", text):
+        return f"+{found[1]}: is there already; leave out the plus"
     if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'", text):
         return f"{found[1]}: to sweep over several values add --multirun; a list is written [1,2]"
     if found := re.match(r"(?:schema@)?(\S+) appears more than once", text):
@@ -196,8 +249,12 @@ def explain(error: Exception, words: Sequence[str]) -> str:
 def _unknown_option(config_file: str, words: Sequence[str]) -> str:
     group, _, option = config_file.removesuffix(".yaml").rpartition("/")
     with config_loader(words) as loader:
-        options = sorted(loader.get_group_options(group)) if group else []
+        options = sorted(loader.get_group_options(group))
         groups = loader.list_groups("")
+    if not group:
+        options = [name for name in options if not name.startswith("_")]
+        hint = f"there are {', '.join(options)}{nearest(option, options)}"
+        return f"--config-name={option}: there is no such file; {hint}"
     if not options:
         hint = nearest(group, groups) or f"; there are {', '.join(groups)}"
         return f"{group}={option}: there is no group '{group}'{hint}"

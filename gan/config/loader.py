@@ -18,11 +18,13 @@ from hydra._internal import hydra as hydra_program
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault, ResultDefault
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gan.config.checks import is_under
+from gan.config.overrides import takes_any_text, value_as_written, with_quotes
 from gan.errors import UserError
 
 PARAMS = "hydra.sweeper.params"
@@ -34,12 +36,14 @@ class Loader(ConfigLoaderImpl):
 
     _swept_by_config: frozenset[str] = frozenset()
     """Keys and groups that the configuration sweeps over, and the command line does not name."""
+    _run_mode = RunMode.RUN
 
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
     ) -> DictConfig:
         """Return the configuration of one job of a sweep."""
-        texts = [*master_config.hydra.overrides.task, *master_config.hydra.overrides.hydra]
+        given_overrides = master_config.hydra.overrides
+        texts = [*as_given(given_overrides.task), *as_given(given_overrides.hydra)]
         given = {text.lstrip("+~").partition("=")[0] for text in texts}
         params = {} if PARAMS in given else OmegaConf.select(master_config, PARAMS) or {}
         loader = copy.copy(self)
@@ -48,11 +52,35 @@ class Loader(ConfigLoaderImpl):
         )
         return super(Loader, loader).load_sweep_config(master_config, sweep_overrides)
 
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Return the configuration that overrides give, with Hydra's own part."""
+        loader = copy.copy(self)
+        loader._run_mode = run_mode
+        return super(Loader, loader).load_configuration(
+            config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+        )
+
+    @staticmethod
+    def validate_sweep_overrides_legal(
+        overrides: list[Override], run_mode: RunMode, from_shell: bool
+    ) -> None:
+        """Do nothing yet: `_prepare` does it where the types of the keys are known."""
+
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
-        parsed, files = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
-        return parsed, _Files(files, _read_choices(parsed, files, self._swept_by_config))
+        parsed, files = super()._parse_overrides_and_create_caching_repo(
+            config_name, [with_quotes(text) for text in overrides]
+        )
+        choices = _read_choices(parsed, files, self._swept_by_config)
+        return parsed, _Files(files, choices, parsed)
 
     def _compose_config_from_defaults_list(
         self, defaults: list[ResultDefault], repo: IConfigRepository
@@ -61,7 +89,7 @@ class Loader(ConfigLoaderImpl):
         repo.choices.refuse_misfit()
         cfg: DictConfig = super()._compose_config_from_defaults_list(defaults, repo)
         if asked := repo.choices.asked():
-            composed = _leaves(cfg)
+            composed = leaves(cfg)
             for key, (value, choice) in asked.items():
                 if key not in composed:
                     raise UserError(
@@ -73,15 +101,41 @@ class Loader(ConfigLoaderImpl):
                         f"{choice}: sets {key}={value}, but {rival} makes it {composed[key]}; "
                         f"add {key}=VALUE, or leave out one of both"
                     )
+        for override in repo.overrides:
+            self._prepare(override, cfg, is_group=repo.group_exists(override.key_or_group))
         return cfg
+
+    def _prepare(self, override: Override, cfg: DictConfig, *, is_group: bool) -> None:
+        """Prepare an override for Hydra, which sets its value after the defaults list.
+
+        A text is taken as it is written, with its commas where there is nothing to sweep over.
+        """
+        key, is_sweep = override.key_or_group, override.is_sweep_override()
+        is_one = self._run_mode is RunMode.RUN or override.is_hydra_override()
+        if is_sweep and not (is_one and not is_group and takes_any_text(cfg, key)):
+            ConfigLoaderImpl.validate_sweep_overrides_legal([override], self._run_mode, False)
+        elif is_sweep:
+            # Hydra passes over it, because it has seen a sweep.
+            OmegaConf.update(cfg, key, value_as_written(cfg, override))
+        elif not (is_group or override.is_delete()):
+            override._value = value_as_written(cfg, override)
+            if self._run_mode is RunMode.MULTIRUN and not is_under(key, ["hydra", "sweep"]):
+                # Each run of a sweep is checked with its own options, which may have the key.
+                override.type = OverrideType.FORCE_ADD
 
     def _last_to_set(self, key: str, defaults: list[ResultDefault], repo: IConfigRepository) -> str:
         """Return the choice that decides the value of a key."""
         for default in reversed(defaults):
-            if key in _leaves(self._load_single_config(default, repo).config):
+            if key in leaves(self._load_single_config(default, repo).config):
                 name, parent = _name(str(default.config_path)), str(default.parent)
                 return f"{name} of {_name(parent)}" if parent.startswith("experiment/") else name
         return "another option"
+
+
+def as_given(overrides: Any) -> list[str]:
+    """Return overrides in `hydra.overrides` as the user gave them, their interpolations too."""
+    texts: Any = OmegaConf.to_container(overrides, resolve=False)
+    return [str(text) for text in texts]
 
 
 def use_loader() -> None:
@@ -199,9 +253,12 @@ class _Choices:
 class _Files(CachingConfigRepository):
     """The YAML files as far as no choice on the command line replaces their settings."""
 
-    def __init__(self, files: CachingConfigRepository, choices: _Choices):
+    def __init__(
+        self, files: CachingConfigRepository, choices: _Choices, overrides: list[Override]
+    ):
         # The base class would copy what is made for it alone.
         self.delegate, self.cache, self.choices = files, {}, choices
+        self.overrides = overrides
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Return the content of a file."""
@@ -224,7 +281,7 @@ class _Files(CachingConfigRepository):
         self, loaded: ConfigResult, config_path: str, replaced: Callable[[str], str | None]
     ) -> ConfigResult:
         """Return the content of a file without the settings that a choice replaces."""
-        values = _leaves(loaded.config)
+        values = leaves(loaded.config)
         dropped = {key: choice for key in values if (choice := replaced(key))}
         loaded = copy.copy(loaded)
         if dropped:
@@ -309,7 +366,7 @@ def _read(files: IConfigRepository, node: InputDefault) -> _Settings:
     node.set_package_header(loaded.header["package"])
     package = node.get_final_package()
     prefix = f"{package}." if package else ""
-    own = {f"{prefix}{key}": value for key, value in _leaves(loaded.config).items()}
+    own = {f"{prefix}{key}": value for key, value in leaves(loaded.config).items()}
     defaults = copy.deepcopy(loaded.defaults_list or [])
     for default in defaults:
         if default.is_self():
@@ -341,7 +398,7 @@ def _key(group: str) -> str:
     return (package or path).replace("/", ".")
 
 
-def _leaves(cfg: Any) -> dict[str, Any]:
+def leaves(cfg: Any) -> dict[str, Any]:
     """Return the values of a node by their dotted keys, with interpolations as they are written."""
 
     def walk(node: dict[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -33,9 +33,7 @@ def execute(
         patience: seconds to wait for another process to leave the run directory.
     """
     # These imports take seconds. Where a process is used again, only its first run waits for them.
-    from omegaconf import OmegaConf
-
-    from gan.config.checks import checked
+    from gan.config.checks import as_config, checked
     from gan.run.run import Run
     from gan.train import train
 
@@ -43,7 +41,7 @@ def execute(
     deadline = time.monotonic() + patience
     try:
         with redirected_output(attempt.run_dir):
-            cfg = checked(OmegaConf.create(attempt.config))
+            cfg = checked(as_config(attempt.config))
             while True:
                 try:
                     opened = Run.open(

@@ -30,18 +30,23 @@ class GridSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run every combination of the swept values."""
         # Imported late, because Hydra imports every plugin even for --help.
-        from gan.config.checks import check_ranges
         from gan.launchers.base import Launcher
         from gan.sweep.callbacks import JobCallbacks, multirun_end
         from gan.sweep.plan import grid
-        from gan.sweep.sweep import in_launcher, raise_failure, run_sweep, through_hydra
+        from gan.sweep.sweep import (
+            check_launcher,
+            in_launcher,
+            raise_failure,
+            run_sweep,
+            through_hydra,
+        )
 
         assert self.config is not None
         loader = self.context.config_loader
         with multirun_end(self.context.callbacks, self.config):
             launcher = self._make_launcher(loader)
             if isinstance(launcher, Launcher):
-                check_ranges(self.config.hydra.launcher, "hydra.launcher.")
+                check_launcher(self.config)
                 tell = JobCallbacks(self.context, self.task, self.config).tell
                 execute = in_launcher(launcher, tell)
             else:

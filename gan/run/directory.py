@@ -5,13 +5,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import Timeout
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
-from gan.config.checks import flatten, identifies_run
+from gan.config.checks import as_config, flatten, identifies_run
+from gan.config.overrides import escaped
 from gan.config.paths import moved_data
 from gan.errors import Busy, UserError
 from gan.files import read_text, remove_leftovers, write_text
@@ -106,10 +107,10 @@ def read_config(run_dir: Path) -> DictConfig:
         if has_history(run_dir):
             raise UserError(f"{path}: is missing, and the run cannot go on without it; restore it")
         raise UserError(f"{run_dir}: not a run directory, it has no {CONFIG_FILE}")
-    cfg = _read_yaml(path)
-    if not isinstance(cfg, DictConfig) or not all(key in cfg for key in LAST_KEYS):
+    config = _read_yaml(path)
+    if not isinstance(config, dict) or not all(key in config for key in LAST_KEYS):
         raise UserError(f"{path}: is damaged; restore it")
-    return cfg
+    return as_config(config)
 
 
 def read_overrides(run_dir: Path) -> list[str]:
@@ -122,7 +123,7 @@ def read_overrides(run_dir: Path) -> list[str]:
     if not path.exists():
         raise UserError(f"{path}: is missing; restore it")
     overrides = _read_yaml(path)
-    if not isinstance(overrides, ListConfig):
+    if not isinstance(overrides, list):
         raise UserError(f"{path}: is damaged; restore it")
     return [str(override) for override in overrides]
 
@@ -147,7 +148,7 @@ def store_config(
     stored = OmegaConf.merge(cfg, {"threads": threads if is_new else read_config(run_dir).threads})
     assert isinstance(stored, DictConfig)
     if is_new:
-        _write_yaml(run_dir / OVERRIDES_FILE, OmegaConf.to_yaml(list(overrides)))
+        _write_yaml(run_dir / OVERRIDES_FILE, _overrides_text(overrides))
         _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
     return stored
 
@@ -179,7 +180,7 @@ def _write_yaml(path: Path, text: str) -> None:
     write_text(path, f"{_checksum_line(text)}{note}\n{text}")
 
 
-def _read_yaml(path: Path) -> DictConfig | ListConfig:
+def _read_yaml(path: Path) -> Any:
     """Return the content of a YAML file.
 
     Raises:
@@ -190,9 +191,14 @@ def _read_yaml(path: Path) -> DictConfig | ListConfig:
         if is_changed(text):
             reason = "its first line has the checksum of another content"
             raise UserError(f"{path}: is damaged; restore it ({reason})")
-        return OmegaConf.create(text)
-    except (ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        return yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: is damaged; restore it") from error
+
+
+def _overrides_text(overrides: Sequence[str]) -> str:
+    # Not by OmegaConf, which would take `${x}` in an override for an interpolation.
+    return str(yaml.safe_dump(list(overrides), allow_unicode=True))
 
 
 def _restore_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
@@ -202,7 +208,7 @@ def _restore_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
         read_overrides(run_dir)
     except UserError:
         if overrides:
-            _write_yaml(path, OmegaConf.to_yaml(list(overrides)))
+            _write_yaml(path, _overrides_text(overrides))
         what = (
             "it is written again" if overrides else "restore it, or give the command line once more"
         )
@@ -220,5 +226,5 @@ def note_moved_data(run_dir: Path, cfg: DictConfig) -> None:
     """Write the places where a run's data lie now into its configuration."""
     if moved := moved_data(flatten(stored := read_config(run_dir)), flatten(cfg)):
         for key, place in moved.items():
-            OmegaConf.update(stored, key, place)
-        _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored))
+            OmegaConf.update(stored, key, escaped(place))
+        _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))

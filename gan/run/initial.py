@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from gan.config.checks import flatten
-from gan.config.overrides import as_override
+from gan.config.overrides import as_override, escaped
 from gan.errors import UserError
 from gan.run.directory import CONFIG_FILE, read_config
 
@@ -47,7 +47,7 @@ def with_init_hash(cfg: DictConfig, run_dir: Path | None = None) -> DictConfig:
         stored = read_config(run_dir).trainer
         expected = stored.get("init_hash") if stored.get("init_from") == str(path) else None
     found = {"init_from": str(path), "init_hash": expected or _hash_at(path)}
-    completed = OmegaConf.merge(cfg, {"trainer": found})
+    completed = OmegaConf.merge(cfg, escaped({"trainer": found}))
     assert isinstance(completed, DictConfig)
     return completed
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from gan.build import build_networks
+from gan.config.checks import as_config
 from gan.data import Scaling
 from gan.errors import UserError, nearest
 from gan.run import checkpoint
@@ -174,7 +175,7 @@ def _from_file(path: Path, weights: str) -> TrainedGenerator:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        cfg, facts = OmegaConf.create(json.loads(header["config"])), json.loads(header["generator"])
+        cfg, facts = as_config(json.loads(header["config"])), json.loads(header["generator"])
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         reason = str(error) if isinstance(error, OSError) else "is damaged or holds no generator"
         raise UserError(f"{path}: {reason}") from error

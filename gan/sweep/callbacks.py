@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from gan.config.compose import as_hydra_config
+from gan.config.loader import as_given
+from gan.config.overrides import escaped
 from gan.launchers.base import Started
 from gan.run.result import FINISHED, STOPPED
 from gan.sweep.composer import loader_of_copies
@@ -53,16 +55,16 @@ class JobCallbacks:
     def _start(self, sweep: Sweep, job: Job) -> None:
         if job.name not in self._configs:
             config = self._configs[job.name] = self._config(sweep, job)
-            with _as_hydra_config(config):
+            with as_hydra_config(config):
                 self._callbacks.on_job_start(config=config, task_function=self._task)
 
     def _end(self, event: JobEnded) -> None:
         config = self._configs.pop(event.job.name, None)
         if config is None:
             return
-        with _as_hydra_config(config):
+        with as_hydra_config(config):
             returned = JobReturn(
-                overrides=list(config.hydra.overrides.task),
+                overrides=as_given(config.hydra.overrides.task),
                 cfg=OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]),
                 hydra_cfg=OmegaConf.masked_copy(config, "hydra"),
                 working_dir=str(Path.cwd()),
@@ -81,7 +83,7 @@ class JobCallbacks:
         loader = loader_of_copies(self._loader, sweep.path / Sweep.SOURCES)
         texts = [*job.overrides, f"hydra.sweep.subdir='{job.name}'"]
         config: DictConfig = loader.load_sweep_config(self._master, texts)
-        config.merge_with(job.config)
+        config.merge_with(escaped(job.config))
         with read_write(config.hydra), open_dict(config.hydra):
             number = list(sweep.jobs).index(job.name)
             config.hydra.job.id, config.hydra.job.num = str(number), number
@@ -109,15 +111,3 @@ def _listens(callback: Any) -> bool:
         for name, nothing in vars(Callback).items()
         if name in ("on_job_start", "on_job_end")
     )
-
-
-@contextmanager
-def _as_hydra_config(config: DictConfig) -> Iterator[None]:
-    """Let `HydraConfig.get()` and the resolver `hydra` see the configuration of a job."""
-    hydra = HydraConfig.instance()
-    before = hydra.cfg
-    hydra.set_config(config)
-    try:
-        yield
-    finally:
-        hydra.cfg = before

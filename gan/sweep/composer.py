@@ -15,13 +15,30 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.config.checks import plain, typed
-from gan.config.compose import chosen_options
+from gan.config.checks import is_under, plain, typed
+from gan.config.compose import (
+    asks_hydra,
+    can_explain,
+    chosen_options,
+    explain,
+    source_words,
+    take_out_hydra,
+)
+from gan.config.loader import as_given, leaves
+from gan.config.overrides import value_as_written
 from gan.errors import UserError
 from gan.files import write_text
 
 CHECKSUM_FILE = ".checksum"
 """The file in the folder of copies that holds their checksum."""
+
+OF_ONE_JOB = (
+    *("hydra.runtime", "hydra.overrides", "hydra.mode"),
+    *("hydra.job.override_dirname", "hydra.job.num", "hydra.job.id"),
+)
+"""Keys of Hydra's own that may differ from job to job."""
+Options = tuple[str, ...]
+"""Overrides that choose options of config groups, or that add and remove keys."""
 
 
 class Composer:
@@ -34,49 +51,83 @@ class Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig):
         self._loader = loader
         self._master = master
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
-        self._choices: dict[tuple[str, ...], dict[str, str]] = {}
-        self.parse = cache(self._parse)
+        self._composed: dict[Options, DictConfig] = {}
+        self._choices: dict[Options, dict[str, str]] = {}
+        self._asks_hydra: dict[Options, bool] = {}
+        """The choices with which some value asks for one of Hydra's own."""
+        self.parse, self.keys = cache(self._parse), cache(self._keys)
         self._is_group = cache(lambda key: bool(loader.get_group_options(key)))
 
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
+    def compose(self, overrides: Sequence[str], number: int = 0) -> DictConfig:
         """Return the configuration of one job, without Hydra's own part.
 
+        Args:
+            number: the place of the job among those of a command line, `${hydra:job.num}`.
+
         Raises:
-            HydraException, OmegaConfBaseException: the overrides do not fit.
-            UserError: a value does not fit the function that takes it.
+            UserError: the overrides do not fit, or a value not the function that takes it.
         """
-        values = [text for text in overrides if self._sets_a_value(self.parse(text))]
-        structure = self._structure(overrides)
-        if structure not in self._composed:
-            try:
-                self._composed[structure] = self._compose_by_hydra(structure)
-            except UserError:
-                # Two choices contradict each other. One of the values may decide between them.
-                return self._compose_by_hydra(overrides)
-        cfg = copy.deepcopy(self._composed[structure])
+        values, options = self.values(overrides), self.options(overrides)
+        try:
+            cfg = copy.deepcopy(self._compose_options(options))
+        except UserError:
+            # Two choices contradict each other. One of the values may decide between them.
+            return self._compose_by_hydra(overrides, number)
+        if self._asks_hydra[options] or asks_hydra(values):
+            return self._compose_by_hydra(overrides, number)
         try:
             for text in values:
                 override = self.parse(text)
-                OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
+                value = value_as_written(cfg, override)
+                OmegaConf.update(cfg, override.key_or_group, value, merge=True)
         except OmegaConfBaseException:
             # Hydra's own error says best what is wrong.
-            return self._compose_by_hydra(overrides)
+            return self._compose_by_hydra(overrides, number)
         return cfg
 
     def choices(self, overrides: Sequence[str]) -> dict[str, str]:
         """Return the chosen options of the config groups, for overrides that were composed."""
-        return self._choices[self._structure(overrides)]
+        return self._choices[self.options(overrides)]
 
-    def _structure(self, overrides: Sequence[str]) -> tuple[str, ...]:
-        """Return the overrides that do not only set a value."""
+    def values(self, overrides: Sequence[str]) -> list[str]:
+        """Return the overrides that only set a value."""
+        return [text for text in overrides if self._sets_a_value(self.parse(text))]
+
+    def options(self, overrides: Sequence[str]) -> Options:
+        """Return the overrides that do not only set a value: mostly they choose an option."""
         return tuple(text for text in overrides if not self._sets_a_value(self.parse(text)))
 
-    def _compose_by_hydra(self, overrides: Sequence[str]) -> DictConfig:
-        cfg = self._loader.load_sweep_config(self._master, list(overrides))
-        OmegaConf.set_struct(cfg, False)
-        self._choices[tuple(overrides)] = chosen_options(cfg.pop("hydra"))
-        OmegaConf.set_struct(cfg, True)
+    def _keys(self, options: Options) -> list[str]:
+        """Return the dotted keys that a choice of options has; none if it contradicts itself."""
+        try:
+            return list(leaves(self._compose_options(options)))
+        except UserError:
+            return []
+
+    def has_key(self, options: Options, key: str) -> bool:
+        """Return whether a choice of options has a key. One that cannot be composed has any."""
+        known = self.keys(options)
+        return not known or any(is_under(key, [one]) or is_under(one, [key]) for one in known)
+
+    def _compose_options(self, options: Options) -> DictConfig:
+        if options not in self._composed:
+            self._composed[options] = self._compose_by_hydra(options, 0)
+        return self._composed[options]
+
+    def _compose_by_hydra(self, overrides: Sequence[str], number: int) -> DictConfig:
+        try:
+            cfg = self._loader.load_sweep_config(self._master, list(overrides))
+        except Exception as error:
+            if not can_explain(error):
+                raise
+            words = [*source_words(self._master.hydra), *overrides]
+            raise UserError(explain(error, words)) from error
+        _refuse_settings_of_sweep(self._master, cfg, self.options(overrides))
+        cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
+        self._choices[self.options(overrides)] = chosen_options(cfg.hydra)
+        values = [value for key, value in leaves(cfg).items() if not is_under(key, ["hydra"])]
+        self._asks_hydra[tuple(overrides)] = asks_hydra(values)
+        take_out_hydra(cfg)
         return typed(cfg)
 
     def _parse(self, text: str) -> Override:
@@ -141,3 +192,22 @@ def _checksum(folder: Path) -> str:
 
 def _other_files(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if not (name.endswith(".yaml") or Path(folder, name).is_dir())]
+
+
+def _refuse_settings_of_sweep(master: DictConfig, own: DictConfig, choices: Sequence[str]) -> None:
+    """Refuse options of a job that set what a sweep has once for all jobs, such as the launcher."""
+    for group in ("hydra/launcher", "hydra/sweeper"):
+        if (option := own.hydra.runtime.choices[group]) != master.hydra.runtime.choices[group]:
+            raise UserError(
+                f"{' '.join(choices)}: chooses {group}={option}, but a sweep has one for all its "
+                f"runs; add {group}=OPTION to the command line"
+            )
+    given = [text.partition("=")[0].lstrip("+") for text in as_given(master.hydra.overrides.task)]
+    before = leaves(master)
+    for key, value in leaves(own).items():
+        is_of_sweep = is_under(key, ["hydra", "sweep"]) and not is_under(key, [*OF_ONE_JOB, *given])
+        if is_of_sweep and before.get(key) != value:
+            raise UserError(
+                f"{' '.join(choices)}: sets {key}={value}, but a sweep has one value for all its "
+                f"runs, {before.get(key)}; set it on the command line"
+            )

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from filelock import Timeout
-from omegaconf import OmegaConf
 
 from gan import __version__
-from gan.config.checks import defines_result, flatten
+from gan.config.checks import as_config, defines_result, flatten
 from gan.config.paths import moved_data
 from gan.errors import Busy, UserError
 from gan.files import read_text, remove_leftovers, write_text
@@ -133,7 +132,7 @@ class Sweep:
         with suppress(OSError, Busy), claimed(run_dir):
             records = read_records(run_dir)
             result = make_result(
-                OmegaConf.create(self.jobs[name].config),
+                as_config(self.jobs[name].config),
                 run_dir,
                 status=Status.FAILED,
                 step=records[-1]["step"] if records else 0,

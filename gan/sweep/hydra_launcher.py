@@ -30,11 +30,10 @@ class SweepLauncher(HydraLauncher):
     ) -> Sequence[JobReturn]:
         """Run a sweep over these points, for a sweeper that calls launchers as Hydra's own do."""
         # Imported late, because Hydra imports every plugin even for --help.
-        from gan.config.checks import check_ranges
         from gan.sweep.callbacks import JobCallbacks
-        from gan.sweep.sweep import in_launcher, run_sweep
+        from gan.sweep.sweep import check_launcher, in_launcher, run_sweep
 
         assert isinstance(self, Launcher)
-        check_ranges(self.config.hydra.launcher, "hydra.launcher.")
+        check_launcher(self.config)
         execute = in_launcher(self, JobCallbacks(self.context, self.task, self.config).tell)
         return run_sweep(self.config, self.context.config_loader, job_overrides, execute)

@@ -13,13 +13,15 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from gan.config.checks import checked, defines_result, flatten, identifies_run, is_under
+from gan.config.compose import asks_hydra
+from gan.config.overrides import as_override
 from gan.config.paths import (
     flat_with_absolute_paths,
     overrides_with_absolute_paths,
     places_of_data,
     with_absolute_paths,
 )
-from gan.errors import UserError
+from gan.errors import UserError, nearest
 from gan.files import readable
 from gan.run.initial import with_init_hash, with_init_overrides
 from gan.run.trackers import make_trackers
@@ -29,6 +31,8 @@ GLOBAL_GROUPS = ("recipe", "experiment")
 """Config groups that may set any key."""
 MAX_NAME_LENGTH = 120
 """Characters of a job's name. File systems allow 255 bytes; tables should be narrower."""
+ONLY_NAME = "run"
+"""The name of the one job of a sweep that varies nothing."""
 
 Point = Sequence[str]
 """All overrides of one point: its swept values, and those that are equal in all points."""
@@ -108,6 +112,7 @@ def make_plan(
     swept: Iterable[str],
     seeds: int,
     known: Iterable[Job] = (),
+    start: int = 0,
 ) -> Plan:
     """Compose and check every job.
 
@@ -117,21 +122,16 @@ def make_plan(
         swept: keys that vary even if they have one value in `points`.
         seeds: the number of seeds of each point, counted up from its own seed.
         known: the jobs that are already in the sweep. One that is asked for again keeps its name.
+        start: the number of points before these; the value of `${hydra:job.num}` counts from it.
 
     Raises:
-        UserError: the configuration of a point is wrong, or nothing is swept.
-        HydraException, OmegaConfBaseException: an override fits no key, or has the wrong type.
+        UserError: the configuration of a point is wrong.
     """
     if not points:
         raise UserError("an empty sweep: a swept key has no values")
     texts = _override_texts(composer, points)
     varying = [key for key, values in texts.items() if len(values) > 1]
     swept = sorted({*swept, *varying, *(["seed"] if seeds > 1 else [])})
-    if not swept:
-        raise UserError(
-            "nothing is swept: give a key several values, as in optimizer.lr=1e-4,2e-4, "
-            "or leave out --multirun"
-        )
     for key in swept:
         if not defines_result(key):
             raise UserError(
@@ -140,13 +140,14 @@ def make_plan(
             )
     if seeds > 1 and "seed" in varying:
         raise UserError(f"sweep.seeds={seeds}: the seed is swept as well; leave out one of them")
+    refuse_unknown_keys(composer, points)
     by_identity = {_identity_in_sweep(job, swept): job for job in known}
     names_in_use = {job.name for job in by_identity.values()}
     jobs: dict[str, Job] = {}
     names: list[list[str]] = []
-    for point in points:
+    for number, point in enumerate(points, start):
         names.append([])
-        for job in _jobs_of_point(composer, point, swept, seeds):
+        for job in _jobs_of_point(composer, point, swept, seeds, number):
             own = _identity_in_sweep(job, swept)
             is_known = own in by_identity
             name = by_identity[own].name if is_known else job.name
@@ -159,6 +160,47 @@ def make_plan(
             names[-1].append(name)
     fixed = {key: next(iter(values)) for key, values in texts.items() if key not in swept}
     return Plan(list(jobs.values()), names, swept, fixed)
+
+
+def refuse_unknown_keys(composer: Composer, points: Sequence[Point]) -> None:
+    """Refuse a key that the options of some points do not have, before any other check.
+
+    Raises:
+        UserError: names the key and the options without it, or the nearest key if no option has it.
+    """
+    texts: dict[str, dict[tuple[str, ...], str]] = {}
+    for point in points:
+        options = composer.options(point)
+        for text in composer.values(point):
+            texts.setdefault(composer.parse(text).key_or_group, {}).setdefault(options, text)
+    for key, by_options in texts.items():
+        has = {options: composer.has_key(options, key) for options in by_options}
+        without = _different([options for options in has if not has[options]], has)
+        if all(has.values()):
+            continue
+        text = next(text for options, text in by_options.items() if not has[options])
+        if any(has.values()):
+            owners = _different([options for options in has if has[options]], has)
+            points_shown = (
+                f"[[{owners[0].replace(' ', ',')},{text}],[{without[0].replace(' ', ',')}]]"
+            )
+            raise UserError(
+                f"{text}: {' and '.join(without)} {'has' if len(without) == 1 else 'have'} no key "
+                f"{key}, and {owners[0]} has it; leave out one of both, or list the points, as in "
+                f"hydra.sweeper.points={points_shown}"
+            )
+        group, _, name = key.rpartition(".")
+        known = [one.rpartition(".") for options in has for one in composer.keys(options)]
+        if hint := nearest(name, {leaf: None for above, _, leaf in known if above == group}):
+            raise UserError(f"{text}: unknown key '{key}'{hint}")
+
+
+def _different(
+    several: Sequence[tuple[str, ...]], everything: Iterable[tuple[str, ...]]
+) -> list[str]:
+    """Return the options that points chose, without those that all points chose."""
+    common = set.intersection(*map(set, everything))
+    return [" ".join(text for text in options if text not in common) for options in several]
 
 
 def refuse_conflict(
@@ -228,7 +270,7 @@ def job_name(values: Mapping[str, Any]) -> str:
     # The seed comes last, so that the runs of one point stand together in a sorted list.
     keys = sorted(values, key=lambda key: (key == "seed", key))
     short = short_names(keys)
-    full = ",".join(f"{short[key]}={_value_text(values[key])}" for key in keys)
+    full = ",".join(f"{short[key]}={_value_text(values[key])}" for key in keys) or ONLY_NAME
     safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", full)
     if safe == full and len(safe) <= MAX_NAME_LENGTH:
         return safe
@@ -258,12 +300,18 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     return {key: ending(key) for key in keys}
 
 
-def _jobs_of_point(composer: Composer, point: Point, swept: Sequence[str], seeds: int) -> list[Job]:
-    """Return the jobs of a point, one for each seed."""
+def _jobs_of_point(
+    composer: Composer, point: Point, swept: Sequence[str], seeds: int, number: int
+) -> list[Job]:
+    """Return the jobs of a point, one for each seed.
+
+    Args:
+        number: the place of the point among all points.
+    """
     jobs = []
     texts = {composer.parse(text).key_or_group: text for text in point}
     for offset in range(seeds):
-        cfg = composer.compose(point)
+        cfg = composer.compose(point, number * seeds + offset)
         overrides = list(point)
         if seeds > 1:
             cfg.seed += offset
@@ -274,6 +322,12 @@ def _jobs_of_point(composer: Composer, point: Point, swept: Sequence[str], seeds
         config = plain_config(cfg)
         make_trackers(config["logging"].get("trackers", {}))
         flat = flatten(config)
+        # Another launcher composes again, and would count its jobs in another way.
+        overrides = [
+            f"{key}={as_override(flat[key])}" if asks_hydra(text) and key in flat else text
+            for text in overrides
+            for key in [composer.parse(text).key_or_group]
+        ]
         # A config group is no key of the configuration. Its choice stands in the override only.
         choices = {
             key: composer.parse(text).get_value_element_as_str() for key, text in texts.items()

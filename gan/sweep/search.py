@@ -26,11 +26,13 @@ from gan.run.signals import StopRequest
 from gan.seeds import stream
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import STUDY_FILE, Sweep, damaged_jobs, owned, read_sweep
-from gan.sweep.plan import Plan, make_plan
+from gan.sweep.plan import Plan, make_plan, refuse_unknown_keys
 from gan.sweep.report import LiveDisplay, console, spread
 from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
 from gan.sweep.sweep import (
     add_command,
+    check_launcher,
+    check_sweep,
     extend,
     failures,
     launcher_settings,
@@ -76,8 +78,8 @@ def run_search(
     """
     path, settings = Path(str(master.hydra.sweep.dir)), master.hydra.sweeper
     check_ranges(settings, "hydra.sweeper.")
-    check_ranges(master.sweep, "sweep.")
-    check_ranges(master.hydra.launcher, "hydra.launcher.")
+    check_sweep(master)
+    check_launcher(master)
     texts = [text for text in arguments if not text.startswith("sweep.")]
     space, fixed = spaces.read_space(loader, texts, settings.params)
     n_trials = settings.n_trials
@@ -92,7 +94,9 @@ def run_search(
         composer = Composer(loader_of_copies(loader, path / Sweep.SOURCES), master)
         planner = _Planner(composer, fixed, space, master.sweep.seeds)
         # Composing the corners of the space finds mistakes before the first run starts.
-        corners = [planner.plan({}, point) for point in spaces.corners(space)]
+        points = spaces.corners(space)
+        refuse_unknown_keys(composer, [[*fixed, *spaces.overrides(point)] for point in points])
+        corners = [planner.plan({}, point) for point in points]
         example = corners[0].jobs[0].config
         objectives, directions = _objectives(settings, example)
         _check_measured_alike(objectives, [corner.jobs[0].flat() for corner in corners])
@@ -224,10 +228,15 @@ class _Planner:
         self._composer, self._fixed, self._seeds = composer, fixed, seeds
         self.space = space
 
-    def plan(self, known: dict[str, Any], point: dict[str, Any]) -> Plan:
+    def plan(self, known: dict[str, Any], point: dict[str, Any], number: int = 0) -> Plan:
         texts = [*self._fixed, *spaces.overrides(point)]
         return make_plan(
-            self._composer, [texts], swept=self.space, seeds=self._seeds, known=known.values()
+            self._composer,
+            [texts],
+            swept=self.space,
+            seeds=self._seeds,
+            known=known.values(),
+            start=number,
         )
 
 
@@ -322,7 +331,7 @@ class _Search:
                 trial = self._study.ask(self._planner.space)
             else:
                 return []
-            plan = self._planner.plan(self._sweep.jobs, trial.params)
+            plan = self._planner.plan(self._sweep.jobs, trial.params, trial.number)
             extend(self._sweep, plan)
             names = plan.points[0]
             trial.set_user_attr("jobs", names)

@@ -77,17 +77,19 @@ def values(distribution: BaseDistribution) -> list[Any] | None:
 
 
 def corners(space: Space) -> list[dict[str, Any]]:
-    """Return the point with the first value of every key, and the one with (about) the last."""
-    ends = {}
+    """Return points in which each value of a choice occurs, and both ends of each range."""
+    ends: dict[str, list[Any]] = {}
     for key, distribution in space.items():
         if isinstance(distribution, FloatDistribution):
             # Slightly below the end, which may itself be out of range, such as a beta of 1.
             width = distribution.high - distribution.low
-            ends[key] = (distribution.low, distribution.high - 1e-6 * width)
+            ends[key] = [distribution.low, distribution.high - 1e-6 * width]
         else:
             options = values(distribution) or []
-            ends[key] = (options[0], options[-1])
-    return [{key: pair[end] for key, pair in ends.items()} for end in (0, 1)]
+            is_choice = isinstance(distribution, CategoricalDistribution)
+            ends[key] = options if is_choice else [options[0], options[-1]]
+    count = max(2, *map(len, ends.values()))
+    return [{key: own[min(i, len(own) - 1)] for key, own in ends.items()} for i in range(count)]
 
 
 def _distribution(override: Override) -> BaseDistribution:

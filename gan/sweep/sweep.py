@@ -18,8 +18,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher as HydraLauncher
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config.checks import check_ranges, is_under, plain
+from gan.config.checks import as_config, check_ranges, is_under, plain
 from gan.config.compose import source_words, split_words
+from gan.config.loader import as_given
 from gan.config.overrides import as_override
 from gan.config.paths import moved_data, overrides_with_absolute_paths
 from gan.errors import JobsFailed, UserError
@@ -44,6 +45,9 @@ from gan.sweep.report import (
 )
 from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
 
+SUBDIRS = ("${hydra.job.override_dirname}", "${hydra.job.num}")
+"""Defaults of `hydra.sweep.subdir`: that of conf/ and Hydra's own."""
+
 Execute = Callable[[Sweep, list[str]], None]
 """A function that runs jobs of a sweep, given their names."""
 
@@ -66,7 +70,7 @@ def run_sweep(
         Interrupted: SIGINT or SIGTERM arrived, and the sweep can be resumed.
     """
     path = Path(str(master.hydra.sweep.dir))
-    check_ranges(master.sweep, "sweep.")
+    check_sweep(master)
     points = [
         [text for text in point if not text.startswith(("sweep.", "sweep="))] for point in points
     ]
@@ -136,7 +140,7 @@ def search_command(path: Path) -> list[str]:
     _, texts = split_words(sweep.commands[-1]["arguments"])
     own = [text for text in texts if not text.startswith(("hydra.sweep.dir=", "hydra.searchpath="))]
     if sweep.jobs:
-        cfg = OmegaConf.create(next(iter(sweep.jobs.values())).config)
+        cfg = as_config(next(iter(sweep.jobs.values())).config)
         fixed = [text for text in own if text.partition("=")[0] not in sweep.swept]
         absolute = dict(zip(fixed, overrides_with_absolute_paths(fixed, cfg), strict=True))
         own = [absolute.get(text, text) for text in own]
@@ -291,11 +295,41 @@ def _refuse_other_data(sweep: Sweep, plan: Plan, swept: Sequence[str]) -> None:
         from gan.data import content_hash
         from gan.run.checkpoint import refuse_other_data
 
-        present = content_hash(load_data(OmegaConf.create(new.config)))
+        present = content_hash(load_data(as_config(new.config)))
         for run_dir in (sweep.run_dir(job.name) for job in jobs):
             # Another run compares the data itself when it goes on.
             if (result := read_result(run_dir)) and result["status"] in FINISHED:
                 refuse_other_data(run_dir, result.get("data_hash"), present, moved)
+
+
+def check_sweep(master: DictConfig) -> None:
+    """Check the settings of a sweep, whoever runs its jobs.
+
+    Raises:
+        UserError: a value is wrong, or has no effect.
+    """
+    check_ranges(master.sweep, "sweep.")
+    subdir = OmegaConf.to_container(master.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
+    if subdir not in SUBDIRS:
+        raise UserError(
+            f"hydra.sweep.subdir={subdir}: has no effect, a run is named by the keys that vary; "
+            "leave it out"
+        )
+
+
+def check_launcher(master: DictConfig) -> None:
+    """Check the settings of a launcher of this package.
+
+    Raises:
+        UserError: a value is wrong, or it is a setting of Hydra's that its workers do not follow.
+    """
+    check_ranges(master.hydra.launcher, "hydra.launcher.")
+    for key in ("job.chdir", "job.env_set", "output_subdir"):
+        if value := OmegaConf.select(master.hydra, key):
+            raise UserError(
+                f"hydra.{key}={value}: not for runs of a sweep, whose workers train many; leave "
+                "it out, or add hydra/launcher=basic"
+            )
 
 
 def launcher_settings(master: DictConfig) -> dict[str, Any]:
@@ -387,7 +421,7 @@ def _plan_points(
 
 def _swept_keys(composer: Composer, master: DictConfig) -> set[str]:
     """Return the keys that the command line sweeps over, even if over one value."""
-    overrides = [composer.parse(text) for text in master.hydra.overrides.task]
+    overrides = [composer.parse(text) for text in as_given(master.hydra.overrides.task)]
     swept = {o.key_or_group for o in overrides if o.is_sweep_override()}
     points = master.hydra.sweeper.get("points") or []
     return swept | {composer.parse(text).key_or_group for point in points for text in point}

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from gan.build import load_data
-from gan.config.checks import checked
+from gan.config.checks import as_config, checked
 from gan.data import Data
 from gan.data.mapped import free_memory
 from gan.errors import Interrupted, NotSupported, UserError, first_line
@@ -236,7 +236,7 @@ class Cohort:
         self.reporter.started(name)
         try:
             self._captured.enter_context(self._capture_output(run_dir))
-            cfg = checked(OmegaConf.create(attempt.config))
+            cfg = checked(as_config(attempt.config))
             run = Run.open(
                 cfg,
                 run_dir,

@@ -128,7 +128,7 @@ WRONG = [
     ("metrics.split=valid", ["metrics.split=valid", "train, test"]),
     # Overrides that cannot be read
     ("model.hidden_dim", ["model.hidden_dim", "KEY=VALUE"]),
-    ("optimizer.betas=[0,1", ["optimizer.betas=[0,1", "KEY=VALUE", "brackets"]),
+    ("optimizer.betas=[0,1", ["optimizer.betas=[0,1", "must be a list"]),
     ("trainer.max_steps=choice(1,2)", ["trainer.max_steps=choice(1,2)", "--multirun"]),
     ("model.hidden_dim=1,2", ["model.hidden_dim=1,2", "--multirun"]),
     ("model.hidden_dim=${nosuch}", ["model.hidden_dim", "nosuch"]),

@@ -38,8 +38,15 @@ def composer() -> Composer:
     return Composer(loader, master)
 
 
+def composer_of(experiment: str, *others: str) -> Composer:
+    """Return a composer for sweeps of an experiment."""
+    master, loader = compose_sweep(f"experiment={experiment}", *others)
+    return Composer(loader, master)
+
+
 @pytest.mark.parametrize("experiment", options("experiment"))
-def test_chosen_recipe_is_trained_in_every_experiment(composer: Composer, experiment: str) -> None:
+def test_chosen_recipe_is_trained_in_every_experiment(experiment: str) -> None:
+    composer = composer_of(experiment)
     for recipe in options("recipe"):
         cfg = composer.compose([f"experiment={experiment}", f"recipe={recipe}"])
         checked(cfg)
@@ -56,9 +63,8 @@ def test_chosen_recipe_is_trained_in_every_experiment(composer: Composer, experi
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
-def test_chosen_options_are_trained_in_every_experiment(
-    composer: Composer, experiment: str
-) -> None:
+def test_chosen_options_are_trained_in_every_experiment(experiment: str) -> None:
+    composer = composer_of(experiment, "model=base")
     count = max(len(options(group)) for group in GROUPS)
     columns = [islice(cycle(options(group)), count) for group in GROUPS]
     for row in zip(*columns, strict=True):

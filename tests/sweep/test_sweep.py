@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweep_commands import compose_sweep, execute, sweep_command
 
 from gan.config.compose import explain
+from gan.config.loader import as_given
 from gan.config.schema import CONF_DIR
 from gan.errors import JobsFailed, UserError
 from gan.run.result import Status, write_result
@@ -43,7 +44,7 @@ def sweep_instantly(
 ) -> Sequence[JobReturn]:
     """Run the sweep of a command line with runs that end at once; return one result per point."""
     master, loader = compose_sweep(*overrides, f"hydra.sweep.dir={path}", conf=conf)
-    points = grid(loader, list(master.hydra.overrides.task), {})
+    points = grid(loader, as_given(master.hydra.overrides.task), {})
     return run_sweep(master, loader, points, runs or InstantRuns())
 
 
@@ -103,7 +104,6 @@ def test_point_is_repeated_over_seeds_and_returns_the_median(path: Path) -> None
         (["logging=quiet,tensorboard"], "^logging: cannot be swept over"),
         (["data.root=a,b"], r"^data\.root: cannot be swept over"),
         (["seed=range(5,5)"], "^an empty sweep"),
-        (["seed=3"], "^nothing is swept"),
         (["optimizer.lr=interval(0,1)"], "a grid needs values"),
         (["seed=1,2", "sweep.seeds=2"], r"^sweep\.seeds=2: the seed is swept as well"),
         (["seed=1,2", "sweep.seeds=0"], r"^sweep\.seeds=0: must be at least 1"),
@@ -115,10 +115,48 @@ def test_what_cannot_be_swept_is_refused(path: Path, overrides: list[str], messa
     assert not path.exists()
 
 
+def test_a_sweep_over_nothing_is_one_run(path: Path) -> None:
+    assert [job.status for job in sweep_instantly(path, "seed=3")] == [JobStatus.COMPLETED]
+    assert [job.name for job in stored_sweep(path).jobs.values()] == ["run"]
+
+
+def test_a_key_that_only_swept_options_have_is_set(path: Path) -> None:
+    sweep_instantly(path, "optimizer=rmsprop,sgd", "optimizer.momentum=0.5")
+    momenta = [job.config["optimizer"]["momentum"] for job in stored_sweep(path).jobs.values()]
+    assert momenta == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer=adam,sgd", "optimizer.momentum=0.5"], "optimizer=adam has no key"),
+        (["optimizer=sgd,adam", "optimizer.momentun=0.5"], "did you mean 'momentum'"),
+        (["experiment=mlp,zoo"], r"sets hydra\.sweeper\.params"),
+        (["seed=1,2", "hydra.sweep.subdir=x"], r"^hydra\.sweep\.subdir=x: has no effect"),
+    ],
+)
+def test_what_some_points_lack_or_a_sweep_ignores_is_refused(
+    path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        sweep_instantly(path, *overrides)
+    assert not path.exists()
+
+
+def test_points_know_the_values_of_hydra(path: Path) -> None:
+    sweep_instantly(path, "optimizer.lr=1e-4,2e-4", "seed=${hydra:job.num}")
+    jobs = stored_sweep(path).jobs.values()
+    assert [job.config["seed"] for job in jobs] == [0, 1]
+    assert [text for job in jobs for text in job.overrides if "seed" in text] == [
+        "seed=0",
+        "seed=1",
+    ]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.lrr=1,2", "optimizer.lrr=1,2: unknown key 'optimizer.lrr'; did you mean 'lr'?"),
+        ("optimizer.lrr=1,2", "optimizer.lrr=1: unknown key 'optimizer.lrr'; did you mean 'lr'?"),
         ("optimizer.lr=1e-3,abc", "optimizer.lr=abc: must be a number"),
         ("hydra.launcher.n_jbs=1", "unknown key 'hydra.launcher.n_jbs'; did you mean 'n_jobs'?"),
         ("model=small,larg", "model=larg: no such option; allowed: base, dcgan"),
@@ -137,7 +175,7 @@ def test_typo_is_refused_with_the_nearest_name(path: Path, override: str, messag
 def test_command_with_a_typo_prints_one_line_and_starts_nothing(path: Path) -> None:
     code, out, err = execute(sweep_command(path, "optimizer.lrr=1,2"))
     assert (code, out) == (2, "")
-    assert err == "optimizer.lrr=1,2: unknown key 'optimizer.lrr'; did you mean 'lr'?\n"
+    assert err == "optimizer.lrr=1: unknown key 'optimizer.lrr'; did you mean 'lr'?\n"
     assert not path.exists()
 
 
