@@ -7,13 +7,6 @@ from pathlib import Path
 import pytest
 from sweep_commands import TESTS
 
-SEARCH = pytest.param(
-    "search",
-    marks=pytest.mark.xfail(
-        strict=False, reason="a study that is older than sweep.json makes the directory unusable"
-    ),
-)
-
 
 def kills(kind: str, folder: Path, every: int) -> int:
     """Return the number of kills at one operation of `every`, all of which were made good."""
@@ -23,7 +16,7 @@ def kills(kind: str, folder: Path, every: int) -> int:
     return int(done.stdout.splitlines()[-1].split()[0])
 
 
-@pytest.mark.parametrize("kind", ["run", "grid", SEARCH])
+@pytest.mark.parametrize("kind", ["run", "grid", "search"])
 def test_a_process_killed_at_some_file_operations_leaves_nothing_wrong(
     kind: str, tmp_path: Path
 ) -> None:
@@ -31,7 +24,7 @@ def test_a_process_killed_at_some_file_operations_leaves_nothing_wrong(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["run", "grid", SEARCH])
+@pytest.mark.parametrize("kind", ["run", "grid", "search"])
 def test_a_process_killed_at_any_file_operation_leaves_nothing_wrong(
     kind: str, tmp_path: Path
 ) -> None:
