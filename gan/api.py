@@ -166,8 +166,8 @@ def load_generator(
     returns images (n, channels, height, width) in [-1, 1], or points (n, 2).
 
     Args:
-        path: the run's directory, or a .safetensors file that `gan export` wrote. The file names
-            the function that builds the network, so load files that you trust.
+        path: the run's directory, or a .safetensors file that `gan export` wrote. It names the
+            function that builds the network: one that you or a config group here have named.
         weights: average, generator, or auto, which takes averaged weights if the run has them.
         device: auto, cpu, cuda, cuda:N or mps.
 

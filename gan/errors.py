@@ -1,6 +1,7 @@
 """Errors that are not bugs of this program, and their descriptions in one line."""
 
 import difflib
+import logging
 from collections.abc import Iterable
 
 
@@ -10,7 +11,7 @@ class UserError(Exception):
     exit_code = 2
 
     def __init__(self, message: str):
-        super().__init__(message.replace("\n", "\\n"))
+        super().__init__(printable(message))
 
 
 class Busy(UserError):
@@ -40,6 +41,23 @@ class Interrupted(KeyboardInterrupt):
 
 class NotSupported(Exception):
     """A run cannot be trained in this way; the message says why."""
+
+
+def printable(text: object, keep: str = "") -> str:
+    """Return a text with escapes for characters that would move the cursor or change colours.
+
+    Args:
+        keep: characters to leave as they are.
+    """
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in str(text))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log records whose texts may come from a file of somebody else."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        return printable(super().format(record), keep="\n\t")
 
 
 def first_line(error: BaseException) -> str:

@@ -39,6 +39,8 @@ def make_run(
     (path / "overrides.yaml").write_text(OmegaConf.to_yaml(list(overrides)))
     (path / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     (path / ".lock").touch()
+    note = {"id": "0123456789abcdef", "choices": {}, "starts": []}
+    (path / "provenance.json").write_text(json.dumps(note))
     records = [make_record(100 * (n + 1), value * (1 + math.exp(-n))) for n in range(points)]
     if records:
         records[-1]["sliced_wasserstein"] = value

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.commands.command_line import run_command
-from gan.errors import UserError
+from gan.errors import UserError, printable
 
 DAY = 86400
 """Seconds in a day."""
@@ -68,11 +68,11 @@ def clean(paths: list[Path], options: Options) -> None:
     )
     size = count = 0
     for removal in removable:
-        what = "checkpoints" if len(removal.paths) == 1 else "all"
-        print(f"{removal.run_dir}: {what}, {removal.size / 1e6:.1f} MB ({removal.reason})")
+        line = f"{removal.run_dir}: {removal.what}, {removal.size / 1e6:.1f} MB ({removal.reason})"
+        print(printable(line))
         problem = remove(removal) if options.yes else None
         if problem:
-            print(problem, file=sys.stderr)
+            print(printable(problem), file=sys.stderr)
         else:
             size, count = size + removal.size, count + 1
     for note in runs.notes:

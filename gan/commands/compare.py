@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan.commands.command_line import run_command, unknown_option
-from gan.errors import UserError
+from gan.errors import UserError, printable
 from gan.invocation import command_line
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def compare(paths: list[Path], options: Options) -> None:
         metric = query.ranking_metric(runs, options.sort)
         table.print_ranking(rank(runs, options.group, metric), options.format)
     for note in runs.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
 
 
 def _sides(paths: list[Path]) -> tuple[list[str], list[str]] | None:
@@ -141,7 +141,7 @@ def _repeat_best(runs: "Table", options: Options) -> None:
     metric = query.ranking_metric(runs, options.sort)
     best = repeat.best_run(runs, metric)
     value = runs.column(metric).loc[runs.runs.index(best)]
-    print(f"{best.path}: {metric} {value:.4g}", file=sys.stderr)
+    print(f"{printable(best.path)}: {metric} {value:.4g}", file=sys.stderr)
     if options.export is None:
         words, remarks = repeat.command(best)
         print(shlex.join(words))
@@ -149,4 +149,4 @@ def _repeat_best(runs: "Table", options: Options) -> None:
         remarks = repeat.export(best, Path(options.export))
         print(options.export)
     for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
+        print(f"note: {printable(remark)}", file=sys.stderr)

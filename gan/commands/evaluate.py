@@ -19,11 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from gan.commands.command_line import run_command
 from gan.compare.read import find_runs
 from gan.config.compose import compose
-from gan.errors import NotFinite, UserError
+from gan.errors import NotFinite, UserError, printable
 from gan.files import write_text
 from gan.invocation import command_line
 from gan.metrics.catalogue import METRICS
-from gan.run.directory import read_config
+from gan.run.directory import read_trusted_config
 from gan.run.result import environment
 from gan.startup import fast_imports
 
@@ -168,7 +168,7 @@ def measure_runs(
         load_generator(run_dir, weights)
     by_data: dict[str, tuple[Evaluator, dict[str, float] | None, str | None]] = {}
     for run_dir in run_dirs:
-        cfg = read_config(run_dir)
+        cfg = read_trusted_config(run_dir)
         key = OmegaConf.to_yaml(cfg.data)
         is_first = key not in by_data
         if is_first:
@@ -221,5 +221,7 @@ def _print_table(rows: Sequence[Measurement]) -> None:
     for row in rows:
         values = (row.values.get(name) for name in names)
         cells = ("" if value is None else f"{value:.4g}" for value in values)
-        table.add_row(row.name, "" if row.step is None else str(row.step), row.weights, *cells)
+        table.add_row(
+            printable(row.name), "" if row.step is None else str(row.step), row.weights, *cells
+        )
     console().print(table)

@@ -19,9 +19,9 @@ from omegaconf import OmegaConf
 from gan.commands import train
 from gan.commands.command_line import run_command
 from gan.config.overrides import as_override
-from gan.errors import UserError
+from gan.errors import PrintableFormatter, UserError
 from gan.invocation import command_line
-from gan.run.directory import read_config
+from gan.run.directory import read_trusted_config
 from gan.startup import fast_imports
 from gan.sweep import SWEEP_FILE
 
@@ -57,7 +57,7 @@ def resume(paths: list[Path], options: Options) -> None:
             raise UserError(f"restart=true: begins one run again, and {path} is a sweep")
         _resume_sweep(path, options)
         return
-    cfg = read_config(path)
+    cfg = read_trusted_config(path)
     if options.device is not None:
         OmegaConf.update(cfg, "device", options.device)
     # torch takes seconds to import. Help and mistakes on the command line need none of it.
@@ -68,7 +68,8 @@ def resume(paths: list[Path], options: Options) -> None:
     console = logging.StreamHandler(sys.stdout)
     # A run's log file takes more than the console.
     console.setLevel(logging.INFO)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console])
+    console.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[console])
     if options.restart:
         forget(path)
     run(cfg, path)

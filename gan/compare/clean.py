@@ -1,7 +1,6 @@
 """Find and remove what is not needed any more: checkpoints of the weaker runs, and runs that failed
 or were empty."""
 
-import shutil
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -9,11 +8,13 @@ from pathlib import Path
 
 from gan.compare.frame import Table
 from gan.compare.query import ordered
-from gan.compare.read import FILES, StoredRun
-from gan.errors import Busy
-from gan.run.directory import CHECKPOINTS, LOG_FILE, claimed, in_use
+from gan.compare.read import StoredRun
+from gan.errors import UserError
+from gan.run.directory import CHECKPOINTS, SAMPLES, WRITTEN, claimed, in_use, remove_empty
 from gan.run.result import FINISHED
 from gan.sweep import SWEEP_FILE
+
+ALL = "all"
 
 
 @dataclass
@@ -21,6 +22,8 @@ class Removal:
     """Files of one run that can be removed."""
 
     run_dir: Path
+    what: str
+    """All of the run, or its checkpoints."""
     reason: str
     paths: list[Path]
     size: int
@@ -56,21 +59,21 @@ def removals(
         run_dir = Path(run.path)
         if status == "running" or max(0.0, time.time() - run.changed) < older:
             continue
+        if not run.is_ours:
+            continue
         if (run_dir.parent / SWEEP_FILE).exists() and in_use(run_dir.parent):
             continue
         if status == "failed" and "failed" in kinds:
-            reason = f"failed: {run.result.get('error') or 'for a reason unknown'}"
-            paths = _files_of_run(run_dir)
+            what, reason = ALL, f"failed: {run.result.get('error') or 'for a reason unknown'}"
         elif status == "interrupted" and _is_empty(run) and "empty" in kinds:
-            reason = "empty: ended before anything was logged or saved"
-            paths = _files_of_run(run_dir)
+            what, reason = ALL, "empty: ended before anything was logged or saved"
         elif status in FINISHED and number not in to_keep and "checkpoints" in kinds:
-            reason = f"{status}, not among the {keep} best"
-            paths = [path for path in [run_dir / CHECKPOINTS] if path.is_dir()]
+            what, reason = CHECKPOINTS, f"{status}, not among the {keep} best"
         else:
             continue
-        if paths:
-            yield Removal(run_dir, reason, paths, sum(map(_size, paths)))
+        if paths := _files_of_run(run_dir, what):
+            size = sum(path.lstat().st_size for path in paths)
+            yield Removal(run_dir, what, reason, paths, size)
 
 
 def remove(removal: Removal) -> str | None:
@@ -82,14 +85,17 @@ def remove(removal: Removal) -> str | None:
     try:
         with claimed(removal.run_dir):
             for path in removal.paths:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    except Busy as error:
+                path.unlink(missing_ok=True)
+            for folder in {path.parent for path in removal.paths} - {removal.run_dir}:
+                remove_empty(folder)
+            if removal.what == ALL:
+                # Folders that a run makes early may have stayed empty.
+                remove_empty(removal.run_dir / SAMPLES)
+    except UserError as error:
         return str(error)
     except OSError as error:
         return f"{error.filename}: cannot be removed ({error.strerror})"
-    if removal.paths == [removal.run_dir / CHECKPOINTS]:
-        return None
-    if removal.run_dir.exists():
+    if removal.what == ALL and removal.run_dir.exists():
         return f"{removal.run_dir}: holds files that no run wrote, which are left"
     return None
 
@@ -99,15 +105,12 @@ def _is_empty(run: StoredRun) -> bool:
     return run.steps == 0 and not (checkpoints.is_dir() and any(checkpoints.iterdir()))
 
 
-def _files_of_run(run_dir: Path) -> list[Path]:
-    """Return everything that a run writes except its lock, which is removed with the directory."""
-    paths = [run_dir / name for name in (*FILES, LOG_FILE, "samples", CHECKPOINTS)]
-    for pattern in ("events.out.tfevents.*", "metrics-*.json"):
-        paths += sorted(run_dir.glob(pattern))
+def _files_of_run(run_dir: Path, what: str) -> list[Path]:
+    """Return the files of a run that have the names which runs give them, or its checkpoints.
+
+    Its lock is not among them. It is removed with the directory.
+    """
+    patterns = [name for name in WRITTEN if what == ALL or name.startswith(f"{what}/")]
+    paths = [path for pattern in patterns for path in sorted(run_dir.glob(pattern))]
     # A link may lead to files that do not belong to the run.
-    return [path for path in paths if path.exists() and not path.is_symlink()]
-
-
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if file.is_file())
+    return [p for p in paths if p.is_file() and not (p.is_symlink() or p.parent.is_symlink())]

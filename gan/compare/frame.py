@@ -12,7 +12,14 @@ from typing import Any
 import pandas as pd
 
 from gan.compare.copies import find_copies
-from gan.compare.read import ABSENT, StoredRun, find_runs, read_history, read_runs
+from gan.compare.read import (
+    ABSENT,
+    StoredRun,
+    find_runs,
+    read_history,
+    read_runs,
+    unreadable,
+)
 from gan.config.checks import defines_result, is_under
 from gan.config.paths import places_of_data
 from gan.config.schema import GROUPS
@@ -213,7 +220,12 @@ def read_table(paths: Sequence[str | Path], keys: Sequence[str] = ()) -> Table:
     Raises:
         UserError: There is no run, or no such key.
     """
-    table = make_table(read_runs(find_runs(paths)))
+    runs = read_runs(find_runs(paths))
+    try:
+        table = make_table(runs)
+    except Exception:
+        # A file that nobody foresaw makes a row with the reason, and not an end of all rows.
+        table = make_table([_fitting(run) for run in runs])
     damaged = [f"{run.path}/{name}" for run in table.runs for name in run.damaged]
     if damaged:
         others = f", and {len(damaged) - 3} more" if len(damaged) > 3 else ""
@@ -226,6 +238,15 @@ def read_table(paths: Sequence[str | Path], keys: Sequence[str] = ()) -> Table:
         if key not in table.frame:
             table.frame.insert(len(table.keys) + 1, key, table.column(key))
     return table
+
+
+def _fitting(run: StoredRun) -> StoredRun:
+    """Return a run, or in its place the reason why it fits into no table."""
+    try:
+        make_table([run])
+    except Exception as error:
+        return unreadable(run.path, error)
+    return run
 
 
 def make_table(runs: list[StoredRun]) -> Table:

@@ -34,6 +34,9 @@ MAX_POINTS = 150_000
 MAX_PICTURES = 400
 """The most sample pictures that all runs have together: about 1.5 MB."""
 
+MAX_PIXELS = 2**26
+"""The pixels of a picture that is shown. A larger one is no grid of samples."""
+
 SHOWN = 4
 """The number of rows and columns of samples in a picture."""
 
@@ -187,13 +190,15 @@ def _picture_url(path: Path) -> str | None:
     """
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
             image.load()
             side = _crop_side(image.width, image.height)
             shown = image.crop((0, 0, side, side)) if side else image
-    except (OSError, ValueError, SyntaxError):
+            buffer = io.BytesIO()
+            shown.save(buffer, format="WEBP", quality=70, method=2)
+    except Exception:  # Pillow raises errors of many kinds for a damaged picture.
         return None
-    buffer = io.BytesIO()
-    shown.save(buffer, format="WEBP", quality=70, method=2)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

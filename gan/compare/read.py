@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from gan.config.checks import flatten
-from gan.errors import UserError
+from gan.errors import UserError, first_line
 from gan.files import open_file, read_bytes, read_text, readable
 from gan.invocation import command_line
 from gan.run.directory import (
@@ -42,6 +42,11 @@ LONGEST_LINE = 16384
 
 ABSENT = object()
 """Stands for the value of a key that a configuration does not have."""
+
+MAX_TEXT, MAX_DEPTH, MAX_VALUES = 2**20, 12, 20_000
+"""Limits of what a file of a run holds: characters of YAML, levels, and values."""
+LARGEST = 1e308
+"""Numbers up to this one fit into a table."""
 
 _SECTION_START = re.compile(r"^(?=\w)", re.MULTILINE)
 
@@ -105,6 +110,16 @@ class StoredRun:
         data = {"data_hash": self.data_hash} if self.data_hash else {}
         return data | {f"code.{name}": digest for name, digest in self.code.items()}
 
+    @property
+    def is_ours(self) -> bool:
+        """Return whether this program made the run. Other programs write a result.json as well."""
+        versions = self.result.get("versions")
+        if isinstance(versions, dict) and "gan-sweeps" in versions:
+            return True
+        with suppress(OSError):
+            return read_provenance(Path(self.path)) is not None
+        return False
+
     def status(self) -> str:
         """Return the status in result.json, "running", or "interrupted" if nothing else is known.
 
@@ -145,7 +160,7 @@ def read_runs(run_dirs: Sequence[Path]) -> list[StoredRun]:
     A run that failed before it wrote its configuration gets the one that its sweep had planned.
     """
     planned_jobs = cache(_planned_jobs)
-    runs = [read_run(run_dir) for run_dir in run_dirs]
+    runs = [_read_anyway(run_dir) for run_dir in run_dirs]
     for run, run_dir in zip(runs, run_dirs, strict=True):
         if not run.config:
             job = planned_jobs(run_dir.parent).get(run_dir.name, {})
@@ -154,14 +169,33 @@ def read_runs(run_dirs: Sequence[Path]) -> list[StoredRun]:
     return runs
 
 
+def unreadable(run_dir: Path | str, error: Exception) -> StoredRun:
+    """Return a run of which nothing is known but the reason."""
+    reason = f"its files cannot be read: {first_line(error)}"
+    return StoredRun(str(run_dir), result={"status": "unreadable", "error": reason})
+
+
+def _read_anyway(run_dir: Path) -> StoredRun:
+    try:
+        return read_run(run_dir)
+    except Exception as error:
+        # Files that nobody foresaw must not keep other runs from being read.
+        return unreadable(run_dir, error)
+
+
 def read_run(run_dir: Path) -> StoredRun:
-    """Read one run directory."""
+    """Read one run directory.
+
+    Raises:
+        Exception: a file holds what no run writes.
+    """
     run = StoredRun(str(run_dir), changed=_last_change(run_dir))
     config, overrides = (_load_yaml(run_dir / name) for name in (CONFIG_FILE, OVERRIDES_FILE))
     run.config = flatten(config) if isinstance(config, dict) else {}
     run.overrides = [str(text) for text in overrides] if isinstance(overrides, list) else []
     with suppress(OSError):
         run.result = read_result(run_dir) or {}
+    _refuse_oversize(run.result)
     stored = run.result.get("choices")
     with suppress(OSError):
         stored = stored or (read_provenance(run_dir) or {}).get("choices")
@@ -213,10 +247,10 @@ def read_history(run_dir: Path) -> list[Record]:
     lines = text.split("\n")[:-1]
     try:
         records = json.loads(f"[{','.join(lines)}]")
-    except ValueError:
+    except (ValueError, RecursionError):
         records = []
         for line in lines:
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 records.append(json.loads(line))
     by_step = {
         record["step"]: record
@@ -229,14 +263,15 @@ def read_history(run_dir: Path) -> list[Record]:
 def is_number(value: Any) -> bool:
     """Return whether a value is a finite number, and not a boolean."""
     is_real = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)
+    return is_real and abs(value) < math.inf and abs(value) < LARGEST
 
 
 def _runs_below(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as scan:
             entries = {entry.name: entry for entry in scan}
-    except PermissionError:
+    except OSError:
+        # Not ours to read, or gone since.
         return
     # A run that failed before it could start has a result and no configuration.
     began = {OVERRIDES_FILE, METRICS_FILE} & entries.keys()
@@ -253,7 +288,7 @@ def _runs_below(folder: Path) -> Iterator[Path]:
 def _planned_jobs(sweep_dir: Path) -> dict[str, dict[str, Any]]:
     """Return the jobs that a sweep planned, by their names."""
     jobs: dict[str, dict[str, Any]] = {}
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         if (sweep_dir / SWEEP_FILE).exists():
             for line in read_text(sweep_dir / JOBS_FILE).splitlines():
                 job = json.loads(line)
@@ -285,7 +320,7 @@ def _evaluations(run_dir: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Yield the name and the content of every metrics-NAME.json; None if it cannot be read."""
     for file in sorted(run_dir.glob("metrics-*.json")):
         content = None
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             content = json.loads(read_text(file))
         is_whole = isinstance(content, dict) and isinstance(content.get("values"), dict)
         yield file.stem.removeprefix("metrics-"), content if is_whole else None
@@ -303,6 +338,8 @@ def _load_yaml(path: Path) -> Any:
         return None
     if is_changed(text):
         return None
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{path.name} is larger than {MAX_TEXT:,} characters")
     # Runs of a sweep have most sections of their configurations in common, such as `model:` with
     # the lines below it. To parse equal sections once makes reading three times as fast.
     sections = [_parse_yaml(section) for section in _SECTION_START.split(text) if section]
@@ -310,8 +347,31 @@ def _load_yaml(path: Path) -> Any:
         # The first line is a comment.
         del sections[0]
     if all(isinstance(section, dict) for section in sections):
-        return {key: value for section in sections for key, value in section.items()}
-    return _parse_yaml(text)
+        content = {key: value for section in sections for key, value in section.items()}
+    else:
+        content = _parse_yaml(text)
+    _refuse_oversize(content)
+    return content
+
+
+def _refuse_oversize(content: Any) -> None:
+    """Refuse plain data that are deeper or larger than those of any run.
+
+    Raises:
+        ValueError: names the limit.
+    """
+    left, level = [content], 0
+    count = 0
+    while left:
+        count, level = count + len(left), level + 1
+        if level > MAX_DEPTH or count > MAX_VALUES:
+            raise ValueError(f"more than {MAX_DEPTH} levels or {MAX_VALUES:,} values")
+        for value in left:
+            if isinstance(value, int) and not -LARGEST < value < LARGEST:
+                raise ValueError(f"an integer beyond {LARGEST:g}")
+        dicts = (value.values() for value in left if isinstance(value, dict))
+        lists = (value for value in left if isinstance(value, list))
+        left = [item for items in (*dicts, *lists) for item in items]
 
 
 @lru_cache(maxsize=4096)
@@ -319,6 +379,6 @@ def _parse_yaml(text: str) -> Any:
     # OmegaConf's own loader takes ten times as long, and the files are plain YAML. Only Python's
     # loader takes the codes of names that are not UTF-8.
     for loader in (_Loader, yaml.SafeLoader):
-        with suppress(ValueError, yaml.YAMLError):
+        with suppress(ValueError, RecursionError, yaml.YAMLError):
             return yaml.load(text, loader)
     return None

@@ -14,11 +14,15 @@ from gan.config.checks import ABSENT_IF, defines_result, flatten, typed
 from gan.config.compose import compose, compose_unchecked, config_loader, split_words
 from gan.config.overrides import as_override, escaped
 from gan.config.schema import CONF_DIR, GROUPS
+from gan.config.trust import powers, refuse_untrusted, untrusted, word_powers
 from gan.errors import UserError
 from gan.files import replacing
 from gan.invocation import command as command_words
 from gan.run.provenance import code_hashes
 from gan.run.result import environment
+
+_PLACES = ("--config-", "hydra.searchpath=")
+"""Beginnings of words that say where YAML files are."""
 
 
 def best_run(table: Table, metric: str) -> StoredRun:
@@ -45,9 +49,10 @@ def command(run: StoredRun) -> tuple[list[str], list[str]]:
     """
     if not run.config:
         raise UserError(f"{run.path}: its configuration cannot be read")
+    refuse_untrusted(run.path, powers(run.config))
     remarks = environment_changes(run)
     try:
-        words, changes = _with_changed_values(run, list(run.overrides))
+        words, changes = _with_changed_values(run, _trusted_overrides(run))
         remarks += changes
     except UserError:
         remarks.append("the run's own overrides are not understood any more, these are new ones")
@@ -57,6 +62,7 @@ def command(run: StoredRun) -> tuple[list[str], list[str]]:
     threads = run.config.get("threads")
     if threads and not any(text.startswith("threads=") for text in words):
         words.append(f"threads={threads}")
+    refuse_untrusted(run.path, word_powers(words))
     remarks += _check_data(run, words)
     return [*command_words("train"), *words], remarks
 
@@ -128,9 +134,22 @@ def _compose_flat(run: StoredRun, words: list[str]) -> dict[str, Any]:
 
 
 def _places(run: StoredRun) -> list[str]:
-    """Return the words of a run's command line that say where YAML files are."""
-    is_place = ("--config-", "hydra.searchpath=")
-    return [word for word in run.overrides if word.startswith(is_place)]
+    """Return the words of a run's command line that say where YAML files are, if they are known."""
+    places = [word for word in run.overrides if word.startswith(_PLACES)]
+    return [] if untrusted(word_powers(places)) else places
+
+
+def _trusted_overrides(run: StoredRun) -> list[str]:
+    """Return the words of a run's command line.
+
+    Raises:
+        UserError: one of them would do what this user has not asked for.
+    """
+    refuse_untrusted(run.path, word_powers(run.overrides))
+    for word in run.overrides:
+        if word.lstrip("+~").startswith("hydra") and not word.startswith(_PLACES):
+            raise UserError(f"{run.path}: {word} is no key of a run")
+    return list(run.overrides)
 
 
 def export(run: StoredRun, path: Path) -> list[str]:
@@ -145,6 +164,7 @@ def export(run: StoredRun, path: Path) -> list[str]:
         UserError: `path` is not the path of a new experiment or cannot be written, or no
             experiment gives this run any more.
     """
+    refuse_untrusted(run.path, powers(run.config))
     places = _places_with(run, path)
     options, values = difference_from_default(run)
     # Losses are means over so many steps, and a loss may be the objective.

@@ -12,7 +12,7 @@ from rich.text import Text
 from gan.compare.frame import Table
 from gan.compare.rank import Ranking
 from gan.compare.versus import Versus
-from gan.errors import UserError, nearest
+from gan.errors import UserError, nearest, printable
 from gan.sweep.report import STYLES, console
 
 MAX_WIDTH = 48
@@ -51,7 +51,8 @@ def print_runs(table: Table, form: str, columns: Sequence[str] = ()) -> None:
     _print_table(frame, "columns=A,B chooses", before_first)
     counts = Counter(table.frame["status"])
     parts = [f"{number} {status}" for status, number in counts.most_common()]
-    console().print(f"{_count(len(table.frame), 'run')}: {', '.join(parts)}", soft_wrap=True)
+    line = f"{_count(len(table.frame), 'run')}: {', '.join(parts)}"
+    console().print(printable(line), soft_wrap=True)
 
 
 def print_ranking(ranking: Ranking, form: str) -> None:
@@ -73,7 +74,7 @@ def print_ranking(ranking: Ranking, form: str) -> None:
         return
     _print_table(frame, "format=markdown has all")
     for note in ranking.notes:
-        console().print(note, soft_wrap=True)
+        console().print(printable(note), soft_wrap=True)
 
 
 def print_versus(outcome: Versus, form: str) -> None:
@@ -88,7 +89,7 @@ def print_versus(outcome: Versus, form: str) -> None:
     form = _choose_format(form)
     if form == "table":
         for sentence in outcome.sentences():
-            console().print(sentence, soft_wrap=True)
+            console().print(printable(sentence), soft_wrap=True)
     else:
         _print_as(form, pd.DataFrame([outcome.as_dict()]))
 
@@ -113,7 +114,7 @@ def _important_columns(table: Table) -> list[str]:
 def _print_as(form: str, frame: pd.DataFrame) -> None:
     """Print a frame in any format but "table"."""
     if form == "csv":
-        print(frame.to_csv(index=False), end="")
+        print(printable(frame.to_csv(index=False), keep="\n\t"), end="")
     elif form == "json":
         print(frame.to_json(orient="records", date_format="iso", indent=1))
     elif form == "markdown":
@@ -152,7 +153,7 @@ def _print_table(frame: pd.DataFrame, hint: str, before_first: int = 0) -> None:
     cells = cells[[name for name in frame if name in shown]]
     table = RichTable(box=None, pad_edge=False)
     for name, side in zip(cells, _alignments(frame[list(cells)]), strict=True):
-        table.add_column(str(name), justify=side, max_width=MAX_WIDTH, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(printable(name), justify=side, max_width=MAX_WIDTH, overflow="fold")  # type: ignore[arg-type]
     for row in cells.itertuples(index=False):
         texts = list(map(Text, row))
         for name, text in zip(cells, texts, strict=True):
@@ -175,8 +176,7 @@ def _cell_text(value: Any) -> str:
     if isinstance(value, float):
         is_short = value.is_integer() and abs(value) < 1e6
         return f"{value:.0f}" if is_short else f"{value:.4g}"
-    # The name of a run must not move the cursor or change colours.
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+    return printable(value)
 
 
 def _count(number: int, noun: str) -> str:

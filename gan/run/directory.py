@@ -4,6 +4,7 @@ import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import yaml
 from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config.checks import as_config, flatten, identifies_run
+from gan.config.checks import as_config, flatten, identifies_run, plain
 from gan.config.overrides import escaped
 from gan.config.paths import moved_data
+from gan.config.trust import powers, refuse_untrusted, trust, word_powers
 from gan.errors import Busy, UserError
 from gan.files import read_text, remove_leftovers, write_text
 from gan.locks import LOOK_SECONDS, is_locked, lock_at, way_to_free
@@ -37,6 +39,22 @@ CHECKSUM = "# The lines below have the CRC-32 "
 """The beginning of the first line of a YAML file. Earlier versions wrote no such line."""
 LAST_KEYS = ("seed", "threads", "name")
 """Keys that stand at the end of every configuration, so that one that was cut off lacks some."""
+WRITTEN = (
+    CONFIG_FILE,
+    OVERRIDES_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    LOG_FILE,
+    "provenance.json",
+    "uncommitted*.diff",
+    "events.out.tfevents.*",
+    "metrics-*.json",
+    f"{SAMPLES}/{REAL_FILE}",
+    f"{SAMPLES}/step-*.png",
+    "checkpoints/step-*.pt",
+    "profile/*.pt.trace.json",
+)
+"""Patterns of the files that a run writes, beside its lock."""
 
 
 @contextmanager
@@ -48,9 +66,11 @@ def claimed(run_dir: Path) -> Iterator[None]:
 
     Raises:
         Busy: another process works in the directory.
+        UserError: see `refuse_links`.
     """
     created = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
+    refuse_links(run_dir)
     lock = lock_at(run_dir / LOCK_FILE)
     try:
         lock.acquire(timeout=LOOK_SECONDS)
@@ -69,6 +89,33 @@ def claimed(run_dir: Path) -> Iterator[None]:
                 (run_dir / name).unlink(missing_ok=True)
         lock.release()
         remove_empty(run_dir, created)
+
+
+def refuse_links(run_dir: Path) -> None:
+    """Refuse a run directory in which something that a run writes is a link.
+
+    Raises:
+        UserError: names the link. A run would write or delete where it leads to.
+    """
+    names = {pattern.partition("/")[0] for pattern in WRITTEN} | {LOCK_FILE, "wandb"}
+    for path in run_dir.iterdir():
+        if path.is_symlink() and any(fnmatch(path.name, name) for name in names):
+            refuse_link(path)
+    for path in (run_dir / "profile").glob("*"):
+        refuse_link(path)
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a path that is a symbolic link.
+
+    Raises:
+        UserError: it is one.
+    """
+    if path.is_symlink():
+        raise UserError(
+            f"{path}: is a link, and nothing outside of its directory is written or deleted; put "
+            "the file or folder itself there"
+        )
 
 
 def in_use(run_dir: Path) -> bool:
@@ -113,6 +160,18 @@ def read_config(run_dir: Path) -> DictConfig:
     return as_config(config)
 
 
+def read_trusted_config(run_dir: Path) -> DictConfig:
+    """Return the resolved configuration of a run, to build what it names.
+
+    Raises:
+        UserError: the directory is not a run directory, or names something that this user does not
+            know. Nothing of it was imported or resolved.
+    """
+    cfg = read_config(run_dir)
+    refuse_untrusted(run_dir / CONFIG_FILE, powers(plain(cfg)))
+    return cfg
+
+
 def read_overrides(run_dir: Path) -> list[str]:
     """Return the command line's overrides that a run began with.
 
@@ -148,6 +207,8 @@ def store_config(
     stored = OmegaConf.merge(cfg, {"threads": threads if is_new else read_config(run_dir).threads})
     assert isinstance(stored, DictConfig)
     if is_new:
+        # Whoever begins a run has chosen what it calls.
+        trust([*powers(plain(stored)), *word_powers(overrides)])
         _write_yaml(run_dir / OVERRIDES_FILE, _overrides_text(overrides))
         _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
     return stored

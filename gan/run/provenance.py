@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -95,9 +96,13 @@ def read_provenance(run_dir: Path) -> dict[str, Any] | None:
     """Return the content of provenance.json; None where it cannot be read."""
     try:
         note = json.loads(read_text(run_dir / PROVENANCE_FILE))
-        is_whole = note["id"] and isinstance(note["starts"], list) and "choices" in note
+        is_whole = (
+            re.fullmatch(r"[0-9a-f]{16}", note["id"])
+            and isinstance(note["starts"], list)
+            and "choices" in note
+        )
         return note if is_whole else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan.data.pictures import png
+from gan.errors import PrintableFormatter
 from gan.files import read_bytes, sync, write_bytes
 from gan.run.directory import (
     CHECKPOINTS,
@@ -214,7 +215,7 @@ def log_file(run_dir: Path) -> Iterator[None]:
     """Append everything that this package logs within the block to the run's log file."""
     logger = logging.getLogger("gan")
     handler = logging.FileHandler(run_dir / LOG_FILE, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     level = logger.level
     logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)

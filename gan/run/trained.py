@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from gan.build import build_networks
 from gan.config.checks import as_config
+from gan.config.trust import powers, refuse_untrusted
 from gan.data import Scaling
 from gan.errors import UserError, nearest
 from gan.run import checkpoint
-from gan.run.directory import read_config
+from gan.run.directory import read_trusted_config
 from gan.run.evaluation import LatentGrid, arrange_latents, draw_latents, generate
 
 WEIGHTS = ("auto", "average", "generator")
@@ -81,7 +82,8 @@ class TrainedGenerator(nn.Module):
 def load_generator(path: str | Path, weights: str = "auto") -> TrainedGenerator:
     """Return the generator of a run's newest readable checkpoint, or of a .safetensors file.
 
-    The configuration says which function builds the network, so load files that you trust.
+    Only a function that a config group of this installation names, or that this user has used
+    before, builds the network (see `gan.config.trust`).
 
     Args:
         path: a run's directory, or a file that `gan export` wrote.
@@ -97,7 +99,7 @@ def load_generator(path: str | Path, weights: str = "auto") -> TrainedGenerator:
         raise UserError(f"weights={weights}: must be one of {', '.join(WEIGHTS)}{hint}")
     if path.is_file() or path.suffix == SUFFIX:
         return _from_file(path, weights)
-    cfg = read_config(path)
+    cfg = read_trusted_config(path)
     saved = checkpoint.load_newest_checkpoint(path)
     if saved is None:
         raise UserError(f"{path}: has no checkpoint yet")
@@ -175,14 +177,15 @@ def _from_file(path: Path, weights: str) -> TrainedGenerator:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        cfg, facts = as_config(json.loads(header["config"])), json.loads(header["generator"])
+        config, facts = json.loads(header["config"]), json.loads(header["generator"])
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         reason = str(error) if isinstance(error, OSError) else "is damaged or holds no generator"
         raise UserError(f"{path}: {reason}") from error
+    refuse_untrusted(path, powers(config))
     if weights not in ("auto", facts["weights"]):
         raise UserError(f"weights={weights}: {path} holds {facts['weights']}")
     if facts["scaling"]:
         facts["scaling"] = Scaling(
             *(torch.tensor(part, dtype=torch.float64) for part in facts["scaling"])
         )
-    return TrainedGenerator(cfg, **facts, state=state)
+    return TrainedGenerator(as_config(config), **facts, state=state)

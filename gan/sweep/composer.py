@@ -26,6 +26,7 @@ from gan.config.compose import (
 )
 from gan.config.loader import as_given, leaves
 from gan.config.overrides import value_as_written
+from gan.config.trust import refuse_untrusted_copies
 from gan.errors import UserError
 from gan.files import write_text
 
@@ -152,7 +153,7 @@ def loader_of_copies(loader: ConfigLoader, folder: Path) -> ConfigLoader:
     """Return a loader that reads the copies in place of the original folders.
 
     Raises:
-        UserError: the copies are missing or damaged.
+        UserError: the copies are missing or damaged, or hold what this user does not know.
     """
     checksum = folder / CHECKSUM_FILE
     # Earlier versions wrote no checksum.
@@ -162,6 +163,7 @@ def loader_of_copies(loader: ConfigLoader, folder: Path) -> ConfigLoader:
             f"{folder}: its YAML files are not those that the sweep began with; restore them, or "
             "choose another hydra.sweep.dir"
         )
+    refuse_untrusted_copies(folder)
     search_path = copy.deepcopy(loader.get_search_path())
     elements = search_path.get_path()
     copies = sorted(folder.glob("[0-9]*"), key=lambda path: int(path.name))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -16,10 +17,18 @@ from filelock import Timeout
 from gan import __version__
 from gan.config.checks import as_config, defines_result, flatten
 from gan.config.paths import moved_data
+from gan.config.trust import powers, refuse_untrusted, word_powers
 from gan.errors import Busy, UserError
 from gan.files import read_text, remove_leftovers, write_text
 from gan.locks import LOOK_SECONDS, lock_at, way_to_free
-from gan.run.directory import LOG_FILE, RESULT_FILE, claimed, in_use
+from gan.run.directory import (
+    LOG_FILE,
+    RESULT_FILE,
+    claimed,
+    in_use,
+    refuse_link,
+    refuse_links,
+)
 from gan.run.result import (
     FINISHED,
     Result,
@@ -30,7 +39,7 @@ from gan.run.result import (
     write_result,
 )
 from gan.sweep import SWEEP_FILE
-from gan.sweep.plan import Job
+from gan.sweep.plan import JOB_NAME, Job
 
 JOBS_FILE = "jobs.jsonl"
 LOCK_FILE = ".lock"
@@ -38,6 +47,8 @@ OWNER_FILE = ".owner"
 STUDY_FILE = "study.db"
 """The trials of a search, where no other storage is chosen."""
 PROJECT = "gan-sweeps"
+WRITTEN = (SWEEP_FILE, JOBS_FILE, "conf", "workers.log")
+"""Names that a sweep writes, beside its runs, its study and files with a leading dot."""
 
 
 @dataclass
@@ -152,12 +163,16 @@ def read_sweep(path: Path) -> Sweep | None:
     """Return the sweep that is stored in a directory; None for no directory, or an empty one.
 
     Raises:
-        UserError: the directory holds something else, or the sweep of another version.
+        UserError: the directory holds something else, the sweep of another version, a link in
+            place of what a sweep writes, or jobs that would run what this user does not know.
     """
     if not path.exists():
         return None
     if not path.is_dir():
         raise UserError(f"{path}: not a directory")
+    for entry in path.iterdir():
+        if entry.name.startswith((".", "study.db")) or entry.name in WRITTEN:
+            refuse_link(entry)
     if not (path / SWEEP_FILE).exists():
         # These files may stem from a sweep that was killed before it was planned, or from Hydra.
         early = {Sweep.SOURCES, JOBS_FILE, STUDY_FILE, f"{STUDY_FILE}-journal", "multirun.yaml"}
@@ -184,6 +199,18 @@ def read_sweep(path: Path) -> Sweep | None:
     planned = [name for command in facts["commands"] for names in command["jobs"] for name in names]
     if missing := [name for name in planned if name not in jobs]:
         raise damaged_jobs(path, f"lacks the run {missing[0]}")
+    for job in jobs.values():
+        if not re.fullmatch(JOB_NAME, job.name) or job.name in (".", ".."):
+            raise UserError(
+                f"{path / JOBS_FILE}: {job.name} is not a name that a sweep gives a run"
+            )
+        refuse_link(path / job.name)
+        if (path / job.name).is_dir():
+            refuse_links(path / job.name)
+        refuse_untrusted(path / JOBS_FILE, [*powers(job.config), *word_powers(job.overrides)])
+    words = [*facts["sources"], *(f"{key}={text}" for key, text in facts["fixed"].items())]
+    stored = [*word_powers(words), *powers(facts["launcher"], "hydra.launcher.")]
+    refuse_untrusted(path / SWEEP_FILE, stored)
     return Sweep(
         path=path,
         jobs=jobs,

@@ -29,6 +29,8 @@ from gan.sweep.composer import Composer, plain_config
 
 GLOBAL_GROUPS = ("recipe", "experiment")
 """Config groups that may set any key."""
+JOB_NAME = r"[A-Za-z0-9_.,=+-]+"
+"""A pattern that every name of a job matches, so that it is that of a folder anywhere."""
 MAX_NAME_LENGTH = 120
 """Characters of a job's name. File systems allow 255 bytes; tables should be narrower."""
 ONLY_NAME = "run"
@@ -271,7 +273,7 @@ def job_name(values: Mapping[str, Any]) -> str:
     keys = sorted(values, key=lambda key: (key == "seed", key))
     short = short_names(keys)
     full = ",".join(f"{short[key]}={_value_text(values[key])}" for key in keys) or ONLY_NAME
-    safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", full)
+    safe = "".join(c if re.fullmatch(JOB_NAME, c) else "_" for c in full)
     if safe == full and len(safe) <= MAX_NAME_LENGTH:
         return safe
     return f"{safe[: MAX_NAME_LENGTH - 9]}-{_digest(full)[:8]}"

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gan.errors import printable
 from gan.launchers.base import Note, Progress, Requeued, Started
 from gan.metrics.catalogue import METRICS, sign
 from gan.run.result import FINISHED, Result, Status
@@ -270,7 +271,7 @@ def print_failures(failures: Iterable[tuple[str, str | None, Path | None]]) -> N
     """Print why runs failed, and where to look if there is a log."""
     for name, reason, log in failures:
         line = f"failed: {name}: {reason or 'for a reason unknown'}{f'; log: {log}' if log else ''}"
-        console().print(Text(line, "red"), soft_wrap=True)
+        console().print(Text(printable(line), "red"), soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

@@ -39,12 +39,14 @@ from gan.sweep.sweep import (
     planning_launcher,
     report,
     search_command,
+    trust_command_line,
 )
 
 try:
     import optuna
 
     from gan.sweep import space as spaces
+    from gan.sweep.cmaes import CmaEs
 except ImportError as error:
     raise UserError(
         f'hydra/sweeper=optuna: {error.name} is not installed; pip install "gan-sweeps[optuna]"'
@@ -85,6 +87,7 @@ def run_search(
     n_trials = settings.n_trials
     if settings.sampler == "grid":
         n_trials = min(n_trials, _count_combinations(space))
+    trust_command_line(master)
     read_sweep(path)
     with owned(path):
         sweep = read_sweep(path)
@@ -412,7 +415,7 @@ def _make_sampler(name: str, seed: int, trials_before: int) -> "optuna.samplers.
         "sobol": lambda: samplers.QMCSampler(
             qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False
         ),
-        "cmaes": lambda: samplers.CmaEsSampler(seed=fresh, warn_independent_sampling=False),
+        "cmaes": lambda: CmaEs(seed=fresh, warn_independent_sampling=False),
         "tpe": lambda: samplers.TPESampler(seed=fresh),
     }
     return makers[name]()

@@ -23,6 +23,7 @@ from gan.config.compose import source_words, split_words
 from gan.config.loader import as_given
 from gan.config.overrides import as_override
 from gan.config.paths import moved_data, overrides_with_absolute_paths
+from gan.config.trust import folder_powers, powers, refuse_untrusted, trust, word_powers
 from gan.errors import JobsFailed, UserError
 from gan.invocation import command_line
 from gan.launchers.base import Launcher, find_launcher
@@ -31,6 +32,7 @@ from gan.run.directory import in_use
 from gan.run.measured import ways
 from gan.run.result import FINISHED, STOPPED, Status, objective, read_result
 from gan.run.signals import StopRequest
+from gan.sweep import SWEEP_FILE
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
 from gan.sweep.plan import GLOBAL_GROUPS, Job, Plan, Point, make_plan, point_name, refuse_conflict
@@ -74,6 +76,7 @@ def run_sweep(
     points = [
         [text for text in point if not text.startswith(("sweep.", "sweep="))] for point in points
     ]
+    trust_command_line(master)
     read_sweep(path)
     if master.sweep.dry_run:
         sweep, names = _plan_points(path, master, loader, points)
@@ -132,12 +135,14 @@ def search_command(path: Path) -> list[str]:
     """Return the command line that goes on with a search; an empty one for another sweep.
 
     Raises:
-        UserError: the directory holds something else than a sweep.
+        UserError: the directory holds something else than a sweep, or one whose command line does
+            what this user does not know.
     """
     sweep = read_sweep(path)
     if sweep is None or not sweep.search:
         return []
     _, texts = split_words(sweep.commands[-1]["arguments"])
+    refuse_untrusted(path / SWEEP_FILE, word_powers(texts))
     own = [text for text in texts if not text.startswith(("hydra.sweep.dir=", "hydra.searchpath="))]
     if sweep.jobs:
         cfg = as_config(next(iter(sweep.jobs.values())).config)
@@ -337,6 +342,16 @@ def launcher_settings(master: DictConfig) -> dict[str, Any]:
     return plain(master.hydra.launcher)
 
 
+def trust_command_line(master: DictConfig) -> None:
+    """Record what the present command line names, so that its sweep can be resumed without it."""
+    hydra = master.hydra
+    words = [*source_words(hydra), *hydra.overrides.task, *hydra.overrides.hydra]
+    folders = [Path(s.path) for s in hydra.runtime.config_sources if s.schema == "file"]
+    in_folders = (line for folder in folders for line in folder_powers(folder))
+    launcher = powers(launcher_settings(master), "hydra.launcher.")
+    trust([*word_powers(words), *in_folders, *launcher])
+
+
 def add_command(sweep: Sweep, *, request: str, jobs: list[list[str]]) -> None:
     """Note the present command line in a sweep.
 
@@ -357,6 +372,8 @@ def add_command(sweep: Sweep, *, request: str, jobs: list[list[str]]) -> None:
 def extend(sweep: Sweep, plan: Plan) -> None:
     """Add the jobs of a plan to a sweep, or find them there."""
     for job in plan.jobs:
+        # It follows from the command line, and from YAML files that were compared.
+        trust([*powers(job.config), *word_powers(job.overrides)])
         stored = sweep.jobs.get(job.name)
         sweep.jobs[job.name] = with_free_keys(stored, job.config) if stored else job
     sweep.swept = sorted({*sweep.swept, *plan.swept})

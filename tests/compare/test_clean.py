@@ -47,7 +47,7 @@ def test_weaker_checkpoints_and_failed_and_empty_runs_are_removed(runs: Path) ->
     with claimed(runs / "running"):
         listed = removals_by_run(runs)
         assert set(listed) == {"third", "diverged", "failed", "empty"}
-        assert listed["third"].paths == [runs / "third" / "checkpoints"]
+        assert listed["third"].paths == [runs / "third" / "checkpoints" / "step-00000100.pt"]
         assert listed["third"].size == 1000
         assert sorted(runs.rglob("*")) == before
         assert [remove(removal) for removal in listed.values()] == [None] * 4
@@ -88,12 +88,35 @@ def test_files_of_others_and_the_targets_of_links_are_left(runs: Path, tmp_path:
     mine.mkdir()
     (mine / "image.png").touch()
     (runs / "failed" / "thoughts.txt").write_text("keep me")
-    (runs / "failed" / "samples").rmdir()
-    (runs / "failed" / "samples").symlink_to(mine)
-    assert "which are left" in str(remove(removals_by_run(runs)["failed"]))
+    (runs / "failed" / "checkpoints" / "best.pt").write_text("keep me")
+    (runs / "third" / "checkpoints").rename(mine / "checkpoints")
+    (runs / "third" / "checkpoints").symlink_to(mine / "checkpoints")
+    (runs / "empty" / "samples").rmdir()
+    (runs / "empty" / "samples").symlink_to(mine)
+    listed = removals_by_run(runs)
+    assert "third" not in listed
+    assert "which are left" in str(remove(listed["failed"]))
+    assert "samples: is a link" in str(remove(listed["empty"]))
     assert (runs / "failed" / "thoughts.txt").exists()
-    assert (mine / "image.png").exists()
+    assert (runs / "failed" / "checkpoints" / "best.pt").exists()
     assert not (runs / "failed" / "config.yaml").exists()
+    assert (runs / "empty" / "config.yaml").exists()
+    assert sorted(mine.rglob("*.*")) == [mine / "checkpoints/step-00000100.pt", mine / "image.png"]
+
+
+def test_folders_of_another_program_are_left(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs/ours", status="failed")
+    other = tmp_path / "runs/other"
+    for name in ("samples/step-000001.png", "checkpoints/step-1.pt", "config.yaml"):
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
+        (other / name).write_text("the work of a week")
+    (other / "result.json").write_text('{"status": "failed", "error": "no disk", "versions": {}}')
+    before = sorted(other.rglob("*"))
+    listed = removals_by_run(tmp_path / "runs")
+    assert [*listed] == ["ours"]
+    assert remove(listed["ours"]) is None
+    assert sorted(other.rglob("*")) == before
+    assert not (tmp_path / "runs/ours").exists()
 
 
 def test_a_run_can_start_and_is_unchanged_after_a_look_at_its_lock(runs: Path) -> None:
