@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from sweep_commands import Begin, finish, kill, start
 
 # torch logs thousands of records for every graph that it traces, and only pytest would keep them.
 logging.getLogger("torch.__trace").propagate = False
+
+# Tests that are started by `nohup` would pass on that a closed terminal is to be ignored.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests that run at the same time share the cores, also with the processes that they start. A thread
 # too many makes all of them wait.

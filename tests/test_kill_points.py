@@ -16,11 +16,8 @@ def kills(kind: str, folder: Path, every: int) -> int:
     return int(done.stdout.splitlines()[-1].split()[0])
 
 
-@pytest.mark.parametrize("kind", ["run", "grid", "search"])
-def test_a_process_killed_at_some_file_operations_leaves_nothing_wrong(
-    kind: str, tmp_path: Path
-) -> None:
-    assert kills(kind, tmp_path / "walk", every=47) >= 3
+def test_a_run_killed_at_some_file_operations_goes_on_with_nothing_wrong(tmp_path: Path) -> None:
+    assert kills("run", tmp_path / "walk", every=47) >= 3
 
 
 @pytest.mark.slow

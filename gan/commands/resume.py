@@ -24,6 +24,7 @@ from gan.invocation import command_line
 from gan.run.directory import read_trusted_config
 from gan.startup import fast_imports
 from gan.sweep import SWEEP_FILE
+from gan.sweep.directory import JOBS_FILE
 
 
 @dataclass
@@ -57,6 +58,9 @@ def resume(paths: list[Path], options: Options) -> None:
             raise UserError(f"restart=true: begins one run again, and {path} is a sweep")
         _resume_sweep(path, options)
         return
+    if (path / JOBS_FILE).exists():
+        problem = "is missing; restore it, or repeat the command that began the sweep"
+        raise UserError(f"{path / SWEEP_FILE}: {problem}")
     cfg = read_trusted_config(path)
     if options.device is not None:
         OmegaConf.update(cfg, "device", options.device)

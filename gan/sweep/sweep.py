@@ -345,7 +345,8 @@ def launcher_settings(master: DictConfig) -> dict[str, Any]:
 def trust_command_line(master: DictConfig) -> None:
     """Record what the present command line names, so that its sweep can be resumed without it."""
     hydra = master.hydra
-    words = [*source_words(hydra), *hydra.overrides.task, *hydra.overrides.hydra]
+    given = [*as_given(hydra.overrides.task), *as_given(hydra.overrides.hydra)]
+    words = [*source_words(hydra), *given]
     folders = [Path(s.path) for s in hydra.runtime.config_sources if s.schema == "file"]
     in_folders = (line for folder in folders for line in folder_powers(folder))
     launcher = powers(launcher_settings(master), "hydra.launcher.")

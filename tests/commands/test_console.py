@@ -60,7 +60,13 @@ def test_a_sweep_goes_on_without_a_reader(sweep: Path) -> None:
     assert statuses(sweep) == COMPLETED
 
 
-@pytest.mark.parametrize("after", ["> /dev/full", "> /dev/full 2> /dev/full", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        "> /dev/full",
+        *(pytest.param(f, marks=pytest.mark.slow) for f in ("> /dev/full 2>&1", "<&- >&- 2>&-")),
+    ],
+)
 def test_a_run_goes_on_where_nothing_can_be_printed(tmp_path: Path, after: str) -> None:
     run_dir = tmp_path / "run"
     code, errors = in_shell(script("train", *TINY, f"hydra.run.dir={run_dir}"), after)
@@ -70,7 +76,13 @@ def test_a_run_goes_on_where_nothing_can_be_printed(tmp_path: Path, after: str) 
     assert in_shell(resume_command(run_dir), after)[0] == 0
 
 
-@pytest.mark.parametrize("name", ["compare", "clean", "generate", "evaluate"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "compare",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("clean", "generate", "evaluate")),
+    ],
+)
 def test_a_command_whose_output_is_lost_says_so(sweep: Path, tmp_path: Path, name: str) -> None:
     run_dir = sweep / "seed=1"
     out = [f"out={tmp_path / 'samples.png'}", "n=4"] if name == "generate" else []
@@ -92,6 +104,7 @@ def terminal() -> Iterator[tuple[int, int]]:
             os.close(handle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignores", [False, True])
 def test_a_closed_terminal_interrupts_a_sweep_unless_it_ignores_hangups(
     tmp_path: Path, terminal: tuple[int, int], ignores: bool
@@ -126,6 +139,7 @@ def test_a_closed_terminal_interrupts_a_sweep_unless_it_ignores_hangups(
     assert statuses(sweep_dir) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [ASCII, {"PYTHONIOENCODING": "ascii"}])
 def test_a_sweep_below_a_folder_with_other_letters_trains_on_an_ascii_console(
     tmp_path: Path, environment: dict[str, str]
@@ -149,6 +163,7 @@ def test_commands_take_a_run_whose_name_is_not_utf8(sweep: Path, tmp_path: Path)
     assert "completed" in execute(script("resume", odd)).stdout
 
 
+@pytest.mark.slow
 def test_warnings_that_are_errors_end_no_sweep(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONWARNINGS": "error"}
     command = sweep_command(tmp_path / "sweep", SEEDS, "logging.tensorboard=true")

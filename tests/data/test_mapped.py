@@ -139,7 +139,7 @@ def test_an_altered_file_of_arrays_that_still_fits_is_made_again(tmp_path: Path)
 def test_a_lock_that_is_waited_for_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gan.data.cache.PATIENCE", 0.05)
+    monkeypatch.setattr("gan.data.cache.LOOK_SECONDS", 0.05)
     caplog.set_level("INFO")
     path = tmp_path / "array.npy"
     held, free = threading.Event(), threading.Event()
@@ -155,7 +155,7 @@ def test_a_lock_that_is_waited_for_says_so(
     threading.Timer(0.3, free.set).start()
     assert np.array_equal(cached_array(path, "key", make).array, WHOLE)
     holder.join()
-    assert caplog.messages == [f"{path}: waiting for another process, which is making it"]
+    assert caplog.messages == [f"{path}: waiting for another process that makes it"]
 
 
 def test_only_a_large_array_needs_a_writable_folder(tmp_path: Path, mapped: bool) -> None:

@@ -44,12 +44,12 @@ def test_newest_checkpoint_is_found_among_files_that_are_being_written(tmp_path:
     assert newest_checkpoint(tmp_path) == "step-00000100.pt"
 
 
-def test_attempt_at_a_locked_run_is_refused_or_lost_if_it_waited(tmp_path: Path) -> None:
+def test_attempt_at_a_locked_run_is_busy_however_long_it_waited(tmp_path: Path) -> None:
     attempt = Attempt("a", plain_config(compose(*TINY)), tmp_path, [])
     with claimed(tmp_path):
-        assert execute(attempt).status == "refused"
+        assert execute(attempt).status == "busy"
         waited = execute(attempt, patience=0.1)
-    assert waited.status == "lost"
+    assert waited.status == "busy"
     assert waited.reason is not None
     assert "another process is at work" in waited.reason
     assert execute(attempt).status == "completed"

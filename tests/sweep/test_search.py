@@ -68,7 +68,8 @@ def test_space_follows_the_syntax_of_hydra() -> None:
     assert values(space["model.hidden_dim"]) == [64, 128, 192, 256]
     assert values(space["optimizer.eps"]) == [0.0, 0.25, 0.5, 0.75]
     assert values(space["optimizer.lr"]) is None
-    low, high = corners(space)
+    low, *others, high = corners(space)
+    assert [point["penalty"] for point in (low, *others, high)] == ["r1", "r1r2", "r2"]
     assert (low["model.hidden_dim"], high["model.hidden_dim"]) == (64, 256)
     assert high["optimizer.betas.0"] == pytest.approx(0.9)
 
