@@ -319,6 +319,7 @@ def resume_here(path: Path) -> None:
     resume.resume([path], resume.Options())
 
 
+@pytest.mark.slow
 def test_damaged_plan_of_a_grid_changes_nothing_or_is_named(
     swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,6 +338,7 @@ def test_no_damage_of_a_grid_gives_wrong_results_silently(
     assert walk_sweep(swept, files, tmp_path, sweep_here, resume_here) >= 100
 
 
+@pytest.mark.slow
 def test_damaged_study_of_a_search_changes_nothing_or_is_named(
     searched: Path, tmp_path: Path
 ) -> None:

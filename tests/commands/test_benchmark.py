@@ -77,6 +77,7 @@ def test_every_row_has_a_positive_number(
     assert all(float(seconds_or_rate) > 0 for _, seconds_or_rate, *_ in table)
 
 
+@pytest.mark.slow
 def test_runs_are_timed_together_one_after_another_and_in_processes(
     benchmark: Benchmark, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_samples_that_are_not_finite_are_refused() -> None:
             generate(network, z)
 
 
+@pytest.mark.slow
 def test_conditional_generator_makes_the_class_that_it_is_asked_for(tmp_path: Path) -> None:
     overrides = ["model=small", "model.conditional=true", "optimizer.lr=1e-3", "penalty.gamma=1"]
     overrides += ["trainer.batch_size=64", "trainer.max_steps=1500", "trainer.ema_half_life=3000"]

@@ -248,6 +248,7 @@ def test_each_run_of_a_cohort_has_its_own_tracker_run(tmp_path: Path) -> None:
     assert entries(by_name["mad"], "finish") == ["diverged"]
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_in_the_same_tracker_runs(tmp_path: Path, begin: Begin) -> None:
     sweep, notes = tmp_path / "sweep", tmp_path / "notes"
     command = sweep_command(sweep, "seed=0,1", "trainer.max_steps=600", *notebook(notes))
