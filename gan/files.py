@@ -13,6 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+import yaml
+
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The fastest loader of YAML that makes plain data alone; not every build of yaml has it."""
 DAY = 24 * 60 * 60.0
 """Seconds after which a temporary file that nobody writes to belongs to a process that died."""
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")

@@ -1,6 +1,6 @@
 """Short runs, and ways to disturb them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from gan.config.compose import compose
 from gan.run.checkpoint import checkpoint_paths
 from gan.step import Batch, StepKind, StepResult, TrainableGAN, train_step
+from gan.train import run
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 SHORT = (
@@ -29,6 +30,18 @@ SHORT = (
 def short(*overrides: str) -> DictConfig:
     """Return the configuration of a short run."""
     return compose(*SHORT, *overrides)
+
+
+def fail_at(step: int, cfg: DictConfig, run_dir: Path, overrides: Sequence[str] = ()) -> None:
+    """Train a run until an error is raised within training step number `step`."""
+
+    def fail() -> None:
+        raise RuntimeError("stop")
+
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, step, fail)
+        with pytest.raises(RuntimeError, match="stop"):
+            run(cfg, run_dir, overrides=overrides)
 
 
 def content(run_dir: Path) -> dict[str, bytes]:

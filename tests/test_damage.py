@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from runs import content, interrupt_at
+from runs import content, fail_at
 from sweep_commands import TINY, compose_sweep, sweep_command
 from sweep_commands import execute as run_command
 
@@ -114,14 +114,7 @@ def result_and_records(run_dir: Path) -> object:
 def interrupted(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """A run that was stopped after 23 of 28 steps, and evaluated."""
     path = tmp_path_factory.mktemp("interrupted") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-
-        def stop() -> None:
-            raise RuntimeError("stop")
-
-        interrupt_at(patch, 24, stop)
-        with pytest.raises(RuntimeError, match="stop"):
-            run(compose(*OVERRIDES), path, overrides=OVERRIDES)
+    fail_at(24, compose(*OVERRIDES), path, OVERRIDES)
     assert call(evaluate.main, path, "metrics=default", "samples=64").exit_code == 0
     return path
 

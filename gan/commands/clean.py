@@ -76,6 +76,6 @@ def clean(paths: list[Path], options: Options) -> None:
         else:
             size, count = size + removal.size, count + 1
     for note in runs.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
     verb = "removed" if options.yes else "to remove with yes=true"
     print(f"{count} of {len(runs.frame)} runs, {size / 1e6:.1f} MB {verb}")

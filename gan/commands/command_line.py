@@ -111,13 +111,11 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
 
 def _check_folders() -> None:
     """Refuse folders of YAML files that are not there. One is relative to the working directory."""
-    try:
-        for place in ("config-path", "config-dir"):
-            given = split_words(sys.argv[1:])[0].get(place)
-            if given is not None and not Path(given).is_dir():
-                raise UserError(f"--{place}={given}: there is no such folder of configurations")
-    except UserError as error:
-        fail(error)
+    places, _ = split_words(sys.argv[1:])
+    for place in ("config-path", "config-dir"):
+        if place in places and not Path(places[place]).is_dir():
+            given = f"--{place}={places[place]}"
+            fail(UserError(f"{given}: there is no such folder of configurations"))
     for index, word in enumerate(sys.argv):
         name, equals, value = word.partition("=")
         if name in ("--config-path", "-cp") and (equals or index + 1 < len(sys.argv)):

@@ -19,7 +19,7 @@ import yaml
 
 from gan.config.checks import flatten
 from gan.errors import UserError, first_line
-from gan.files import open_file, read_bytes, read_text, readable
+from gan.files import YAML_LOADER, open_file, read_bytes, read_text, readable
 from gan.invocation import command_line
 from gan.run.directory import (
     CONFIG_FILE,
@@ -49,11 +49,6 @@ LARGEST = 1e308
 """Numbers up to this one fit into a table."""
 
 _SECTION_START = re.compile(r"^(?=\w)", re.MULTILINE)
-
-try:
-    from yaml import CSafeLoader as _Loader
-except ImportError:
-    from yaml import SafeLoader as _Loader
 
 
 @dataclass
@@ -378,7 +373,7 @@ def _refuse_oversize(content: Any) -> None:
 def _parse_yaml(text: str) -> Any:
     # OmegaConf's own loader takes ten times as long, and the files are plain YAML. Only Python's
     # loader takes the codes of names that are not UTF-8.
-    for loader in (_Loader, yaml.SafeLoader):
+    for loader in (YAML_LOADER, yaml.SafeLoader):
         with suppress(ValueError, RecursionError, yaml.YAMLError):
             return yaml.load(text, loader)
     return None

@@ -9,6 +9,7 @@ for a run or a sweep of their own. The record of these is a file in the user's o
 directory from somebody else cannot write.
 """
 
+import itertools
 import json
 import os
 import re
@@ -23,11 +24,7 @@ import yaml
 from gan.config.checks import is_under
 from gan.config.schema import CONF_DIR, installed_folders
 from gan.errors import UserError
-
-try:
-    from yaml import CSafeLoader as _Loader
-except ImportError:
-    from yaml import SafeLoader as _Loader
+from gan.files import YAML_LOADER
 
 _POWERFUL = ("hydra", "logging.trackers")
 """Keys below which a text may name a server, a database, a file or a command."""
@@ -85,10 +82,12 @@ def word_powers(words: Iterable[str]) -> Iterator[str]:
             yield _line(text)
 
 
-def folder_powers(folder: Path) -> Iterator[str]:
-    """Yield a line for each value of this kind in the YAML files below a folder."""
-    for path in sorted(folder.rglob("*.yaml")):
-        yield from _file_powers(path, path.parent.relative_to(folder).parts)
+@cache
+def folder_powers(folder: Path) -> tuple[str, ...]:
+    """Return a line for each value of this kind in the YAML files below a folder."""
+    paths = sorted(folder.rglob("*.yaml"))
+    found = (_file_powers(path, path.parent.relative_to(folder).parts) for path in paths)
+    return tuple(itertools.chain.from_iterable(found))
 
 
 def trust(lines: Iterable[str]) -> None:
@@ -149,7 +148,7 @@ def refuse_untrusted_copies(folder: Path) -> None:
 def _file_powers(path: Path, folders: tuple[str, ...]) -> Iterator[str]:
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.load(text, _Loader)
+        values = yaml.load(text, YAML_LOADER)
         listed = json.dumps(values.pop("defaults", []), default=str) if values else ""
     except (OSError, ValueError, AttributeError, yaml.YAMLError, RecursionError):
         yield f"{path.name}, which cannot be read"

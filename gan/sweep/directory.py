@@ -116,7 +116,7 @@ class Sweep:
             return Status(result["status"]), result
         if in_use(run_dir):
             return Status.BUSY, result
-        if result is not None and result["status"] in list(Status):
+        if result is not None:
             return Status(result["status"]), result
         has_begun = (run_dir / "checkpoints").is_dir()
         return Status.INTERRUPTED if has_begun else Status.NEW, None

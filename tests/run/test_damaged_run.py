@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import content, interrupt_at
+from runs import content, fail_at, interrupt_at
 from sweep_commands import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -37,14 +37,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Pa
 def stopped(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """The same run, stopped after step 27. Its checkpoints are those of steps 10 and 20."""
     path = tmp_path_factory.mktemp("stopped") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-
-        def stop() -> None:
-            raise RuntimeError("stop")
-
-        interrupt_at(patch, 28, stop)
-        with pytest.raises(RuntimeError, match="stop"):
-            run(compose(*OVERRIDES), path, overrides=OVERRIDES)
+    fail_at(28, compose(*OVERRIDES), path, OVERRIDES)
     return path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cohorts import Parent, make_attempt, train_cohort
-from runs import interrupt_at, short
+from runs import fail_at, interrupt_at, short
 from sweep_commands import SCRIPTS, TINY, execute, sweep_command
 
 import gan
@@ -147,15 +147,9 @@ def test_changed_code_of_one_version_is_told_when_a_run_goes_on_and_when_it_is_c
     monkeypatch.syspath_prepend(str(package.parent))
     overrides = ["loss=hinge", "loss._target_=sharp_losses.sharp", "trainer.max_steps=20"]
 
-    def fail() -> None:
-        raise RuntimeError
-
     clear()
     run(short(*overrides), tmp_path / "before", overrides=overrides)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 15, fail)
-        with pytest.raises(RuntimeError):
-            run(short(*overrides), tmp_path / "across", overrides=overrides)
+    fail_at(15, short(*overrides), tmp_path / "across", overrides)
     assert "the code of sharp_losses changed" not in caplog.text
     (package / "settings.py").write_text("sharpness = 2\n")
     clear()

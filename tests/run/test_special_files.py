@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from runs import interrupt_at, short
+from runs import fail_at, short
 
 from gan.compare.read import read_runs
 from gan.errors import UserError
@@ -32,14 +32,7 @@ FILES = (
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a run that failed in the middle."""
     run_dir = tmp_path_factory.mktemp("special") / "run"
-
-    def fail() -> None:
-        raise RuntimeError
-
-    with pytest.MonkeyPatch.context() as patch:
-        interrupt_at(patch, 25, fail)
-        with pytest.raises(RuntimeError):
-            run(short(), run_dir, overrides=["seed=0"])
+    fail_at(25, short(), run_dir, ["seed=0"])
     (run_dir / "metrics-fast.json").write_text("{}")
     return run_dir
 
