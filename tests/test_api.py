@@ -124,6 +124,11 @@ def test_a_search_from_python_is_resumed_by_its_own_command_line(tmp_path: Path)
     assert jobs(folder) == before
 
 
+def test_a_sweep_over_nothing_is_one_run(tmp_path: Path) -> None:
+    table = gan.sweep("seed=0", *TINY, sweep_dir=tmp_path / "a")
+    assert table[["run", "status"]].values.tolist() == [["run", "completed"]]
+
+
 def test_a_dry_run_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = gan.sweep({"seed": range(3)}, *TINY, "sweep.dry_run=true", sweep_dir=tmp_path / "a")
     assert table.empty
@@ -152,7 +157,6 @@ def test_a_sweep_whose_runs_fail_raises_after_the_others_are_done(tmp_path: Path
         ({"seed": []}, [], "seed: has no values"),
         ([{"seed": 1}], ["seed=2"], "seed=2 is set for all points, and by a point itself"),
         ([], [], "there are no points"),
-        ("seed=0", [], "nothing is swept"),
         ({"seed": [0, 1]}, ["hydra/launcher=slrm"], "did you mean 'slurm'?"),
     ],
 )
