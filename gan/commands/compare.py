@@ -89,32 +89,35 @@ def compare(paths: list[Path], options: Options) -> None:
     if options.last is not None:
         runs = query.newest(runs, options.last)
     runs = query.ordered(runs, options.sort or runs.objective)
-    if BEST in paths:
-        _repeat_best(runs, options)
-    elif sides:
-        from gan.compare.versus import versus
+    try:
+        if BEST in paths:
+            _repeat_best(runs, options)
+        elif sides:
+            from gan.compare.versus import versus
 
-        metric = query.ranking_metric(runs, options.sort)
-        table.print_versus(versus(runs, sides, metric), options.format)
-    elif options.html is not None:
-        from gan.compare.page import write_page
+            metric = query.ranking_metric(runs, options.sort)
+            table.print_versus(versus(runs, sides, metric), options.format)
+        elif options.html is not None:
+            from gan.compare.page import write_page
 
-        write_page(runs, Path(options.html), ", ".join(map(str, folders)) or "outputs")
-        print(options.html)
-    elif options.png is not None:
-        # Needs matplotlib, which takes another second.
-        from gan.compare.figures import write_figures
+            write_page(runs, Path(options.html), ", ".join(map(str, folders)) or "outputs")
+            print(options.html)
+        elif options.png is not None:
+            # Needs matplotlib, which takes another second.
+            from gan.compare.figures import write_figures
 
-        metric = query.ranking_metric(runs, options.sort)
-        print(*write_figures(runs, Path(options.png), metric), sep="\n")
-    elif options.group is None:
-        columns = options.columns.split(",") if options.columns else []
-        table.print_runs(runs, options.format, columns)
-    else:
-        metric = query.ranking_metric(runs, options.sort)
-        table.print_ranking(rank(runs, options.group, metric), options.format)
-    for note in runs.notes:
-        print(f"note: {printable(note)}", file=sys.stderr)
+            metric = query.ranking_metric(runs, options.sort)
+            print(*write_figures(runs, Path(options.png), metric), sep="\n")
+        elif options.group is None:
+            columns = options.columns.split(",") if options.columns else []
+            table.print_runs(runs, options.format, columns)
+        else:
+            metric = query.ranking_metric(runs, options.sort)
+            table.print_ranking(rank(runs, options.group, metric), options.format)
+    finally:
+        # They tell of damaged files, which may be why something failed.
+        for note in runs.notes:
+            print(f"note: {printable(note)}", file=sys.stderr)
 
 
 def _sides(paths: list[Path]) -> tuple[list[str], list[str]] | None:

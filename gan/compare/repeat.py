@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gan.compare.frame import Table
+from gan.compare.frame import TARGET, Table
 from gan.compare.read import ABSENT, StoredRun
 from gan.config.checks import ABSENT_IF, defines_result, flatten, typed
 from gan.config.compose import compose, compose_unchecked, config_loader, split_words
@@ -18,6 +18,7 @@ from gan.config.trust import powers, refuse_untrusted, untrusted, word_powers
 from gan.errors import UserError
 from gan.files import replacing
 from gan.invocation import command as command_words
+from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE
 from gan.run.provenance import code_hashes
 from gan.run.result import environment
 
@@ -48,14 +49,15 @@ def command(run: StoredRun) -> tuple[list[str], list[str]]:
         UserError: no command line gives this run any more.
     """
     if not run.config:
-        raise UserError(f"{run.path}: its configuration cannot be read")
+        raise UserError(f"{run.path}: its {CONFIG_FILE} cannot be read")
     refuse_untrusted(run.path, powers(run.config))
     remarks = environment_changes(run)
     try:
         words, changes = _with_changed_values(run, _trusted_overrides(run))
         remarks += changes
     except UserError:
-        remarks.append("the run's own overrides are not understood any more, these are new ones")
+        known = "cannot be read" if OVERRIDES_FILE in run.damaged else "are not understood any more"
+        remarks.append(f"the run's own overrides {known}, these are new ones")
         options, values = difference_from_default(run)
         words, _ = _with_changed_values(run, [*_places(run), *_as_overrides(options | values)])
     # Rounding depends on the number of threads.
@@ -244,15 +246,15 @@ def difference_from_default(run: StoredRun) -> tuple[dict[str, str], dict[str, A
             for change in changed_keys(run.config, flatten(cfg))
             if change[0].startswith(f"{group}.")
         ]
-        # To set a single value is as short as to choose another option.
+        # To set a single value is as short as to choose another option. A target is no value.
         is_single_value = len(changes) == 1 and ABSENT not in changes[0]
+        is_single_value = is_single_value and not changes[0][0].endswith(TARGET)
         if not changes or (is_single_value and group not in overridden):
             continue
         options = all_options[group]
-        # The command line names the right option unless it comes from another version or names an
-        # experiment.
-        if overridden.get(group) in options:
-            options = [overridden[group]]
+        # The run knows its option unless it comes from another version.
+        if run.choices.get(group) in options:
+            options = [run.choices[group]]
         for option in options:
             candidate = chosen | {group: option}
             try:
