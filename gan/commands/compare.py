@@ -16,7 +16,8 @@ html=FILE writes a page with all of it, and curves, heat maps and samples beside
 needs no server and no network. png=DIR writes curves, ranking and heat map as pictures.
 
 With the word `best`, prints the command line that repeats the best of these runs, or writes it as
-an experiment: gan compare DIR best export=conf/experiment/NAME.yaml
+an experiment: gan compare DIR best export=conf/experiment/NAME.yaml. With group=seed, it prints the
+sweep that repeats the best point with each of its seeds.
 """
 
 import shlex
@@ -140,16 +141,25 @@ def _sides(paths: list[Path]) -> tuple[list[str], list[str]] | None:
 
 def _repeat_best(runs: "Table", options: Options) -> None:
     from gan.compare import query, repeat
+    from gan.compare.rank import rank
 
     metric = query.ranking_metric(runs, options.sort)
-    best = repeat.best_run(runs, metric)
-    value = runs.column(metric).loc[runs.runs.index(best)]
-    print(f"{printable(best.path)}: {metric} {value:.4g}", file=sys.stderr)
-    if options.export is None:
-        words, remarks = repeat.command(best)
-        print(shlex.join(words))
+    if options.group is not None:
+        if options.export is not None:
+            raise UserError(f"export={options.export}: an experiment is one run; leave out group=")
+        point, line = repeat.best_point(rank(runs, options.group, metric), runs)
+        print(printable(line), file=sys.stderr)
+        lines, remarks = repeat.point_commands(point)
+        print(*map(shlex.join, lines), sep="\n")
     else:
-        remarks = repeat.export(best, Path(options.export))
-        print(options.export)
+        best = repeat.best_run(runs, metric)
+        value = runs.column(metric).loc[runs.runs.index(best)]
+        print(f"{printable(best.path)}: {metric} {value:.4g}", file=sys.stderr)
+        if options.export is None:
+            words, remarks = repeat.command(best)
+            print(shlex.join(words))
+        else:
+            remarks = repeat.export(best, Path(options.export))
+            print(options.export)
     for remark in remarks:
         print(f"note: {printable(remark)}", file=sys.stderr)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -329,8 +330,8 @@ def with_choices(
     key stays if some command line sets it, or if one choice gave it several values, as after a
     change of a YAML file.
     """
-    given = {text.partition("=")[0].lstrip("+~") for run in runs for text in run.overrides}
-    given_keys = given - {*GROUPS}
+    given = given_keys(runs)
+    single_keys = {*given} - {*GROUPS}
     chosen = {group: _options(runs, group, "none") for group in GLOBAL_GROUPS}
     above = {group: options for group, options in chosen.items() if len({*options}) > 1}
     recipes = list(zip(*above.values(), strict=True)) or [()] * len(runs)
@@ -344,9 +345,14 @@ def with_choices(
     for key, values in values_by_key.items():
         causes = list(zip(recipes, parts.get(key.partition(".")[0], recipes), strict=True))
         is_setting = "." in key and not any(key in run.contents for run in runs)
-        if not is_setting or is_under(key, given_keys) or not _follow(values, causes):
+        if not is_setting or is_under(key, single_keys) or not _follow(values, causes):
             kept[key] = values
     return above | parts | kept
+
+
+def given_keys(runs: Sequence[StoredRun]) -> Counter[str]:
+    """Return the keys and config groups that command lines set, with the numbers of their runs."""
+    return Counter(text.partition("=")[0].lstrip("+~") for run in runs for text in run.overrides)
 
 
 def _options(runs: Sequence[StoredRun], group: str, default: str | None = None) -> list[str | None]:

@@ -2,13 +2,14 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from gan.compare.frame import TARGET, Table
+from gan.compare.rank import STATISTICS, Ranking
 from gan.compare.read import ABSENT, StoredRun
 from gan.config.checks import ABSENT_IF, defines_result, flatten, typed
 from gan.config.compose import compose, compose_unchecked, config_loader, split_words
@@ -37,6 +38,44 @@ def best_run(table: Table, metric: str) -> StoredRun:
     if candidates.empty:
         raise UserError(f"no run is completed and has {metric}: {len(frame)} runs looked at")
     return table.runs[int(candidates.index[0])]
+
+
+def best_point(ranking: Ranking, table: Table) -> tuple[list[StoredRun], str]:
+    """Return the runs of the point with the best median, and a line about them.
+
+    Raises:
+        UserError: No point has a finished run with the metric.
+    """
+    best = ranking.frame.iloc[0]
+    if not best["n"]:
+        raise UserError(f"no run is finished and has {ranking.metric}")
+    keys = [name for name in ranking.frame if name not in STATISTICS]
+    point = ", ".join(f"{name}={best[name]}" for name in keys) or "the only one"
+    told = " (others cannot be told from it)" if best["rank"].endswith("=") else ""
+    return [table.runs[number] for number in sorted(ranking.members[0])], (
+        f"the best point{told}: {point}; the median {ranking.metric} of its {best['n']} runs is "
+        f"{best['median']:.4g}"
+    )
+
+
+def point_commands(runs: Sequence[StoredRun]) -> tuple[list[list[str]], list[str]]:
+    """Return the command line of a sweep that repeats the runs of a point, and remarks.
+
+    Runs that differ in more than one word have a command line each.
+
+    Raises:
+        UserError: No command line gives one of the runs any more.
+    """
+    lines, remarks = zip(*map(command, runs), strict=True)
+    all_remarks = [*dict.fromkeys(remark for of_run in remarks for remark in of_run)]
+    common = [word for word in lines[0] if all(word in line for line in lines)]
+    own = [[word for word in line if word not in common] for line in lines]
+    keys = {word.partition("=")[0] for words in own for word in words}
+    if len(lines) == 1 or len(keys) != 1 or any(len(words) != 1 for words in own):
+        return [*lines], all_remarks
+    values = ",".join(words[0].partition("=")[2] for words in own)
+    program = len(command_words("train"))
+    return [[*common[:program], "-m", *common[program:], f"{keys.pop()}={values}"]], all_remarks
 
 
 def command(run: StoredRun) -> tuple[list[str], list[str]]:

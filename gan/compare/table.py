@@ -9,14 +9,21 @@ import pandas as pd
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from gan.compare.frame import Table
+from gan.compare.frame import Table, given_keys
 from gan.compare.rank import Ranking
 from gan.compare.versus import Versus
+from gan.config.checks import is_under
 from gan.errors import UserError, nearest, printable
 from gan.sweep.report import STYLES, console
 
 MAX_WIDTH = 48
 """The most characters that a column has on a terminal. Longer texts are folded."""
+
+MIN_WIDTH = 16
+"""The fewest characters to which the names of runs are folded on a narrow terminal."""
+
+MAX_LISTED = 6
+"""The most columns without room that are named."""
 
 GAP = 2
 """The number of spaces between columns on a terminal."""
@@ -38,17 +45,16 @@ def print_runs(table: Table, form: str, columns: Sequence[str] = ()) -> None:
     """
     form = _choose_format(form)
     frame = table.frame
+    needed: list[str] = []
     if columns:
         ways = [way for name in columns for way in table.ways_of(name)]
         frame = pd.DataFrame({name: table.column(name) for name in ways})
     if not columns and form not in ("csv", "json"):
-        frame = frame[_important_columns(table)]
+        frame, needed = frame[_important_columns(table)], _needed_columns(table)
     if form != "table":
         _print_as(form, frame)
         return
-    # The configuration, the status and the first metric matter more than the name of a run.
-    before_first = 0 if columns else len(table.keys) + 2
-    _print_table(frame, "columns=A,B chooses", before_first)
+    _print_table(frame, "columns=A,B chooses", needed)
     counts = Counter(table.frame["status"])
     parts = [f"{number} {status}" for status, number in counts.most_common()]
     line = f"{_count(len(table.frame), 'run')}: {', '.join(parts)}"
@@ -108,7 +114,36 @@ def _important_columns(table: Table) -> list[str]:
     last = [name for name in metrics if not name.startswith("best/")]
     best = [f"best/{name}" for name in last[:1] if f"best/{name}" in metrics]
     error = ["error"] if table.frame["error"].notna().any() else []
-    return ["run", *table.keys, "status", *last, *best, "steps", "seconds", *error]
+    return ["run", *_telling_keys(table), "status", *last, *best, "steps", "seconds", *error]
+
+
+def _telling_keys(table: Table) -> list[str]:
+    """Return the columns of keys without those that say nothing about these runs.
+
+    A key says nothing if it has one value in all of them, or if it follows another one and no
+    command line sets it.
+    """
+    given, told = given_keys(table.runs), set()
+    telling = []
+    for name in sorted(table.keys, key=lambda name: not is_under(table.keys[name], given)):
+        codes = tuple(pd.factorize(table.frame[name])[0])
+        is_given = is_under(table.keys[name], given)
+        if len(codes) < 2 or (len({*codes}) > 1 and (is_given or codes not in told)):
+            telling.append(name)
+        told.add(codes)
+    return [name for name in table.keys if name in telling]
+
+
+def _needed_columns(table: Table) -> list[str]:
+    """Return the columns that a narrow terminal shows in any case, the most important first."""
+    objectives = [*table.ways_of(table.objective)]
+    given = given_keys(table.runs)
+    times = {
+        name: sum(count for text, count in given.items() if is_under(table.keys[name], [text]))
+        for name in _telling_keys(table)
+    }
+    swept = sorted(filter(times.get, times), key=lambda name: -times[name])
+    return ["run", "status", *objectives[:1], *swept, *objectives[1:]]
 
 
 def _print_as(form: str, frame: pd.DataFrame) -> None:
@@ -126,43 +161,46 @@ def _print_as(form: str, frame: pd.DataFrame) -> None:
         print(cells.to_latex(index=False, escape=True, column_format=sides), end="")
 
 
-def _print_table(frame: pd.DataFrame, hint: str, before_first: int = 0) -> None:
+def _print_table(frame: pd.DataFrame, hint: str, needed: Sequence[str] = ()) -> None:
     """Print a frame for people. A narrow terminal gets fewer columns and a line that names the
     others.
 
     Args:
         hint: What to do about columns that have no room.
-        before_first: The number of columns after the first one that are more important than it.
+        needed: The columns that get room before all others, the most important first.
     """
     cells = frame.map(_cell_text)
     # A text that is folded can still be read, but a number that is cut off is another number.
     widths = {
         name: min(max(len(str(name)), *map(len, cells[name]), 0), MAX_WIDTH) for name in cells
     }
-    total = sum(width + GAP for width in widths.values())
     screen = console()
-    first, *others = frame
-    room = screen.width if screen.is_terminal else total
+    room = screen.width if screen.is_terminal else sum(widths.values()) + GAP * len(widths)
+    first = next(iter(frame))
+    too_wide = sum(widths[name] + GAP for name in needed or [first]) - GAP - room
+    if too_wide > 0:
+        widths[first] = max(widths[first] - too_wide, min(widths[first], MIN_WIDTH))
     shown: set[Any] = set()
-    for name in [*others[:before_first], first, *others[before_first:]]:
-        room -= widths[name] + GAP
-        if room < -GAP and shown:
-            break
-        shown.add(name)
+    for name in [*needed, *(name for name in frame if name not in needed)]:
+        if not shown or widths[name] <= room:
+            shown.add(name)
+            room -= widths[name] + GAP
     left_out = [str(name) for name in frame if name not in shown]
     cells = cells[[name for name in frame if name in shown]]
     table = RichTable(box=None, pad_edge=False)
     for name, side in zip(cells, _alignments(frame[list(cells)]), strict=True):
-        table.add_column(printable(name), justify=side, max_width=MAX_WIDTH, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(printable(name), justify=side, max_width=widths[name], overflow="fold")  # type: ignore[arg-type]
     for row in cells.itertuples(index=False):
         texts = list(map(Text, row))
         for name, text in zip(cells, texts, strict=True):
             if name == "status":
                 text.stylize(STYLES.get(text.plain, ""))
         table.add_row(*texts)
-    console(total).print(table)
+    console(sum(widths[name] + GAP for name in shown)).print(table)
     if left_out:
-        screen.print(f"too narrow for {', '.join(left_out)}; {hint}", soft_wrap=True)
+        more = f" and {len(left_out) - MAX_LISTED} more" if len(left_out) > MAX_LISTED else ""
+        listed = ", ".join(left_out[:MAX_LISTED]) + more
+        screen.print(f"too narrow for {listed}; {hint}", soft_wrap=True)
 
 
 def _alignments(frame: pd.DataFrame) -> list[str]:

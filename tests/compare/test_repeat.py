@@ -1,5 +1,6 @@
 """A run is turned back into a command line or an experiment that gives it again."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 import gan.compare.repeat
 import gan.config.compose
 import gan.config.schema
+from gan.commands.compare import BEST, Options, compare
 from gan.compare import query
 from gan.compare.frame import read_table
 from gan.compare.read import StoredRun, read_run
@@ -59,6 +61,24 @@ def test_the_best_run_is_a_completed_one(tmp_path: Path) -> None:
     assert Path(best_run(table, "sliced_wasserstein").path).name == "c"
     with pytest.raises(UserError, match="no run is completed"):
         best_run(query.where(table, "status != 'completed'"), "sliced_wasserstein")
+
+
+def test_the_best_point_is_repeated_as_a_sweep_over_its_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for lr, values in (("0.1", [0.1, 0.9, 0.8]), ("0.2", [0.5, 0.4, 0.3])):
+        for seed, value in enumerate(values):
+            words = f"optimizer.lr={lr}", f"seed={seed}"
+            make_run(tmp_path / f"lr={lr},seed={seed}", *words, value=value)
+    compare([tmp_path, BEST], Options(group="seed"))
+    printed = capsys.readouterr()
+    expected = [*command_words("train"), "-m", "optimizer.lr=0.2", "seed=0,1,2"]
+    assert shlex.split(printed.out) == expected
+    assert "lr=0.2; the median sliced_wasserstein of its 3 runs is 0.4" in printed.err
+    compare([tmp_path, BEST], Options())
+    assert shlex.split(capsys.readouterr().out)[-2:] == ["optimizer.lr=0.1", "seed=0"]
+    with pytest.raises(UserError, match="an experiment is one run"):
+        compare([tmp_path, BEST], Options(group="seed", export="conf/experiment/best.yaml"))
 
 
 def test_the_command_is_the_one_that_started_the_run(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from fake_runs import make_run
+from rich.console import Console
 
 from gan.compare.frame import read_table
-from gan.compare.table import print_runs
+from gan.compare.query import where
+from gan.compare.table import _important_columns, print_runs
 from gan.errors import UserError
 
 
@@ -40,3 +43,33 @@ def test_formats_can_be_read_back(
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'latex'"):
         print_runs(read_table([make_run(tmp_path / "run")]), "latx")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_narrow_terminal_shows_names_swept_keys_status_and_objective(
+    tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "optimizer.lr=0.1", "model.hidden_dim=64"
+    for seed in range(3):
+        name = f"hidden_dim=64,lr=0.1,seed={seed}"
+        make_run(tmp_path / "sweep" / name, *words, f"seed={seed}", f"optimizer.lr={seed + 1}")
+    make_run(tmp_path / "2026-01-01" / "10-00-00-gan-12345678", "recipe=wgan_gp", "model=dcgan")
+    make_run(tmp_path / "2026-01-01" / "11-00-00-gan-12345678", "loss=hinge", "penalty=none")
+    screen = io.StringIO()
+    wide = Console(width=width, force_terminal=True, color_system=None, file=screen)
+    monkeypatch.setattr("gan.compare.table.console", lambda *_: wide)
+    print_runs(read_table([tmp_path]), "table")
+    header, *lines = screen.getvalue().splitlines()
+    assert {"run", "status", "sliced_wasserstein", "lr", "seed"} <= {*header.split()}
+    assert all(len(line) <= width for line in lines if "too narrow" not in line)
+    assert "too narrow for" in screen.getvalue()
+    assert len(re.findall("completed +0.5", screen.getvalue())) == 5
+
+
+def test_keys_that_say_nothing_about_the_shown_runs_are_left_out(tmp_path: Path) -> None:
+    for number, dim in enumerate((16, 32, 32)):
+        words = f"model.hidden_dim={dim}", f"optimizer.lr={0.1 + number % 2}"
+        make_run(tmp_path / f"{number}", *words)
+    table = read_table([tmp_path])
+    assert _important_columns(table)[1:3] == ["hidden_dim", "lr"]
+    assert _important_columns(where(table, "hidden_dim == 32"))[1:2] == ["lr"]
