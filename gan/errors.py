@@ -22,6 +22,12 @@ class NotFinite(UserError):
     """A network returned NaN or infinity."""
 
 
+class Diverged(UserError):
+    """The one run that was to be trained diverged. In a sweep, this is a result like any other."""
+
+    exit_code = 1
+
+
 class JobsFailed(UserError):
     """A sweep is over, but some of its runs failed."""
 

@@ -42,6 +42,26 @@ def command_line(name: str, *arguments: object) -> str:
     return shlex.join([*command(name), *map(str, arguments)])
 
 
+def commands(*purposes: tuple[object, ...]) -> str:
+    """Return what can be done next, one purpose and its command after the other.
+
+    Args:
+        purposes: each the purpose in words, the name of a command, and its arguments.
+    """
+    lines = [
+        f"  {purpose}:\n    {command_line(str(name), *arguments)}"
+        for purpose, name, *arguments in purposes
+    ]
+    return "\n".join(["next:", *lines])
+
+
+def as_seen_here(path: Path) -> Path:
+    """Return a path as short as it can be typed here: relative if it lies below this folder."""
+    here = Path.cwd()
+    absolute = here / path
+    return absolute.relative_to(here) if here in absolute.parents else path
+
+
 def as_typed_here(text: str) -> str:
     """Return a text with `gan COMMAND` replaced by the words that start the command here."""
     names = "|".join(map(re.escape, COMMANDS))

@@ -84,8 +84,8 @@ def after_step(run: Run) -> None:
             run.record(evaluate=run.evaluation_due)
         if run.samples_due:
             run.draw_samples()
-    except NotFinite:
-        run.finish(Status.DIVERGED)
+    except NotFinite as error:
+        run.finish(Status.DIVERGED, str(error))
         return
     if run.checkpoint_due:
         run.save_checkpoint()

@@ -47,6 +47,7 @@ def resume(paths: list[Path], options: Options) -> None:
 
     Raises:
         UserError: the directory holds neither, or it cannot be continued.
+        Diverged: the run diverged.
         JobsFailed: some runs of a sweep failed.
         Interrupted: SIGINT or SIGTERM came; it can be continued again.
     """
@@ -77,6 +78,7 @@ def resume(paths: list[Path], options: Options) -> None:
     if options.restart:
         forget(path)
     run(cfg, path)
+    train.conclude(path)
 
 
 def _resume_sweep(path: Path, options: Options) -> None:

@@ -1,5 +1,6 @@
 """Train one GAN, or a sweep of them with -m: gan train [KEY=VALUE ...]"""
 
+import logging
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -9,8 +10,13 @@ from omegaconf import DictConfig
 from gan.commands.command_line import run_with_hydra
 from gan.config.compose import chosen_options, source_words
 from gan.config.loader import as_given
+from gan.errors import Diverged
+from gan.run.directory import read_config
+from gan.run.result import Status, read_result
 from gan.startup import fast_imports
 from gan.sweep import SWEEP_FILE
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -32,9 +38,27 @@ def train(cfg: DictConfig) -> float:
         # The launcher of another package reads the sweep's copies of the YAML files.
         sweep = read_sweep(Path(hydra.sweep.dir))
         words = sweep.sources if sweep else []
-    return run(
+    run_dir = Path(hydra.runtime.output_dir)
+    objective = run(
         cfg,
-        hydra.runtime.output_dir,
+        run_dir,
         overrides=[*words, *as_given(hydra.overrides.task)],
         choices=chosen_options(hydra),
     )
+    if hydra.mode is RunMode.RUN:
+        conclude(run_dir)
+    return objective
+
+
+def conclude(run_dir: Path) -> None:
+    """Tell what can be done with a run that has ended.
+
+    Raises:
+        Diverged: the run diverged. The message says why it may have, and what to try.
+    """
+    from gan.run.notices import divergence, next_steps
+
+    cfg, result = read_config(run_dir), read_result(run_dir)
+    if result and result["status"] == Status.DIVERGED:
+        raise Diverged(divergence(run_dir, cfg, result))
+    log.info("%s", next_steps(run_dir, cfg))

@@ -56,7 +56,7 @@ class Metrics:
     samples: int = key(min=2)
     split: str = key(choices=("train", "test"))
     cache: str = key(path=True)
-    objective: str = key(choices=OBJECTIVES)
+    objective: str | None = key(choices=OBJECTIVES)
 
 
 @dataclass

@@ -144,14 +144,24 @@ class Data(Protocol):
 
 
 def summary(data: Data) -> str:
-    """Return the numbers of samples and classes in words."""
+    """Return the number of samples, their size, and the number of classes in words."""
     held_out = data.real_size("test")
-    text = f"{data.size} samples to train on"
-    text += f", {held_out} to test with" if held_out is not None else ""
+    text = f"{data.size:,} {_kind(data.shape)} to train on"
+    text += f", {held_out:,} to test with" if held_out is not None else ""
     if data.classes == 1:
         return text
     counts = (data.frequencies() * data.size).round().long()
-    return f"{text}; {data.classes} classes of {int(counts.min())} to {int(counts.max())} each"
+    low, high = int(counts.min()), int(counts.max())
+    each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{text}; {data.classes:,} classes of {each} each"
+
+
+def _kind(shape: tuple[int, ...]) -> str:
+    if len(shape) != 3:
+        return f"samples of {' x '.join(map(str, shape))} values"
+    channels, height, width = shape
+    colour = {1: "grey ", 3: "colour "}.get(channels, f"{channels}-channel ")
+    return f"{colour}images of {height}x{width}"
 
 
 def check_split(split: str) -> None:

@@ -30,6 +30,11 @@ class Direction(str, Enum):
         """1 if lower values are better, else -1: values times this sort best first."""
         return 1 if self is Direction.MINIMIZE else -1
 
+    @property
+    def adjective(self) -> str:
+        """The better values in a word, "lower" or "higher"."""
+        return "lower" if self is Direction.MINIMIZE else "higher"
+
 
 MINIMIZE, MAXIMIZE = Direction
 
@@ -42,6 +47,20 @@ class DataKind:
     """The kind in words, as error messages show it."""
     includes: Callable[[Data], bool]
     """A function that tells whether a data set is of this kind."""
+
+
+@dataclass(frozen=True)
+class Typical:
+    """A value that a recipe of this package gave, for others to be compared with."""
+
+    data: str
+    """The function that returns the data set, such as "mnist5k"."""
+    samples: int
+    """`metrics.samples` and `metrics.split` of the value. Others give other values."""
+    split: str
+    value: str
+    recipe: str
+    """The recipe in words, with the number of steps."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,8 @@ class Metric:
     images, Inception's for colour images. Other samples are their own features."""
     classes: bool = False
     """A flag for metrics that classify samples: points by the nearest mode, images by LeNet."""
+    typical: tuple[Typical, ...] = ()
+    """Values that were measured: see conf/experiment/README.md."""
 
     def values(self, comparison: Comparison) -> dict[str, float]:
         """Return the value as `{name: value}`, with `{name/se: error}` if there is a standard
@@ -225,6 +246,13 @@ def direction(value_name: str) -> Direction:
     """
     metric = METRICS.get(logged_name(value_name))
     return metric.direction if metric else Direction.MINIMIZE
+
+
+def typical(metric: str, data: str, samples: int, split: str) -> Typical | None:
+    """Return a value of the metric on that data, measured in the same way, if one is known."""
+    found = METRICS[metric].typical
+    asked = data, samples, split
+    return next((one for one in found if (one.data, one.samples, one.split) == asked), None)
 
 
 def has_direction(value_name: str) -> bool:

@@ -1,21 +1,15 @@
-"""Progress of a run: a bar on a terminal, lines elsewhere."""
+"""Progress of a run: a line for each record and, on a terminal, a bar below them."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.console import Console, RenderableType
+from rich.progress import Progress, Task
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +18,9 @@ ShowStep = Callable[[int, dict[str, Any] | None], None]
 
 OnProgress = Callable[[int, int, dict[str, Any] | None], None]
 """A function of the present step, the last step, and the values that were logged, if any."""
+
+MIN_BAR_WIDTH = 12
+"""The width in characters that a bar has at least."""
 
 
 @contextmanager
@@ -35,60 +32,113 @@ def progress(
     Args:
         start: the step at which training begins.
         total: the step at which it ends.
-        enabled: show a bar on a terminal, and log lines elsewhere.
+        enabled: log lines on the console, with a bar below them on a terminal.
         on_progress: is called instead, and nothing is shown here.
     """
-    level, console = logging.DEBUG, Console()
+    level = logging.INFO if enabled and not on_progress else logging.DEBUG
 
-    def write_line(step: int, record: dict[str, Any] | None) -> None:
-        if record is not None:
-            log.log(level, "step %d/%d  %s", step, total, summary(record))
+    def write_lines(step: int, record: dict[str, Any] | None) -> None:
+        for values in summaries(record or {}):
+            log.log(level, "step %*d/%d  %s", len(str(total)), step, total, values)
 
     if on_progress:
 
         def report(step: int, record: dict[str, Any] | None) -> None:
             on_progress(step, total, record)
-            write_line(step, record)
+            write_lines(step, record)
 
         yield report
         return
+    console = Console()
     if not (enabled and console.is_terminal):
-        level = logging.INFO if enabled else logging.DEBUG
-        yield write_line
+        yield write_lines
         return
-    columns = (
-        MofNCompleteColumn(),
-        BarColumn(bar_width=None),
-        _StepRate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[values]}"),
-    )
-    with Progress(*columns, console=console, expand=True) as bar:
+    with _bar(console) as bar:
         task = bar.add_task("", total=total, completed=start, values="")
 
         def move_bar(step: int, record: dict[str, Any] | None) -> None:
+            write_lines(step, record)
             bar.update(task, completed=step)
             if record is not None:
-                bar.update(task, values=summary(record))
-            write_line(step, record)
+                bar.update(task, values=summaries(record)[0])
 
         yield move_bar
 
 
-def summary(record: dict[str, Any]) -> str:
-    """Return a record in one line: the losses, D of real and of fake samples, and the metrics."""
+def summaries(record: dict[str, Any]) -> list[str]:
+    """Return a record in at most two lines: the losses with D of real and of fake samples, and the
+    metrics."""
     short = {
         "loss/discriminator": "D loss",
         "loss/generator": "G loss",
         "prob/real": "D(x)",
         "prob/fake": "D(G(z))",
     }
+    training = [f"{short[name]} {record[name]:.3f}" for name in short if name in record]
     metrics = [name for name in record if "/" not in name and name not in ("step", "epoch")]
-    labels = short | {name: name for name in metrics}
-    shown = {label: record[name] for name, label in labels.items() if name in record}
-    return "  ".join(f"{label} {value:.3f}" for label, value in shown.items())
+    measured = [f"{name} {record[name]:.4g}" for name in metrics]
+    return ["  ".join(line) for line in (training, measured) if line]
 
 
-class _StepRate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.0f} steps/s" if task.speed else "- steps/s")
+def bar_line(task: Task, width: int) -> RenderableType:
+    """Return the step, a bar, the time left, the rate and the last values in `width` characters.
+
+    The values are left out first, and then the rate.
+    """
+    total = int(task.total or 0)
+    step = f"{int(task.completed):{len(str(total))}d}/{total}"
+    remaining = task.time_remaining
+    left = f"{'-:--' if remaining is None else duration(remaining)} left"
+    rate = f"{task.speed:.0f} steps/s" if task.speed else "- steps/s"
+    shown, room = [left], width - len(step) - len(left) - MIN_BAR_WIDTH - 2
+    for text in (rate, task.fields.get("values")):
+        if not text or (room := room - len(text) - 2) < 0:
+            break
+        shown.append(text)
+    texts = "  ".join(shown)
+    bar_width = max(1, width - len(step) - len(texts) - 2)
+    line = Table.grid(padding=(0, 1))
+    bar = ProgressBar(total=total, completed=task.completed, width=min(bar_width, 60))
+    line.add_row(step, bar, texts)
+    return line
+
+
+def duration(seconds: float) -> str:
+    """Return a time such as "12 s", "2:31" or "1:02:31"."""
+    # A clock may go back.
+    seconds = max(0.0, seconds)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class _Bar(Progress):
+    """A progress bar that fits into the terminal at any width."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the line of each task."""
+        # The last column stays empty: some terminals begin a new line when it is filled.
+        yield from (bar_line(task, self.console.width - 1) for task in self.tasks)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Progress]:
+    """Show a bar within the block. What is logged on the console appears above it."""
+    loggers = logging.getLogger(), logging.getLogger("gan")
+    streams = {"stdout": sys.stdout, "stderr": sys.stderr}
+    moved: list[tuple[logging.StreamHandler[Any], Any]] = []
+    # A bar that ends leaves its place to the report of the run's end.
+    with _Bar(console=console, refresh_per_second=4, transient=True) as bar:
+        for handler in (handler for logger in loggers for handler in logger.handlers):
+            for name, stream in streams.items():
+                if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
+                    handler.setStream(getattr(sys, name))
+                    moved.append((handler, stream))
+                    break
+        try:
+            yield bar
+        finally:
+            for handler, stream in moved:
+                handler.setStream(stream)

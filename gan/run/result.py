@@ -121,9 +121,14 @@ def make_result(
 
 
 def objective(result: Result) -> float:
-    """Return the value that a sweeper improves: the worst possible one for a diverged run."""
-    value = result["objective"]
-    return sign(result["objective_name"]) * math.inf if value is None else float(value)
+    """Return the value that a sweeper improves: the worst possible one for a diverged run.
+
+    It is NaN for a run that has no objective, and did not diverge.
+    """
+    name, value = result["objective_name"], result["objective"]
+    if name is None and result["status"] != Status.DIVERGED:
+        return math.nan
+    return (sign(name) if name else 1) * math.inf if value is None else float(value)
 
 
 def best_values(

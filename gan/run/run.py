@@ -18,7 +18,7 @@ from gan.build import Parts, build, build_schedule, load_data, optimizer_setting
 from gan.config.checks import doubts, flatten, plain
 from gan.config.paths import overrides_with_absolute_paths, with_absolute_paths
 from gan.data import Batches, Data, content_hash
-from gan.data.base import range_doubt, summary
+from gan.data.base import range_doubt
 from gan.errors import Interrupted, NotFinite, UserError
 from gan.invocation import command_line
 from gan.metrics.catalogue import STEP_STATISTICS
@@ -41,6 +41,7 @@ from gan.run.directory import (
     sweep_name,
 )
 from gan.run.evaluation import Evaluation
+from gan.run.notices import closing, opening
 from gan.run.initial import load_initial_weights, with_init_hash, with_init_overrides
 from gan.run.progress import OnProgress, ShowStep, progress
 from gan.run.provenance import code_hashes, note_start
@@ -256,7 +257,7 @@ class Run:
         """
         if self.state.finite_steps < self.step:
             self.state.step = int(self.state.finite_steps) + 1
-            raise NotFinite(f"{self.run_dir}: a loss is not finite at step {self.step}")
+            raise NotFinite("a loss is not finite")
 
     def record(self, *, evaluate: bool) -> None:
         """Log the statistics since the last record, and the metrics if `evaluate`.
@@ -272,7 +273,8 @@ class Run:
         if evaluate:
             record |= self.evaluation.measure()
         if not all(map(math.isfinite, record.values())):
-            raise NotFinite(f"{self.run_dir}: a value is not finite at step {self.step}")
+            unfit = [name for name, value in record.items() if not math.isfinite(value)]
+            raise NotFinite(f"{unfit[0]} is not finite")
         self._best = best_values([record], self._best)
         best = {f"best/{name}": found["value"] for name, found in self._best.items()}
         # A clock may stand still, or go back.
@@ -337,8 +339,12 @@ class Run:
             exit_code=128 + self.stop_signal,
         )
 
-    def finish(self, status: Status) -> None:
-        """Write the result of a run that has nothing left to do."""
+    def finish(self, status: Status, reason: str | None = None) -> None:
+        """Write the result of a run that has nothing left to do.
+
+        Args:
+            reason: why the run diverged.
+        """
         assert self._records
         assert self._trackers
         if status is Status.COMPLETED:
@@ -347,16 +353,9 @@ class Run:
         if self._records.events:
             self._records.events.end_session(success=status is Status.COMPLETED)
         self._training.close()
-        self.result = self._write_result(status)
+        self.result = self._write_result(status, reason)
         self._trackers.finish(status)
-        log.info(
-            "%s: %s at step %d, %s %s",
-            self.run_dir,
-            status,
-            self.step,
-            self.result["objective_name"],
-            self.result["objective"],
-        )
+        log.info("%s", closing(self.run_dir, self.cfg, self.result))
 
     def close(self, error: BaseException | None = None) -> None:
         """Free the directory. Without an error, an unfinished run can go on from its checkpoint.
@@ -421,12 +420,13 @@ class Run:
         rewind(self.run_dir, step, marks, samples_every)
         self.state = initial_state(parts, cfg.seed)
         torch.manual_seed(stream(cfg.seed, "global"))
+        self.batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
+        per_epoch = self.batches.per_epoch
+        self.total_steps = cfg.trainer.max_steps or cfg.trainer.max_epochs * per_epoch
         if saved:
             from_checkpoint(parts, self.state, saved)
-            log.info("%s: continuing after step %d", self.run_dir, self.step)
-        else:
-            log.info("%s: training on %s", self.run_dir, parts.device)
-            log.info("%s: %s", self.run_dir, summary(parts.data))
+        log.info("%s", self._opening())
+        if not saved:
             if place := cfg.trainer.get("init_from"):
                 log.info("%s: starting from the weights of %s", self.run_dir, place)
             for doubt in doubts(cfg):
@@ -437,11 +437,8 @@ class Run:
         self._training.callback(self._records.close)
         self._records.write_real_samples(self.evaluation.real_picture())
         self._trackers = Trackers(self._made_trackers, self._as_tracked())
-        self.batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
         if not saved and (warning := range_doubt(self.batches.batch(0)[0])):
             log.warning("%s", warning)
-        per_epoch = self.batches.per_epoch
-        self.total_steps = cfg.trainer.max_steps or cfg.trainer.max_epochs * per_epoch
         self._best = best_values(read_records(self.run_dir))
         self._began = time.monotonic() - self.state.seconds
         self._recorded_seconds = self.state.seconds
@@ -459,6 +456,17 @@ class Run:
         self.note_attended()
         if self.step >= self.total_steps:
             self.finish(Status.COMPLETED)
+
+    def _opening(self) -> str:
+        return opening(
+            self.run_dir,
+            self.cfg,
+            self.parts,
+            self._provenance["choices"],
+            step=self.step,
+            total_steps=self.total_steps,
+            per_epoch=self.batches.per_epoch,
+        )
 
     def _as_tracked(self) -> TrackedRun:
         return TrackedRun(

@@ -17,6 +17,7 @@ from rich.text import Text
 from gan.errors import printable
 from gan.launchers.base import Note, Progress, Requeued, Started
 from gan.metrics.catalogue import METRICS, sign
+from gan.run.progress import duration
 from gan.run.result import FINISHED, Result, Status
 from gan.sweep.schedule import JobEnded, Retry, ScheduleEvent
 
@@ -108,7 +109,7 @@ class LiveDisplay:
         if event.objective is not None:
             line += f", {self._objective} {event.objective:.4g}"
         if running:
-            line += f", {_duration(time.monotonic() - running.began)}"
+            line += f", {duration(time.monotonic() - running.began)}"
         if not self._console.is_terminal or event.status is not Status.COMPLETED:
             self._print(line, STYLES.get(event.status, ""))
 
@@ -139,7 +140,7 @@ class LiveDisplay:
         parts += [f"{n} {s}" for s, n in self._counts.items() if s is not Status.COMPLETED]
         if ended:
             left = self._total - self._done_before - ended
-            parts.append(f"{_duration((time.monotonic() - self._began) / ended * left)} left")
+            parts.append(f"{duration((time.monotonic() - self._began) / ended * left)} left")
         if self._best:
             parts.append(f"best {self._best[0]:.4g} ({self._best[1]})")
         return ", ".join(parts)
@@ -165,7 +166,7 @@ class _RunningJob:
             return "starting", "", ""
         assert self._first
         steps, seconds = self._step - self._first[0], time.monotonic() - self._first[1]
-        left = _duration((self._total - self._step) * seconds / steps) if steps else ""
+        left = duration((self._total - self._step) * seconds / steps) if steps else ""
         value = self._values.get(objective)
         return f"{self._step}/{self._total}", left, "" if value is None else f"{value:.4g}"
 
@@ -192,7 +193,7 @@ def print_runs(rows: Iterable[StatusRow], objective: str) -> None:
             value = result["objective"]
             cells[0] = "" if value is None or status is Status.FAILED else f"{value:.4g}"
             cells[1] = str(result["steps"])
-            cells[2] = _duration(result["seconds"]) if result["seconds"] else ""
+            cells[2] = duration(result["seconds"]) if result["seconds"] else ""
         table.add_row(name, Text(status.value, STYLES.get(status, "")), *cells)
     console().print(table)
 
@@ -261,7 +262,7 @@ def print_plan(rows: Iterable[StatusRow], left: set[str], at_a_time: int) -> Non
     seconds = [result["seconds"] for _, status, result in rows if result and status in FINISHED]
     if seconds and left:
         estimate = sum(seconds) / len(seconds) * math.ceil(len(left) / at_a_time)
-        line += f": about {_duration(estimate)}, {at_a_time} at a time, going by the finished ones"
+        line += f": about {duration(estimate)}, {at_a_time} at a time, going by the finished ones"
     elif left:
         line += f", {at_a_time} at a time; no finished run to estimate the time from"
     console().print(line, soft_wrap=True)
@@ -272,13 +273,3 @@ def print_failures(failures: Iterable[tuple[str, str | None, Path | None]]) -> N
     for name, reason, log in failures:
         line = f"failed: {name}: {reason or 'for a reason unknown'}{f'; log: {log}' if log else ''}"
         console().print(Text(printable(line), "red"), soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    # A clock may go back.
-    seconds = max(0.0, seconds)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -442,13 +442,18 @@ def _objectives(settings: DictConfig, example: dict[str, Any]) -> tuple[list[str
     """Return the objectives and their directions."""
     metrics = example["metrics"]
     names = list(settings.objectives) or [metrics["objective"]]
-    directions = list(settings.directions) or [direction(name).value for name in names]
     for name in names:
+        if name is None:
+            raise UserError(
+                "metrics.objective=null: a search needs a value to improve; choose metrics, or "
+                "name a value that is logged, as in hydra.sweeper.objectives=[loss/generator]"
+            )
         if name in METRICS and name not in metrics["names"]:
             raise UserError(
                 f"hydra.sweeper.objectives={name}: no run reports it; "
                 f"metrics.names has {', '.join(metrics['names']) or 'none'}"
             )
+    directions = list(settings.directions) or [direction(name).value for name in names]
     if len(directions) != len(names):
         raise UserError(
             f"hydra.sweeper.directions: has {len(directions)} values for {len(names)} objectives"

@@ -1,0 +1,157 @@
+"""What a run says on the terminal and in its log as it begins and as it ends."""
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig
+from torch import nn
+
+from gan.build import Parts, optimizer_settings
+from gan.config.checks import doubts, plain
+from gan.data.base import summary
+from gan.errors import printable
+from gan.invocation import as_seen_here, commands
+from gan.metrics.catalogue import METRICS, direction, typical
+from gan.run.directory import SAMPLES
+from gan.run.progress import duration
+from gan.run.result import Result, Status
+
+WIDTH = 80
+"""The width in characters that the lines of a notice keep to, where words can be broken."""
+
+USUAL_LR = 2e-4
+"""A learning rate that suits most GANs with Adam."""
+
+
+def opening(
+    run_dir: Path,
+    cfg: DictConfig,
+    parts: Parts,
+    choices: Mapping[str, str],
+    *,
+    step: int,
+    total_steps: int,
+    per_epoch: int,
+) -> str:
+    """Return what is trained, on which data, by what, for how long and where.
+
+    Args:
+        choices: the chosen options of the config groups, as far as they are known.
+        step: the last step that was made, 0 for a new run.
+        total_steps: the step at which the run ends.
+        per_epoch: the number of batches in an epoch.
+    """
+    where = as_seen_here(run_dir)
+    title = f"{where}: continuing after step {step:,}" if step else f"{where}: training a GAN"
+    data = f"{_option(cfg, choices, 'data')}: {summary(parts.data)}"
+    networks = (
+        f"{_option(cfg, choices, 'model')}: generator of {_size(parts.generator)} parameters, "
+        f"discriminator of {_size(parts.discriminator)}"
+    )
+    loss, penalty = (_option(cfg, choices, group) for group in ("loss", "penalty"))
+    optimizer = f"{_option(cfg, choices, 'optimizer')}, lr {cfg.optimizer.lr:g}"
+    discriminator_lr = optimizer_settings(cfg, "discriminator")["lr"]
+    if discriminator_lr != cfg.optimizer.lr:
+        optimizer += f", {discriminator_lr:g} for the discriminator"
+    epochs = total_steps / per_epoch
+    length = f"{total_steps:,} steps of {cfg.trainer.batch_size:,} samples: {_epochs(epochs)}"
+    threads = f"{cfg.threads} thread{'' if cfg.threads == 1 else 's'}"
+    facts = {
+        "data": data,
+        "networks": networks,
+        "loss": f"{loss}, {'no penalty' if penalty == 'none' else f'penalty {penalty}'}",
+        "optimizer": optimizer,
+        "length": length,
+        "device": f"{parts.device}, {threads}",
+    }
+    return _notice(title, facts.items())
+
+
+def closing(run_dir: Path, cfg: DictConfig, result: Result) -> str:
+    """Return how a run ended, its objective, what is typical of it, and where the samples are."""
+    title = f"{as_seen_here(run_dir)}: {result['status']} at step {result['steps']}"
+    name, value = result["objective_name"], result["objective"]
+    facts: dict[str, str] = {}
+    if result["status"] == Status.DIVERGED:
+        title += f", {result['error']}" if result.get("error") else ""
+    elif name in METRICS and value is not None:
+        facts["objective"] = f"{name} {value:.4g}, {direction(name).adjective} is better"
+        best = result["best"].get(name)
+        if best and best["step"] != result["steps"]:
+            facts["objective"] += f"; the best was {best['value']:.4g} at step {best['step']:,}"
+        data = cfg.data._target_.rpartition(".")[2]
+        if known := typical(name, data, cfg.metrics.samples, cfg.metrics.split):
+            facts["typical"] = f"{known.value} of {known.recipe} on {data}"
+    elif name is None:
+        facts["objective"] = "none" if cfg.metrics.names else "none, since nothing is measured"
+    elif value is not None:
+        facts["objective"] = f"{name} {value:.4g}, which does not measure the samples"
+    facts["time"] = duration(result["seconds"])
+    if pictures := list((run_dir / SAMPLES).glob("step-*.png")):
+        newest = max(pictures, key=lambda path: (len(path.name), path.name))
+        facts["samples"] = str(as_seen_here(newest))
+    return _notice(title, facts.items())
+
+
+def divergence(run_dir: Path, cfg: DictConfig, result: Result) -> str:
+    """Return in one line when a run diverged, why it may have, and what to try."""
+    reason = f", {result['error']}" if result.get("error") else ""
+    causes = [*doubts(cfg), f"a learning rate of {cfg.optimizer.lr:g} may be too high"]
+    changes = [f"optimizer.lr={min(cfg.optimizer.lr / 10, USUAL_LR):g}"]
+    if cfg.trainer.precision == "bf16":
+        causes.append("bf16 may be too coarse")
+        changes.append("trainer.precision=fp32")
+    if not cfg.penalty._target_:
+        causes.append("nothing keeps the discriminator smooth")
+        changes.append("penalty=r1")
+    return (
+        f"{as_seen_here(run_dir)}: diverged at step {result['steps']}{reason}: "
+        f"{'; '.join(causes)}; repeat it with {' or '.join(changes)}"
+    )
+
+
+def next_steps(run_dir: Path, cfg: DictConfig) -> str:
+    """Return what can be done with a completed run, as commands."""
+    run = as_seen_here(run_dir)
+    together = run.parent if run.is_absolute() or len(run.parts) == 1 else run.parts[0]
+    measure = [] if cfg.metrics.names else [("measure it", "evaluate", run, "metrics=default")]
+    return commands(
+        ("see curves and samples in TensorBoard", "board", run),
+        *measure,
+        ("draw more samples", "generate", run, "n=64"),
+        ("compare it with other runs", "compare", together),
+    )
+
+
+def _notice(title: str, facts: Iterable[tuple[str, str]]) -> str:
+    facts = list(facts)
+    indent = " " * (4 + max(len(name) for name, _ in facts))
+    lines = [
+        # A path stays whole, so that it can be copied.
+        textwrap.fill(
+            f"  {name:{len(indent) - 4}}  {printable(text)}",
+            WIDTH,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for name, text in facts
+    ]
+    return "\n".join([printable(title), *lines])
+
+
+def _option(cfg: DictConfig, choices: Mapping[str, str], group: str) -> str:
+    """Return the option of a config group by its name, or by its function's name."""
+    if choices.get(group) not in (None, "null"):
+        return choices[group]
+    return (plain(cfg[group]).get("_target_") or "none").rpartition(".")[2]
+
+
+def _size(network: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in network.parameters()):,}"
+
+
+def _epochs(epochs: float) -> str:
+    shown = f"{epochs:,.0f}" if epochs >= 10 or epochs == round(epochs) else f"{epochs:.2g}"
+    return f"{shown} epoch{'' if shown == '1' else 's'}"
