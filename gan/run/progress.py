@@ -19,6 +19,9 @@ ShowStep = Callable[[int, dict[str, Any] | None], None]
 OnProgress = Callable[[int, int, dict[str, Any] | None], None]
 """A function of the present step, the last step, and the values that were logged, if any."""
 
+LINE_WIDTH = 80
+"""The width in characters that lines of values keep to."""
+
 MIN_BAR_WIDTH = 12
 """The width in characters that a bar has at least."""
 
@@ -38,8 +41,9 @@ def progress(
     level = logging.INFO if enabled and not on_progress else logging.DEBUG
 
     def write_lines(step: int, record: dict[str, Any] | None) -> None:
-        for values in summaries(record or {}):
-            log.log(level, "step %*d/%d  %s", len(str(total)), step, total, values)
+        prefix = f"step {step:{len(str(total))}d}/{total}  "
+        for values in summaries(record or {}, LINE_WIDTH - len(prefix)):
+            log.log(level, "%s%s", prefix, values)
 
     if on_progress:
 
@@ -60,14 +64,14 @@ def progress(
             write_lines(step, record)
             bar.update(task, completed=step)
             if record is not None:
-                bar.update(task, values=summaries(record)[0])
+                bar.update(task, values=summaries(record, LINE_WIDTH)[0])
 
         yield move_bar
 
 
-def summaries(record: dict[str, Any]) -> list[str]:
-    """Return a record in at most two lines: the losses with D of real and of fake samples, and the
-    metrics."""
+def summaries(record: dict[str, Any], width: int) -> list[str]:
+    """Return a record in lines of that many characters: first the losses with D of real and of
+    fake samples, then the metrics."""
     short = {
         "loss/discriminator": "D loss",
         "loss/generator": "G loss",
@@ -77,7 +81,13 @@ def summaries(record: dict[str, Any]) -> list[str]:
     training = [f"{short[name]} {record[name]:.3f}" for name in short if name in record]
     metrics = [name for name in record if "/" not in name and name not in ("step", "epoch")]
     measured = [f"{name} {record[name]:.4g}" for name in metrics]
-    return ["  ".join(line) for line in (training, measured) if line]
+    lines = ["  ".join(training)] if training else []
+    for number, text in enumerate(measured):
+        if number and len(lines[-1]) + 2 + len(text) <= width:
+            lines[-1] += f"  {text}"
+        else:
+            lines.append(text)
+    return lines
 
 
 def bar_line(task: Task, width: int) -> RenderableType:

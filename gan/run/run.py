@@ -41,8 +41,8 @@ from gan.run.directory import (
     sweep_name,
 )
 from gan.run.evaluation import Evaluation
-from gan.run.notices import closing, opening
 from gan.run.initial import load_initial_weights, with_init_hash, with_init_overrides
+from gan.run.notices import closing, opening
 from gan.run.progress import OnProgress, ShowStep, progress
 from gan.run.provenance import code_hashes, note_start
 from gan.run.records import Records, last_step, log_file, rewind
