@@ -46,13 +46,14 @@ def commands(*purposes: tuple[object, ...]) -> str:
     """Return what can be done next, one purpose and its command after the other.
 
     Args:
-        purposes: each the purpose in words, the name of a command, and its arguments.
+        purposes: each the purpose in words, the name of a command, and its arguments. An empty
+            purpose is that of the command before.
     """
-    lines = [
-        f"  {purpose}:\n    {command_line(str(name), *arguments)}"
-        for purpose, name, *arguments in purposes
-    ]
-    return "\n".join(["next:", *lines])
+    lines = ["next:"]
+    for purpose, name, *arguments in purposes:
+        lines += [f"  {purpose}:"] if purpose else []
+        lines.append(f"    {command_line(str(name), *arguments)}")
+    return "\n".join(lines)
 
 
 def as_seen_here(path: Path) -> Path:

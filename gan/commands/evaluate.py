@@ -9,7 +9,7 @@ metrics and, where split is test, their floor: the values that real training ima
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,8 +21,8 @@ from gan.compare.read import find_runs
 from gan.config.compose import compose
 from gan.errors import NotFinite, UserError, printable
 from gan.files import write_text
-from gan.invocation import command_line
-from gan.metrics.catalogue import METRICS
+from gan.invocation import as_seen_here, command_line
+from gan.metrics.catalogue import METRICS, direction
 from gan.run.directory import read_trusted_config
 from gan.run.result import environment
 from gan.startup import fast_imports
@@ -30,6 +30,9 @@ from gan.startup import fast_imports
 # torch takes seconds to import. Help and mistakes on the command line need none of it, so the
 # functions below import what needs torch when they are called.
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from gan.data import Data
     from gan.metrics.comparison import Evaluator
 
@@ -82,7 +85,7 @@ def evaluate(paths: list[Path], options: Options) -> None:
     out = console()
     hidden = not out.is_terminal
     rows = list(track(measurements, "measuring", len(run_dirs), console=out, disable=hidden))
-    _print_table(sorted(rows, key=lambda row: row.name == FLOOR))
+    _print_table(sorted(rows, key=lambda row: row.name == FLOOR), out)
 
 
 class Measurement(NamedTuple):
@@ -208,20 +211,64 @@ def _write_facts(path: Path, facts: dict[str, Any]) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _print_table(rows: Sequence[Measurement]) -> None:
+def _print_table(rows: Sequence[Measurement], out: "Console") -> None:
+    """Print the metrics of one run below one another, and those of several side by side.
+
+    Where they do not fit into the width, further tables hold the columns that are left.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row.values))
+    runs = [row for row in rows if row.name != FLOOR]
+    if len(runs) == 1:
+        (run,) = runs
+        out.print(f"{_shown(run)}: {run.weights} weights after step {run.step}", soft_wrap=True)
+        cells = [[_value(row, name) for row in rows] for name in names]
+        better = [f"{direction(name).adjective}" if name in METRICS else "" for name in names]
+        header = ["metric", "value", *([FLOOR] if len(rows) > 1 else []), "better"]
+        columns = [names, *map(list, zip(*cells, strict=True)), better]
+        out.print(_table(header, columns))
+        return
+    described = {
+        "step": ["" if row.step is None else str(row.step) for row in rows],
+        "weights": [row.weights for row in rows],
+    }
+    columns_by_name = described | {name: [_value(row, name) for row in rows] for name in names}
+    runs_column = [_shown(row) for row in rows]
+    room = out.width - min(max(map(len, runs_column)), out.width // 2)
+    for block in _blocks({name: (name, *cells) for name, cells in columns_by_name.items()}, room):
+        out.print(
+            _table(["run", *block], [runs_column, *(columns_by_name[name] for name in block)])
+        )
+
+
+def _blocks(columns: Mapping[str, Sequence[str]], room: int) -> list[list[str]]:
+    """Divide columns of texts into tables that are at most `room` characters wide."""
+    blocks: list[list[str]] = [[]]
+    left = room
+    for name, texts in columns.items():
+        width = max(map(len, texts)) + 2
+        if width > left and blocks[-1]:
+            blocks.append([])
+            left = room
+        blocks[-1].append(name)
+        left -= width
+    return blocks
+
+
+def _table(header: Sequence[str], columns: Sequence[Sequence[str]]) -> "Table":
     from rich.table import Table
 
-    from gan.sweep.report import console
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for cells in zip(*columns, strict=True):
+        table.add_row(*cells)
+    return table
 
-    names = dict.fromkeys(name for row in rows for name in row.values)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for name in ("step", "weights", *names):
-        table.add_column(name, justify="right")
-    for row in rows:
-        values = (row.values.get(name) for name in names)
-        cells = ("" if value is None else f"{value:.4g}" for value in values)
-        table.add_row(
-            printable(row.name), "" if row.step is None else str(row.step), row.weights, *cells
-        )
-    console().print(table)
+
+def _shown(row: Measurement) -> str:
+    return printable(row.name if row.name == FLOOR else as_seen_here(Path(row.name)))
+
+
+def _value(row: Measurement, name: str) -> str:
+    value = row.values.get(name)
+    return "" if value is None else f"{value:.4g}"

@@ -14,7 +14,7 @@ from gan.errors import printable
 from gan.invocation import as_seen_here, commands
 from gan.metrics.catalogue import METRICS, direction, typical
 from gan.run.directory import SAMPLES
-from gan.run.progress import duration
+from gan.run.progress import counted, duration
 from gan.run.result import Result, Status
 
 WIDTH = 80
@@ -55,15 +55,15 @@ def opening(
     if discriminator_lr != cfg.optimizer.lr:
         optimizer += f", {discriminator_lr:g} for the discriminator"
     epochs = total_steps / per_epoch
-    length = f"{total_steps:,} steps of {cfg.trainer.batch_size:,} samples: {_epochs(epochs)}"
-    threads = f"{cfg.threads} thread{'' if cfg.threads == 1 else 's'}"
+    length = f"{counted(total_steps, 'step')} of {counted(cfg.trainer.batch_size, 'sample')}: "
+    length += counted(round(epochs), "epoch") if epochs >= 10 else f"{epochs:.2g} epochs"
     facts = {
         "data": data,
         "networks": networks,
         "loss": f"{loss}, {'no penalty' if penalty == 'none' else f'penalty {penalty}'}",
         "optimizer": optimizer,
         "length": length,
-        "device": f"{parts.device}, {threads}",
+        "device": f"{parts.device}, {counted(cfg.threads, 'thread')}",
     }
     return _notice(title, facts.items())
 
@@ -150,8 +150,3 @@ def _option(cfg: DictConfig, choices: Mapping[str, str], group: str) -> str:
 
 def _size(network: nn.Module) -> str:
     return f"{sum(parameter.numel() for parameter in network.parameters()):,}"
-
-
-def _epochs(epochs: float) -> str:
-    shown = f"{epochs:,.0f}" if epochs >= 10 or epochs == round(epochs) else f"{epochs:.2g}"
-    return f"{shown} epoch{'' if shown == '1' else 's'}"

@@ -113,6 +113,11 @@ def bar_line(task: Task, width: int) -> RenderableType:
     return line
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 thread" or "15,000 steps"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return a time such as "12 s", "2:31" or "1:02:31"."""
     # A clock may go back.

@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gan.errors import printable
+from gan.invocation import as_seen_here, commands
 from gan.launchers.base import Note, Progress, Requeued, Started
-from gan.metrics.catalogue import METRICS, sign
+from gan.metrics.catalogue import METRICS, direction, sign
 from gan.run.progress import duration
 from gan.run.result import FINISHED, Result, Status
 from gan.sweep.schedule import JobEnded, Retry, ScheduleEvent
@@ -46,13 +47,13 @@ def console(width: int = PLAIN_WIDTH) -> Console:
 class LiveDisplay:
     """Shows the events of a sweep."""
 
-    def __init__(self, total: int, done: Iterable[float | None], objective: str):
+    def __init__(self, total: int, done: Iterable[float | None], objective: str | None):
         """Show nothing yet.
 
         Args:
             total: the number of runs, those that were done before included.
             done: the objectives of the runs that were done before.
-            objective: the name of the objective.
+            objective: the name of the objective, if the runs have one.
         """
         self._console = console()
         self._total = total
@@ -73,7 +74,7 @@ class LiveDisplay:
         if not self._console.is_terminal:
             yield
             return
-        with Live(get_renderable=self._table, console=self._console, refresh_per_second=4):
+        with Live(get_renderable=self._state, console=self._console, refresh_per_second=4):
             yield
 
     def show(self, event: ScheduleEvent) -> None:
@@ -106,43 +107,51 @@ class LiveDisplay:
         line = f"[{done}/{self._total}] {event.job.name}: {event.status}"
         if event.reason:
             line += f", {event.reason}"
-        if event.objective is not None:
+        if event.objective is not None and math.isfinite(event.objective):
             line += f", {self._objective} {event.objective:.4g}"
         if running:
             line += f", {duration(time.monotonic() - running.began)}"
-        if not self._console.is_terminal or event.status is not Status.COMPLETED:
-            self._print(line, STYLES.get(event.status, ""))
+        self._print(line, STYLES.get(event.status, ""))
 
     def _note_objective(self, objective: float | None, name: str) -> None:
-        if objective is not None and math.isfinite(objective):
+        if self._objective and objective is not None and math.isfinite(objective):
             candidate = (objective, name)
             order = [candidate, self._best] if self._best else [candidate]
-            self._best = min(order, key=lambda one: (sign(self._objective) * one[0], one[1]))
+            lowest = sign(self._objective)
+            self._best = min(order, key=lambda one: (lowest * one[0], one[1]))
 
     def _print(self, line: str, style: str) -> None:
         self._console.print(Text(line, style=style), soft_wrap=True)
 
-    def _table(self) -> RenderableType:
+    def _state(self) -> RenderableType:
+        summary = Text(self._summary_line(), style="bold")
+        if not self._running:
+            return summary
         table = Table(box=None, pad_edge=False, expand=True)
-        table.add_column("running", ratio=1, no_wrap=True)
-        for name in ("step", "left", self._objective):
+        # The ends of names differ, so they are not cut off.
+        table.add_column("running", ratio=1, overflow="fold")
+        for name in ("step", "left", *([self._objective] if self._objective else [])):
             table.add_column(name, justify="right", no_wrap=True)
         for name, running in sorted(self._running.items()):
             table.add_row(name, *running.cells(self._objective))
-        return Group(Text(self._summary_line(), style="bold"), table)
+        return Group(summary, table)
 
     def _summary_line(self) -> str:
         ended = sum(self._counts.values())
-        completed = self._counts[Status.COMPLETED]
-        parts = [f"{self._done_before + completed}/{self._total} done"]
-        parts += [f"{len(self._running)} running"]
-        parts += [f"{self._total - self._done_before - ended - len(self._running)} queued"]
-        parts += [f"{n} {s}" for s, n in self._counts.items() if s is not Status.COMPLETED]
-        if ended:
-            left = self._total - self._done_before - ended
+        interrupted = self._counts[Status.INTERRUPTED]
+        others = {s: n for s, n in self._counts.items() if n and s is not Status.COMPLETED}
+        done = f"{self._done_before + ended - interrupted}/{self._total} done"
+        done += f" ({', '.join(f'{n} {s}' for s, n in others.items())})" if others else ""
+        parts = [done]
+        left = self._total - self._done_before - ended
+        if self._running:
+            parts.append(f"{len(self._running)} running")
+        if queued := max(0, left - len(self._running)):
+            parts.append(f"{queued} queued")
+        if ended and left:
             parts.append(f"{duration((time.monotonic() - self._began) / ended * left)} left")
         if self._best:
-            parts.append(f"best {self._best[0]:.4g} ({self._best[1]})")
+            parts.append(f"best {self._objective} {self._best[0]:.4g} ({self._best[1]})")
         return ", ".join(parts)
 
 
@@ -161,44 +170,58 @@ class _RunningJob:
         self._step, self._total = event.step, event.total
         self._values |= event.record or {}
 
-    def cells(self, objective: str) -> tuple[str, str, str]:
+    def cells(self, objective: str | None) -> list[str]:
+        """Return the step, the time left and, if the runs have an objective, its value."""
         if not self._total:
-            return "starting", "", ""
+            return ["starting"]
         assert self._first
         steps, seconds = self._step - self._first[0], time.monotonic() - self._first[1]
         left = duration((self._total - self._step) * seconds / steps) if steps else ""
-        value = self._values.get(objective)
-        return f"{self._step}/{self._total}", left, "" if value is None else f"{value:.4g}"
+        cells = [f"{self._step}/{self._total}", left]
+        if objective and (value := self._values.get(objective)) is not None:
+            cells.append(f"{value:.4g}")
+        return cells
 
 
 StatusRow = tuple[str, Status, Result | None]
 """The name of a run, its status, and its result if it has one."""
 
 
-def print_runs(rows: Iterable[StatusRow], objective: str) -> None:
-    """Print a table of runs, best first."""
+def print_runs(rows: Iterable[StatusRow], objective: str | None) -> None:
+    """Print a table of runs, best first; in the order that they have if there is no objective."""
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("status")
-    for name in (objective, "steps", "time"):
+    for name in (*([objective] if objective else []), "steps", "time"):
         table.add_column(name, justify="right")
 
     def order(row: StatusRow) -> tuple[bool, float, str]:
         value = row[2]["objective"] if row[2] else None
-        return value is None, sign(objective) * (value or 0.0), row[0]
+        return value is None, sign(objective or "") * (value or 0.0), row[0]
 
-    for name, status, result in sorted(rows, key=order):
-        cells = ["", "", ""]
+    for name, status, result in sorted(rows, key=order) if objective else rows:
+        value = result["objective"] if result and status is not Status.FAILED else None
+        cells = ["" if value is None else f"{value:.4g}"] if objective else []
         if result:
-            value = result["objective"]
-            cells[0] = "" if value is None or status is Status.FAILED else f"{value:.4g}"
-            cells[1] = str(result["steps"])
-            cells[2] = duration(result["seconds"]) if result["seconds"] else ""
+            cells.append(str(result["steps"]))
+            cells.append(duration(result["seconds"]) if result["seconds"] else "")
         table.add_row(name, Text(status.value, STYLES.get(status, "")), *cells)
     console().print(table)
+    print_order(objective)
 
 
-def print_ways(objective: str, labels: Iterable[str]) -> None:
+def print_order(objective: str | None) -> None:
+    """Print which way the objective of a table gets better."""
+    if objective is None:
+        line = "nothing was measured (metrics=none), so the runs are in no order"
+    elif objective in METRICS:
+        line = f"{objective}: {direction(objective).adjective} is better"
+    else:
+        line = f"{objective}: is no measure of the samples; low values come first"
+    console().print(line, soft_wrap=True)
+
+
+def print_ways(objective: str | None, labels: Iterable[str]) -> None:
     """Print a warning if the objective was measured in several ways (see `gan.run.measured`).
 
     Values of losses and the like are not measured in any way.
@@ -266,6 +289,17 @@ def print_plan(rows: Iterable[StatusRow], left: set[str], at_a_time: int) -> Non
     elif left:
         line += f", {at_a_time} at a time; no finished run to estimate the time from"
     console().print(line, soft_wrap=True)
+
+
+def print_next_steps(path: Path) -> None:
+    """Print what can be done with a sweep that has ended, as commands."""
+    sweep = as_seen_here(path)
+    text = commands(
+        ("compare its runs: a table, and a page with curves and samples", "compare", sweep),
+        ("", "compare", sweep, "html=report.html"),
+        ("see curves and samples in TensorBoard", "board", sweep),
+    )
+    console().print(text, soft_wrap=True)
 
 
 def print_failures(failures: Iterable[tuple[str, str | None, Path | None]]) -> None:

@@ -18,16 +18,18 @@ from omegaconf import DictConfig
 from gan.config.checks import check_ranges, defines_result
 from gan.config.compose import source_words
 from gan.errors import UserError
+from gan.invocation import as_seen_here
 from gan.launchers.base import Launcher, Progress
 from gan.metrics.catalogue import METRICS, direction
 from gan.run.measured import ways
-from gan.run.result import STOPPED, Status
+from gan.run.progress import counted
+from gan.run.result import FINISHED, STOPPED, Status, objective
 from gan.run.signals import StopRequest
 from gan.seeds import stream
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import STUDY_FILE, Sweep, damaged_jobs, owned, read_sweep
 from gan.sweep.plan import Plan, make_plan, refuse_unknown_keys
-from gan.sweep.report import LiveDisplay, console, spread
+from gan.sweep.report import LiveDisplay, console, print_next_steps, spread
 from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
 from gan.sweep.sweep import (
     add_command,
@@ -145,6 +147,7 @@ def run_search(
         names = list(dict.fromkeys(jobs))
         report(sweep, names)
         _print_best(study, objectives)
+        print_next_steps(path)
         where = shlex.join(["cd", str(path)])
         dashboard = shlex.join(["optuna-dashboard", settings.storage or f"sqlite:///{STUDY_FILE}"])
         show = dashboard if settings.storage else f"{where} && {dashboard}"
@@ -292,16 +295,18 @@ class _Search:
             first += more
         left = self._n_trials - self._ended_trials()
         total_runs = self._n_trials * len(self._active[0].jobs)
+        others = [self._sweep.status(name) for name in self._sweep.jobs if name not in set(first)]
+        done = [objective(result) for status, result in others if result and status in FINISHED]
         console().print(
-            f"{self._sweep.path}: {left} of {self._n_trials} trials to run; "
-            f"{min(width, len(first))} runs at a time, {self._sweep.threads} threads to a process",
+            f"{as_seen_here(self._sweep.path)}: {left} of {self._n_trials} trials to run; "
+            f"{min(width, len(first))} runs at a time, {counted(threads, 'thread')} to a process",
             soft_wrap=True,
         )
         run_jobs(
             self._sweep,
             launcher,
             first,
-            LiveDisplay(total_runs, [], self._objectives[0]),
+            LiveDisplay(total_runs, done, self._objectives[0]),
             on_event=self._handle,
             remaining=lambda: f"{self._n_trials - self._ended_trials()} of {self._n_trials} trials",
             tell=tell,

@@ -25,11 +25,12 @@ from gan.config.overrides import as_override
 from gan.config.paths import moved_data, overrides_with_absolute_paths
 from gan.config.trust import folder_powers, powers, refuse_untrusted, trust, word_powers
 from gan.errors import JobsFailed, UserError
-from gan.invocation import command_line
+from gan.invocation import as_seen_here, command_line
 from gan.launchers.base import Launcher, find_launcher
 from gan.launchers.local import LocalLauncher
 from gan.run.directory import in_use
 from gan.run.measured import ways
+from gan.run.progress import counted
 from gan.run.result import FINISHED, STOPPED, Status, objective, read_result
 from gan.run.signals import StopRequest
 from gan.sweep import SWEEP_FILE
@@ -40,6 +41,7 @@ from gan.sweep.report import (
     LiveDisplay,
     console,
     print_failures,
+    print_next_steps,
     print_plan,
     print_points,
     print_runs,
@@ -88,11 +90,12 @@ def run_sweep(
         if (same := sum(map(len, names)) - len(asked)) > 0:
             console().print(f"{same} of the planned runs are repeated; each is trained once")
         _run_pending(sweep, asked, execute, retry_failed=master.sweep.retry_failed)
-        if master.sweep.seeds > 1:
+        objective_name = sweep.jobs[asked[0]].config["metrics"]["objective"]
+        if master.sweep.seeds > 1 and objective_name:
             print_points(
-                [(point_name(jobs), _objectives(sweep, jobs)) for jobs in names],
-                sweep.jobs[asked[0]].config["metrics"]["objective"],
+                [(point_name(jobs), _objectives(sweep, jobs)) for jobs in names], objective_name
             )
+        print_next_steps(path)
         failed = failures(sweep, asked)
         return [
             _job_return(sweep, point, jobs, failed)
@@ -127,6 +130,7 @@ def resume_sweep(
             for name, job in sweep.jobs.items():
                 sweep.jobs[name] = replace(job, config=job.config | {"device": device})
         _run_pending(sweep, list(sweep.jobs), in_launcher(launcher), retry_failed=retry_failed)
+        print_next_steps(path)
         if failed := failures(sweep, list(sweep.jobs)):
             raise failed
 
@@ -171,9 +175,9 @@ def in_launcher(launcher: Launcher, tell: Tell = tell_nobody) -> Execute:
         display = LiveDisplay(len(done) + len(names), done, first["metrics"]["objective"])
         at_a_time = launcher.max_running(first["device"], sweep.threads)
         console().print(
-            f"{sweep.path}: {len(names)} to run, {len(done)} done before; "
+            f"{as_seen_here(sweep.path)}: {len(names)} to run, {len(done)} done before; "
             + (f"{min(at_a_time, len(names))} at a time, " if at_a_time else "")
-            + f"{sweep.threads} threads to a process",
+            + f"{counted(sweep.threads, 'thread')} to a process",
             soft_wrap=True,
         )
         left = len(names)
