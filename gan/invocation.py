@@ -49,7 +49,7 @@ def commands(*purposes: tuple[object, ...]) -> str:
         purposes: each the purpose in words, the name of a command, and its arguments. An empty
             purpose is that of the command before.
     """
-    lines = ["next:"]
+    lines = ["", "next:"]
     for purpose, name, *arguments in purposes:
         lines += [f"  {purpose}:"] if purpose else []
         lines.append(f"    {command_line(str(name), *arguments)}")

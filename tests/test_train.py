@@ -239,6 +239,7 @@ def test_loss_that_is_not_finite_ends_the_run_as_diverged_at_its_step(
     assert run(short(), run_dir) == math.inf
     result = json.loads((run_dir / "result.json").read_text(), parse_constant=pytest.fail)
     assert (result["status"], result["steps"], result["objective"]) == ("diverged", 17, None)
+    assert result["error"] == "a loss is not finite"
     assert [record["step"] for record in read_records(run_dir)] == [7, 14, 15]
     assert steps < 22, "it trained on"
     assert run(short(), run_dir) == math.inf

@@ -234,7 +234,10 @@ def _print_table(rows: Sequence[Measurement], out: "Console") -> None:
     columns_by_name = described | {name: [_value(row, name) for row in rows] for name in names}
     runs_column = [_shown(row) for row in rows]
     room = out.width - min(max(map(len, runs_column)), out.width // 2)
-    for block in _blocks({name: (name, *cells) for name, cells in columns_by_name.items()}, room):
+    widths = {name: (name, *cells) for name, cells in columns_by_name.items()}
+    for number, block in enumerate(_blocks(widths, room)):
+        if number:
+            out.print()
         out.print(
             _table(["run", *block], [runs_column, *(columns_by_name[name] for name in block)])
         )

@@ -27,7 +27,7 @@ from gan.config.schema import GROUPS
 from gan.errors import UserError, nearest
 from gan.files import readable
 from gan.invocation import command_line
-from gan.metrics.catalogue import METRICS, has_direction, logged_name, sign
+from gan.metrics.catalogue import METRICS, TRAINING_VALUES, has_direction, logged_name, sign
 from gan.run import measured
 from gan.run.directory import CONFIG_FILE
 from gan.sweep.plan import GLOBAL_GROUPS, short_names
@@ -297,7 +297,7 @@ def make_table(runs: list[StoredRun]) -> Table:
         max(ways[objective], key=lambda way: len(ways[objective][way])),
         {name: of_name for name, of_name in ways.items() if len(of_name) > 1},
         {*copies},
-        [*lines, *_remarks_on_weights(runs), *_remarks_on_direction(objective)],
+        [*lines, *_remarks_on_weights(runs), *_remarks_on_objective(runs, objective)],
     )
 
 
@@ -416,7 +416,11 @@ def _remarks_on_weights(runs: Sequence[StoredRun]) -> list[str]:
     ]
 
 
-def _remarks_on_direction(objective: str) -> list[str]:
+def _remarks_on_objective(runs: Sequence[StoredRun], objective: str) -> list[str]:
+    if any(run.config for run in runs) and not _objectives(runs):
+        return ["nothing was measured (metrics=none), so the runs are in no order"]
+    if objective in TRAINING_VALUES:
+        return [f"the objective {objective} does not measure the samples"]
     if has_direction(objective):
         return []
     return [
@@ -499,10 +503,14 @@ def _without_target(key: str) -> str:
 
 
 def _most_frequent_objective(runs: Sequence[StoredRun]) -> str:
+    objectives = _objectives(runs)
+    return max(objectives, key=objectives.count) if objectives else "sliced_wasserstein"
+
+
+def _objectives(runs: Sequence[StoredRun]) -> list[str]:
     names = [run.result.get("objective_name") for run in runs]
     names += [run.config.get("metrics.objective") for run in runs]
-    objectives = [name for name in names if isinstance(name, str)]
-    return max(objectives, key=objectives.count) if objectives else "sliced_wasserstein"
+    return [name for name in names if isinstance(name, str)]
 
 
 def _run_names(runs: Sequence[StoredRun]) -> list[str]:

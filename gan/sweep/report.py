@@ -146,6 +146,8 @@ class LiveDisplay:
         left = self._total - self._done_before - ended
         if self._running:
             parts.append(f"{len(self._running)} running")
+        elif left and not ended:
+            parts.append("starting")
         if queued := max(0, left - len(self._running)):
             parts.append(f"{queued} queued")
         if ended and left:

@@ -272,6 +272,7 @@ def report(sweep: Sweep, names: list[str]) -> None:
         return
     rows = [(name, *sweep.status(name)) for name in names]
     objective_name = sweep.jobs[names[0]].config["metrics"]["objective"]
+    console().print()
     print_runs(rows, objective_name)
     results = [(name, result) for name, _, result in rows if result]
     facts = [(result.get("measured") or {}, sweep.jobs[name].flat()) for name, result in results]

@@ -1,5 +1,6 @@
 """scripts/evaluate.py: metrics of runs from their checkpoints."""
 
+import io
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from runs import SCRIPTS, short
 
 from gan.commands import evaluate as command
@@ -246,6 +248,23 @@ def test_runs_of_two_data_sets_have_a_floor_each(tmp_path: Path) -> None:
         read_metrics(runs[0], "x")["floor"] == read_metrics(runs[1], "x")["floor"] == rows[1].values
     )
     assert rows[4].values != rows[1].values
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("runs", [1, 3])
+def test_tables_fit_into_the_terminal_and_keep_every_metric(width: int, runs: int) -> None:
+    metrics = metric_settings("full", None, None).names
+    values = dict.fromkeys([*metrics, "lenet_kid/se"], 0.123456)
+    name = "outputs/2026-01-31/12-00-00-sweep-gan-0123abcd/hidden_dim=256,lr=0.0002,seed="
+    rows = [command.Measurement(f"{name}{n}", 15000, "average", values) for n in range(runs)]
+    console = Console(file=io.StringIO(), width=width)
+    command._print_table([*rows, command.Measurement(FLOOR, None, "", values)], console)
+    assert isinstance(console.file, io.StringIO)
+    title, *lines = console.file.getvalue().splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines)
+    words = " ".join([title, *lines]).split()
+    assert all(words.count(name) == 1 for name in values)
+    assert words.count("0.1235") == len(values) * (runs + 1)
 
 
 def test_the_command_line_prints_a_row_for_each_run_and_the_floor(sweep: Path) -> None:

@@ -223,7 +223,7 @@ def test_a_full_disk_is_one_line_and_the_run_can_be_resumed(small_disk: Path) ->
         {train} hydra.run.dir={run_dir} > /dev/null; echo "exit $?" >&2
         ls {run_dir}/checkpoints >&2
         mount -o remount,size=64m {small_disk}
-        {sys.executable} {SCRIPTS / "resume.py"} {run_dir} | tail -n 1 >&2
+        {sys.executable} {SCRIPTS / "resume.py"} {run_dir} | grep completed >&2
     """
     command = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", inside]
     lines = subprocess.run(command, capture_output=True, text=True).stderr.splitlines()

@@ -133,6 +133,7 @@ def test_pruner_is_chosen_by_its_name(pruner: str, kind: str, tmp_path: Path) ->
         ([LOG_LR, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
         (["metrics.samples=100,200"], "would not compare: samples=100; samples=200"),
         ([LOG_LR, "hydra.sweeper.objectives=[fid]"], "hydra.sweeper.objectives="),
+        ([LOG_LR, "metrics=none"], "metrics.objective=null: a search needs a value to improve"),
         (
             [LOG_LR, "metrics=none", "hydra.sweeper.objectives=[sliced_wasserstein]"],
             "sliced_wasserstein: no run reports it",
