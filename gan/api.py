@@ -16,6 +16,7 @@ from gan.config.compose import CONFIG_NAME, config_loader, split_words
 from gan.config.compose import compose as compose
 from gan.config.overrides import as_override
 from gan.errors import UserError
+from gan.startup import shorten_waits
 
 # torch, pandas and Hydra's plugins take seconds to import. Each function waits for what it needs.
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def run(*config: Any, run_dir: str | Path | None = None) -> float:
         UserError: the configuration is wrong or another one than that of the run in `run_dir`.
         KeyboardInterrupt: the run was stopped, and a checkpoint is saved.
     """
+    shorten_waits()
     from gan.train import run as train
 
     overrides = [text for text in config if isinstance(text, str)]

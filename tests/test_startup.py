@@ -1,7 +1,8 @@
-"""The garbage collector while a program starts, its console, and warnings."""
+"""The garbage collector and threads while a program starts, its console, and warnings."""
 
 import errno
 import gc
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.startup import fast_imports
+from gan.startup import SHORT_WAITS, core_count, fast_imports, shorten_waits
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,77 @@ def test_a_collector_that_was_off_stays_off() -> None:
     with fast_imports():
         pass
     assert not gc.isenabled()
+
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+@pytest.fixture
+def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove what says how idle threads wait."""
+    for name in WAITING:
+        # A variable that is set first is removed again after the test.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def test_idle_threads_sleep_soon(nothing_chosen: None) -> None:
+    shorten_waits()
+    assert {name: os.environ.get(name) for name in WAITING} == {
+        "OMP_WAIT_POLICY": None,
+        "GOMP_SPINCOUNT": "10000",
+        "KMP_BLOCKTIME": "0",
+    }
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_way_of_waiting_that_the_user_chose_stays(
+    nothing_chosen: None, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    shorten_waits()
+    assert {name: os.environ[name] for name in WAITING if name in os.environ} == {name: "1"}
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "from gan.commands.train import main; main()",
+        "from gan.commands import main; main()",
+        "from gan.launchers import worker; worker.PipeInbox = Mock(); worker.main()",
+        "from gan.launchers.attempt import execute; execute(None)",
+        "import gan; gan.run(run_dir='run')",
+    ],
+    ids=["script", "program", "worker", "attempt", "notebook"],
+)
+def test_how_threads_wait_is_said_before_torch_is_imported(
+    nothing_chosen: None, start: str
+) -> None:
+    code = f"""
+import os, sys
+from unittest.mock import Mock
+
+class EndAtTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            sys.exit()
+
+sys.meta_path.insert(0, EndAtTorch())
+sys.argv[1:] = ["--version"]
+try:
+    {start}
+finally:
+    print({{"torch"}} & sys.modules.keys(), os.environ.items() >= {SHORT_WAITS}.items())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert "set() True" in done.stdout.splitlines(), done.stdout
+
+
+def test_cores_are_counted_by_the_limits_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert core_count() == 1
 
 
 def printed(code: str, *options: str, to: str = "/dev/null") -> tuple[int, str]:

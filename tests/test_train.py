@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import SCRIPTS, SHORT, content, interrupt_at, short
+from runs import SCRIPTS, SHORT, content, fail_at, interrupt_at, short
 
 from gan.config.compose import compose
 from gan.errors import Interrupted, UserError
 from gan.invocation import command_line
 from gan.run.checkpoint import checkpoint_paths
+from gan.run.directory import read_config
 from gan.run.records import Records
 from gan.run.result import read_records, read_result
 from gan.step import Batch, StepKind, StepResult, TrainableGAN, train_step
@@ -90,6 +91,19 @@ def test_random_state_and_threads_of_the_caller_stay_as_they_are(tmp_path: Path)
     run(short("trainer.max_steps=2"), tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
+
+
+def test_run_takes_as_many_threads_as_there_are_cores_and_keeps_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, run_dir = short("trainer.max_steps=2", "threads=null"), tmp_path / "run"
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    monkeypatch.setattr("gan.run.run.core_count", lambda: 2)
+    fail_at(2, cfg, run_dir)
+    assert read_config(run_dir).threads == 2
+    monkeypatch.setattr("gan.run.run.core_count", lambda: 64)
+    run(cfg, run_dir)
+    assert read_config(run_dir).threads == 2
 
 
 def test_evaluation_and_logging_do_not_change_the_weights(

@@ -32,12 +32,12 @@ def execute(
         on_progress: is told the progress.
         patience: seconds to wait for another process to leave the run directory.
     """
+    start_program(encoding="utf-8")
     # These imports take seconds. Where a process is used again, only its first run waits for them.
     from gan.config.checks import as_config, checked
     from gan.run.run import Run
     from gan.train import train
 
-    start_program(encoding="utf-8")
     deadline = time.monotonic() + patience
     try:
         with redirected_output(attempt.run_dir):

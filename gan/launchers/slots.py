@@ -4,6 +4,8 @@ import os
 import subprocess
 from dataclasses import dataclass
 
+from gan.startup import core_count
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -23,7 +25,7 @@ class Slot:
 def threads_per_run(device: str, runs: int, n_jobs: int | None, workers_per_gpu: int) -> int:
     """Return the threads of each of `runs` runs that have this machine to themselves."""
     at_a_time = min(n_jobs or _capacity(device, 1, workers_per_gpu), runs)
-    return max(1, _core_count() // at_a_time)
+    return max(1, core_count() // at_a_time)
 
 
 def make_slots(device: str, threads: int, n_jobs: int | None, workers_per_gpu: int) -> list[Slot]:
@@ -41,14 +43,7 @@ def make_slots(device: str, threads: int, n_jobs: int | None, workers_per_gpu: i
 def _capacity(device: str, threads: int, workers_per_gpu: int) -> int:
     if gpus := _gpus(device):
         return len(gpus) * workers_per_gpu
-    return 1 if device == "mps" else max(1, _core_count() // threads)
-
-
-def _core_count() -> int:
-    # Importing joblib takes longer than all that --help needs.
-    from joblib import cpu_count
-
-    return int(cpu_count())
+    return 1 if device == "mps" else max(1, core_count() // threads)
 
 
 def _gpus(device: str) -> list[str]:

@@ -65,6 +65,7 @@ from gan.run.trackers import TrackedRun, make_trackers
 from gan.run.trackers.feed import Trackers
 from gan.schedules import Schedule
 from gan.seeds import stream
+from gan.startup import core_count
 
 log = logging.getLogger(__name__)
 
@@ -392,7 +393,8 @@ class Run:
         if self.cfg.trainer.get("init_from") and not checkpoint_paths(self.run_dir):
             load_initial_weights(self.parts, self.cfg)
         self.evaluation = Evaluation(self.cfg, self.parts)
-        threads = self.cfg.threads or torch.get_num_threads()
+        # torch counts the machine's cores, and a container may have fewer.
+        threads = self.cfg.threads or min(torch.get_num_threads(), core_count())
         self.cfg = store_config(self.run_dir, self.cfg, overrides, threads)
         self._provenance = note_start(self.run_dir, flatten(self.cfg), choices)
         self._random_states = _random_states(self.parts.device)
