@@ -2,11 +2,16 @@
 
 out=NAME.png makes a grid, out=NAME.npz an array of samples, out=NAME.gif an endless walk through
 n latents, and a name without an ending a folder of n PNG files. With interpolate=true, a PNG holds
-n - 1 rows that lead from each latent to the next. Points and vectors are shown in one plot, over
-real ones: they make a PNG or an array.
+n - 1 rows that lead from each latent to the next. With progress=true, a GIF shows the samples that
+the run drew while it trained, always of the same latents. Points and vectors are shown in one
+plot, over real ones: they make a PNG, an array or a GIF of the progress.
+
+Grids and GIFs are enlarged to about 800 pixels and say at which step they are; caption=false
+leaves that out. Arrays and PNG files in a folder are exact.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +20,22 @@ from gan.commands.command_line import run_command
 from gan.errors import UserError
 from gan.files import replacing, temporary_folder, write_bytes
 from gan.invocation import command_line
+from gan.run.directory import read_config
+from gan.run.pictures import (
+    as_png,
+    caption,
+    encode,
+    for_people,
+    open_exact,
+    read_steps_per_epoch,
+    sample_files,
+)
 from gan.startup import fast_imports
 
 # torch takes seconds to import. Help and mistakes on the command line need none of it, so the
 # functions below import what needs torch when they are called.
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from gan.run.trained import TrainedGenerator
@@ -27,7 +43,12 @@ if TYPE_CHECKING:
     Picture = Callable[[Tensor, int | None], Tensor]
 
 FRAME_MS = 80
-"""Milliseconds for which a GIF shows an image."""
+"""Milliseconds for which a walk shows an image."""
+PROGRESS_MS, LONGEST_FRAME_MS, LAST_FRAME_MS = 10_000, 500, 2_000
+"""Milliseconds of a GIF of the progress without its last image, of one of its images at most, and
+of the last one."""
+MOST_FRAMES = 60
+"""Images in a GIF of the progress, at most. More grids are thinned evenly."""
 
 
 @dataclass
@@ -40,8 +61,14 @@ class Options:
     label: int | None = None
     interpolate: bool = False
     frames: int = 12
+    progress: bool = False
+    caption: bool = True
     weights: str = "auto"
     device: str = "auto"
+
+
+FREE_IN_PROGRESS = ("out", "progress", "caption")
+"""The options that count where the samples were drawn in training."""
 
 
 def main() -> None:
@@ -57,20 +84,65 @@ def generate(paths: list[Path], options: Options) -> None:
     """
     if len(paths) != 1:
         raise UserError(f"usage: {command_line('generate')} RUN_DIR n=64 seed=1 out=digits.png")
+    out = Path(options.out)
+    if options.progress:
+        for name, default in vars(Options()).items():
+            if name not in FREE_IN_PROGRESS and (value := getattr(options, name)) != default:
+                raise UserError(
+                    f"{name}={value}: not with progress=true, which shows what training drew"
+                )
+        write_progress(paths[0], out, with_caption=options.caption)
+        print(out)
+        return
     with fast_imports():
         import gan.run.trained  # noqa: F401
     write_samples(
         paths[0],
-        Path(options.out),
+        out,
         count=options.n,
         seed=options.seed,
         label=options.label,
         interpolate=options.interpolate,
         frames=options.frames,
+        with_caption=options.caption,
         weights=options.weights,
         device=options.device,
     )
-    print(options.out)
+    print(out)
+
+
+def write_progress(run_dir: Path, out: Path, *, with_caption: bool = True) -> None:
+    """Write a GIF of the samples that a run drew in training, always of the same latents.
+
+    Raises:
+        UserError: `run_dir` has none, or not of one size; or `out` is no GIF, or cannot be written.
+    """
+    if out.suffix != ".gif":
+        raise UserError(f"out={out}: progress=true makes a GIF, so the name must end in .gif")
+    read_config(run_dir)
+    paths = sample_files(run_dir)
+    if not paths:
+        raise UserError(f"{run_dir}: has no samples/step-*.png that progress=true could show")
+    steps = list(paths)
+    if len(steps) > MOST_FRAMES:
+        last = len(steps) - 1
+        steps = [steps[round(n * last / (MOST_FRAMES - 1))] for n in range(MOST_FRAMES)]
+    exact = {step: open_exact(paths[step]) for step in steps}
+    size = exact[steps[-1]].size
+    for step in steps:
+        if exact[step].size != size:
+            raise UserError(
+                f"{paths[step]}: is not as large as {paths[steps[-1]].name}, so they make no GIF "
+                "together (logging.samples was changed when the run went on); move it away"
+            )
+    per_epoch = read_steps_per_epoch(run_dir) if with_caption else None
+    frames = [
+        for_people(image, caption(step, per_epoch) if with_caption else None)
+        for step, image in exact.items()
+    ]
+    frame_ms = min(PROGRESS_MS // len(frames), LONGEST_FRAME_MS)
+    with _explained(out):
+        _write_gif(out, frames, [*[frame_ms] * (len(frames) - 1), LAST_FRAME_MS])
 
 
 def write_samples(
@@ -82,10 +154,14 @@ def write_samples(
     label: int | None = None,
     interpolate: bool = False,
     frames: int = 12,
+    with_caption: bool = True,
     weights: str = "auto",
     device: str = "auto",
 ) -> None:
     """Write samples of a run to `out`: a grid (.png), arrays (.npz), a walk (.gif) or a folder.
+
+    Grids and walks are enlarged, and their caption has the step of the checkpoint.
+
 
     The arrays are `images`, uint8 (n, height, width, channels), `points`, (n, 2), or `samples`,
     (n, *shape), and `latents`, float32 (n, latent_dim). Samples are in the data's own units. A
@@ -133,8 +209,18 @@ def write_samples(
         show = _load_picture(run_dir, out, trained, one_by_one=walk or not out.suffix)
     elif trained.scaling:
         samples = trained.scaling.to_own_units(samples)
+    text = None
+    if with_caption:
+        text = caption(trained.step, read_steps_per_epoch(run_dir) if run_dir.is_dir() else None)
+    with _explained(out):
+        _write_file(out, samples, z, labels, columns, show, text)
+
+
+@contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    """Report errors in writing within the block as mistakes in the option `out`."""
     try:
-        _write_file(out, samples, z, labels, columns, show)
+        yield
     except OSError as error:
         raise UserError(f"out={out}: cannot be written ({error.strerror or error})") from error
 
@@ -190,22 +276,20 @@ def _write_file(
     labels: "Tensor | None",
     columns: int | None,
     show: "Picture",
+    text: str | None,
 ) -> None:
     import numpy as np
 
-    from gan.data.pictures import png, to_pil
+    from gan.data.pictures import to_pil
 
     is_image = samples.dim() == 4
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".png":
-        write_bytes(out, png(show(samples, columns)))
+        write_bytes(out, encode(to_pil(show(samples, columns)), text))
     elif out.suffix == ".gif":
-        frames = map(_enlarge, samples) if is_image else (show(one[None], 1) for one in samples)
-        first, *rest = map(to_pil, frames)
-        with replacing(out) as path:
-            first.save(
-                path, format="GIF", save_all=True, append_images=rest, duration=FRAME_MS, loop=0
-            )
+        images = samples if is_image else (show(one[None], 1) for one in samples)
+        frames = [for_people(to_pil(image), text) for image in images]
+        _write_gif(out, frames, [FRAME_MS] * len(frames))
     elif out.suffix == ".npz":
         points = samples.dim() == 2 and samples.shape[1] == 2
         arrays = {"points" if points else "samples": samples}
@@ -222,7 +306,7 @@ def _write_file(
 
 
 def _write_folder(out: Path, images: "Sequence[Tensor]") -> None:
-    from gan.data.pictures import png
+    from gan.data.pictures import to_pil
 
     if out.exists():
         raise UserError(f"out={out}: is there already")
@@ -232,9 +316,15 @@ def _write_folder(out: Path, images: "Sequence[Tensor]") -> None:
         folder.mkdir()
         digits = len(str(len(images) - 1))
         for index, image in enumerate(images):
-            (folder / f"{index:0{digits}d}.png").write_bytes(png(image))
+            (folder / f"{index:0{digits}d}.png").write_bytes(as_png(to_pil(image)))
         folder.rename(out)
 
 
-def _enlarge(image: "Tensor") -> "Tensor":
-    return image.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
+def _write_gif(out: Path, frames: "list[Image]", milliseconds: list[int]) -> None:
+    """Write an endless GIF of frames that are shown for so long each."""
+    first, *rest = frames
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as path:
+        first.save(
+            path, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0
+        )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
 from gan.compare.frame import Table, is_logged, is_metric
 from gan.compare.importance import importance
@@ -23,6 +22,7 @@ from gan.errors import UserError
 from gan.files import write_text
 from gan.metrics.catalogue import LOSSES_AND_PROBABILITIES, logged_name, sign
 from gan.run.directory import REAL_FILE
+from gan.run.pictures import open_exact, sample_files
 
 MARGIN = 2
 """Pixels around each image of a sample grid. gan.data.pictures has the same number, but imports
@@ -34,8 +34,8 @@ MAX_POINTS = 150_000
 MAX_PICTURES = 400
 """The most sample pictures that all runs have together: about 1.5 MB."""
 
-MAX_PIXELS = 2**26
-"""The pixels of a picture that is shown. A larger one is no grid of samples."""
+MAX_SIDE = 400
+"""Pixels of the longer side of a picture, at most."""
 
 SHOWN = 4
 """The number of rows and columns of samples in a picture."""
@@ -150,7 +150,7 @@ def _curves(table: Table, names: Sequence[str]) -> Json:
 
 def _samples(runs: Sequence[StoredRun]) -> Json:
     """Return sample pictures at some of the steps at which runs have any, the last one included."""
-    files_by_run = [_sample_files(run) for run in runs]
+    files_by_run = [sample_files(Path(run.path)) for run in runs]
     steps = sorted({step for by_step in files_by_run for step in by_step})
     count = max(MAX_PICTURES // max(sum(map(bool, files_by_run)), 1), 1)
     if len(steps) > count:
@@ -173,31 +173,19 @@ def _samples(runs: Sequence[StoredRun]) -> Json:
     return {"steps": steps, "runs": pictures_by_run, "real": next(filter(None, real), None)}
 
 
-def _sample_files(run: StoredRun) -> dict[int, Path]:
-    """Return the sample grids of a run by their steps."""
-    by_step = {}
-    for path in Path(run.path, "samples").glob("step-*.png"):
-        number = path.stem.removeprefix("step-")
-        if number.isdecimal():
-            by_step[int(number)] = path
-    return by_step
-
-
 def _picture_url(path: Path) -> str | None:
     """Return the first samples of a grid as a data URL, or None if the file cannot be read.
 
     A picture that is no grid is shown as a whole.
     """
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return None
-            image.load()
-            side = _crop_side(image.width, image.height)
-            shown = image.crop((0, 0, side, side)) if side else image
-            buffer = io.BytesIO()
-            shown.save(buffer, format="WEBP", quality=70, method=2)
-    except Exception:  # Pillow raises errors of many kinds for a damaged picture.
+        image = open_exact(path)
+        side = _crop_side(image.width, image.height)
+        shown = image.crop((0, 0, side, side)) if side else image
+        shown.thumbnail((MAX_SIDE, MAX_SIDE))
+        buffer = io.BytesIO()
+        shown.save(buffer, format="WEBP", quality=70, method=2)
+    except (OSError, UserError):
         return None
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 

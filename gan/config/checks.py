@@ -60,6 +60,7 @@ ABSENT_IF: dict[str, Any] = {
     "schedule._target_": None,
     "data.stratify": False,
     "data.skip_unreadable": False,
+    "logging.samples_every_epochs": None,
 }
 """Keys that came later, with the values for which a run is the same as one without them."""
 
@@ -78,13 +79,8 @@ def checked(cfg: DictConfig) -> DictConfig:
     cfg = typed(cfg)
     check_ranges(cfg)
     _check_model(cfg)
-    steps, epochs = cfg.trainer.max_steps, cfg.trainer.max_epochs
-    if (steps is None) == (epochs is None):
-        both = "neither is" if steps is None else "both are"
-        raise UserError(
-            f"trainer.max_steps={_show(steps)} trainer.max_epochs={_show(epochs)}: {both} set; "
-            "give one of them a number and the other null"
-        )
+    _check_one_is_set(cfg, "trainer.max_steps", "trainer.max_epochs")
+    _check_one_is_set(cfg, "logging.samples_every", "logging.samples_every_epochs")
     for group in ("optimizer", "discriminator_optimizer"):
         settings = plain(cfg[group])
         if settings.get("nesterov") and settings.get("momentum") == 0:
@@ -281,6 +277,18 @@ def explain_value(error: BaseException) -> str:
     text = str(error).splitlines()[0]
     wrong = [rule for pattern, rule in _WRONG_VALUES.items() if re.search(pattern, text)]
     return f"must {wrong[0]}" if wrong else text
+
+
+def _check_one_is_set(cfg: DictConfig, steps_key: str, epochs_key: str) -> None:
+    """Check that a length is given in steps or in epochs."""
+    # Runs of earlier versions lack some of the keys.
+    steps, epochs = OmegaConf.select(cfg, steps_key), OmegaConf.select(cfg, epochs_key)
+    if (steps is None) == (epochs is None):
+        both = "neither is" if steps is None else "both are"
+        raise UserError(
+            f"{steps_key}={_show(steps)} {epochs_key}={_show(epochs)}: {both} set; "
+            "give one of them a number and the other null"
+        )
 
 
 def _check_model(cfg: DictConfig) -> None:

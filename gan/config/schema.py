@@ -66,7 +66,8 @@ class Logging:
     tensorboard: bool = key()
     progress: bool = key()
     every: int = key(min=1)
-    samples_every: int = key(min=1)
+    samples_every: int | None = key(min=1)
+    samples_every_epochs: int | None = key(min=1)
     samples: int = key(min=1)
     trackers: dict[str, Any] = key()
 

@@ -1,6 +1,5 @@
-"""Pictures of samples, and pictures as PNG files."""
+"""Pictures of samples."""
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,15 +17,14 @@ if TYPE_CHECKING:
 MARGIN = 2
 """Pixels between the images of a grid and around them."""
 
-SIDE = 400
-"""Width and height of a scatter plot in pixels."""
+SIDE, INCHES = 800, 4
+"""Width and height of a scatter plot in pixels, and in the inches that sizes of text are for."""
 
 BINS = 50
 """Number of bars of a histogram."""
 
-GRID_WIDTH, MIN_CELL, MAX_CELL, TITLE_HEIGHT = 768, 48, 300, 18
-"""Width of a grid of series, limits of the width of its cells, and height of its title, in
-pixels."""
+GRID_WIDTH, MIN_CELL, TITLE_HEIGHT = 800, 48, 30
+"""Width of a grid of series, the least width of its cells, and height of its title, in pixels."""
 
 AXIS_END = 1.1
 """Values up to which a cell of a grid of series reaches. Real ones reach to 1."""
@@ -70,7 +68,7 @@ def scatter(
         limits: the ends of both axes. The title says how many points of `fake` lie beyond, if any.
         names: names of the axes, if they have any.
     """
-    with figure(SIDE, SIDE) as shown:
+    with figure(SIDE, SIDE, SIDE // INCHES) as shown:
         axes = shown.add_axes(
             (0.1, 0.07, 0.87, 0.87) if names is None else (0.15, 0.12, 0.82, 0.82)
         )
@@ -100,7 +98,7 @@ def histogram(real: Tensor, fake: Tensor, limits: tuple[float, float], name: str
         limits: the ends of the axis. The title says how many of `fake` lie beyond, if any.
         name: name of the axis.
     """
-    with figure(SIDE, SIDE) as shown:
+    with figure(SIDE, SIDE, SIDE // INCHES) as shown:
         axes = shown.add_axes((0.15, 0.12, 0.82, 0.82))
         axes.tick_params(labelsize=7)
         edges = np.linspace(*limits, BINS + 1)
@@ -133,7 +131,7 @@ def lines(
     count, channels, length = series.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    width = min(max(GRID_WIDTH // columns, MIN_CELL), MAX_CELL)
+    width = max(GRID_WIDTH // columns, MIN_CELL)
     height = width * 2 // 3
     values = series.detach().cpu().double().numpy()
     beyond = int((np.abs(values) > AXIS_END).any(axis=(1, 2)).sum())
@@ -160,12 +158,12 @@ def lines(
         if beyond:
             title += f"; {beyond} of {count} beyond"
         shown.text(0.01, 1 - TITLE_HEIGHT / 2 / (height * rows + TITLE_HEIGHT), title, va="center",
-                   fontsize=7)  # fmt: skip
+                   fontsize=11)  # fmt: skip
         return _pixels(shown)
 
 
 @contextmanager
-def figure(width: int, height: int) -> "Iterator[Figure]":
+def figure(width: int, height: int, per_inch: int = 100) -> "Iterator[Figure]":
     """Yield a figure of that many pixels, which matplotlib's settings do not change."""
     # This import takes half a second, and only few runs need it.
     import matplotlib
@@ -174,7 +172,7 @@ def figure(width: int, height: int) -> "Iterator[Figure]":
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        shown = Figure(figsize=(width / 100, height / 100), dpi=100)
+        shown = Figure(figsize=(width / per_inch, height / per_inch), dpi=per_inch)
         FigureCanvasAgg(shown)
         yield shown
 
@@ -201,10 +199,3 @@ def to_pil(image: Tensor) -> Image.Image:
     pixels = image.cpu()
     array = pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
     return Image.fromarray(array)
-
-
-def png(image: Tensor) -> bytes:
-    """Return a uint8 image (1 or 3 channels, height, width) as the content of a PNG file."""
-    buffer = io.BytesIO()
-    to_pil(image).save(buffer, format="PNG")
-    return buffer.getvalue()

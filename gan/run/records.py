@@ -1,20 +1,19 @@
 """The records of a run while it trains: metrics.jsonl, sample pictures, TensorBoard, train.log."""
 
-import io
 import json
 import logging
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from gan.data.pictures import png
-from gan.errors import PrintableFormatter
+from gan.data.pictures import to_pil
+from gan.errors import PrintableFormatter, UserError
 from gan.files import read_bytes, sync, write_bytes
 from gan.run.directory import (
     CHECKPOINTS,
@@ -25,6 +24,7 @@ from gan.run.directory import (
     SAMPLES,
     claimed,
 )
+from gan.run.pictures import encode, open_exact, sample_file, sample_files
 from gan.run.result import Record, best_values, read_records, whole_lines
 from gan.run.tensorboard import EventFile, event_files
 
@@ -59,18 +59,19 @@ class Records:
             self.events.write_scalars(record["step"], values | tensorboard_only)
             self.events.flush()
 
-    def write_samples(self, step: int, picture: Tensor) -> None:
+    def write_samples(self, step: int, picture: Tensor, caption: str) -> None:
         """Write a picture of samples, uint8 (channels, height, width)."""
-        content = png(picture)
-        write_bytes(_picture(self._run_dir, step), content)
+        exact = write_samples(self._run_dir, step, picture, caption)
         if self.events:
-            self.events.write_image(step, "samples", content, tuple(picture.shape))
+            self.events.write_image(step, "samples", exact)
             self.events.flush()
 
-    def write_real_samples(self, picture: Tensor | None) -> None:
-        """Write a picture of real samples, to compare with."""
-        if picture is not None:
-            write_bytes(self._samples / REAL_FILE, png(picture))
+    def write_real_samples(self, picture: Tensor) -> None:
+        """Write a picture of real samples, to compare with. A new event file gets it too."""
+        exact = to_pil(picture)
+        write_bytes(self._samples / REAL_FILE, encode(exact, "real samples"))
+        if self.events and self.events.is_new:
+            self.events.write_image(0, "samples/real", exact)
 
     def marks(self) -> dict[str, list[int]]:
         """Write the files to the disk, and return the size and CRC-32 of each for `rewind`."""
@@ -109,10 +110,19 @@ class Records:
             values = {tag: value for tag, value in record.items() if tag != "step"}
             values |= {f"best/{name}": found["value"] for name, found in best.items()}
             events.write_scalars(record["step"], values)
-        for path in sorted(self._samples.glob("step-*.png")):
-            with Image.open(path) as image:
-                shape = len(image.getbands()), image.height, image.width
-            events.write_image(_step(path), "samples", read_bytes(path), shape)
+        for step, path in sample_files(self._run_dir).items():
+            events.write_image(step, "samples", open_exact(path))
+
+
+def write_samples(run_dir: Path, step: int, picture: Tensor, caption: str) -> Image.Image:
+    """Write a picture of samples, uint8 (channels, height, width), into its file for people.
+
+    Returns:
+        The picture without its caption, as it was before it was enlarged.
+    """
+    exact = to_pil(picture)
+    write_bytes(sample_file(run_dir, step), encode(exact, caption))
+    return exact
 
 
 def rewind(run_dir: Path, step: int, marks: Mapping[str, Any], samples_every: int) -> None:
@@ -134,11 +144,11 @@ def rewind(run_dir: Path, step: int, marks: Mapping[str, Any], samples_every: in
             os.truncate(path, _size(mark))
         else:
             path.unlink()
-    for path in (run_dir / SAMPLES).glob("step-*.png"):
-        if _step(path) > step or not _mend_picture(path):
+    for drawn, path in sample_files(run_dir).items():
+        if drawn > step or not _mend_picture(path):
             path.unlink()
     for lost in range(samples_every, step + 1, samples_every):
-        if not (path := _picture(run_dir, lost)).exists():
+        if not (path := sample_file(run_dir, lost)).exists():
             log.warning("%s: is missing or was damaged, and is not drawn again", path)
 
 
@@ -159,7 +169,7 @@ def forget(run_dir: Path) -> None:
 def last_step(run_dir: Path) -> int:
     """Return the last step that the records or the pictures of a run tell of; 0 without any."""
     steps = [record["step"] for record in read_records(run_dir)]
-    return max([*steps, *map(_step, (run_dir / SAMPLES).glob("step-*.png"))], default=0)
+    return max([*steps, *sample_files(run_dir)], default=0)
 
 
 def _rewind_metrics(path: Path, step: int, mark: Any) -> None:
@@ -188,26 +198,17 @@ def _size(mark: Any) -> int:
     return int(mark if isinstance(mark, int) else mark[0])
 
 
-def _step(picture: Path) -> int:
-    number = picture.stem.removeprefix("step-")
-    return int(number) if number.isdecimal() else 0
-
-
-def _picture(run_dir: Path, step: int) -> Path:
-    return run_dir / SAMPLES / f"step-{step:06d}.png"
-
-
 def _mend_picture(path: Path) -> bool:
     """Cut off what follows the end of a PNG file, and return whether it is whole then."""
     content = read_bytes(path)
     _, end, rest = content.rpartition(PNG_END)
     if end and rest:
         os.truncate(path, len(content) - len(rest))
-    # Pillow raises these for damaged content.
-    with suppress(OSError, SyntaxError, ValueError):
-        Image.open(io.BytesIO(content)).verify()
-        return True
-    return False
+    try:
+        open_exact(path)
+    except UserError:
+        return False
+    return True
 
 
 @contextmanager

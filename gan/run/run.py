@@ -43,9 +43,10 @@ from gan.run.directory import (
 from gan.run.evaluation import Evaluation
 from gan.run.initial import load_initial_weights, with_init_hash, with_init_overrides
 from gan.run.notices import closing, opening
+from gan.run.pictures import caption, sample_file
 from gan.run.progress import OnProgress, ShowStep, progress
 from gan.run.provenance import code_hashes, note_start
-from gan.run.records import Records, last_step, log_file, rewind
+from gan.run.records import Records, last_step, log_file, rewind, write_samples
 from gan.run.result import (
     FINISHED,
     Record,
@@ -210,7 +211,7 @@ class Run:
     @property
     def samples_due(self) -> bool:
         """Return whether a picture of samples is to be drawn."""
-        return self._is_due(self.cfg.logging.samples_every)
+        return self._is_due(self._samples_every)
 
     @property
     def checkpoint_due(self) -> bool:
@@ -296,7 +297,7 @@ class Run:
         """
         assert self._records
         assert self._trackers
-        self._records.write_samples(self.step, self.evaluation.picture())
+        self._records.write_samples(self.step, self.evaluation.picture(), self._caption)
         self._trackers.notify()
 
     def save_checkpoint(self) -> None:
@@ -316,7 +317,7 @@ class Run:
 
     def note_attended(self) -> None:
         """Note that everything that was due after this step is done."""
-        intervals = [self.cfg.logging.every, self.cfg.logging.samples_every]
+        intervals = [self.cfg.logging.every, self._samples_every]
         intervals += [self.cfg.trainer.checkpoint_every]
         intervals += [self.cfg.metrics.every] if self.cfg.metrics.names else []
         following = [self.step - self.step % every + every for every in intervals]
@@ -417,15 +418,17 @@ class Run:
             begin = "the newest checkpoint" if saved else "the first step"
             path = self.run_dir / RESULT_FILE
             log.warning("%s: is damaged; it is made again, from %s", path, begin)
-        samples_every = read_config(self.run_dir).logging.samples_every
-        step, marks = (saved["step"], saved["marks"]) if saved else (0, {})
-        rewind(self.run_dir, step, marks, samples_every)
-        self.state = initial_state(parts, cfg.seed)
-        torch.manual_seed(stream(cfg.seed, "global"))
         self.batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
         per_epoch = self.batches.per_epoch
         self.total_steps = cfg.trainer.max_steps or cfg.trainer.max_epochs * per_epoch
+        self._samples_every = _samples_every(cfg, per_epoch)
+        step, marks = (saved["step"], saved["marks"]) if saved else (0, {})
+        drawn_every = _samples_every(read_config(self.run_dir), per_epoch)
+        rewind(self.run_dir, step, marks, drawn_every)
+        self.state = initial_state(parts, cfg.seed)
+        torch.manual_seed(stream(cfg.seed, "global"))
         if saved:
+            self._restore_first_samples()
             from_checkpoint(parts, self.state, saved)
         log.info("%s", self._opening())
         if not saved:
@@ -437,10 +440,15 @@ class Run:
                 log.warning("data: have no content_hash, so a change of them is not noticed")
         self._records = Records(self.run_dir, tensorboard=cfg.logging.tensorboard)
         self._training.callback(self._records.close)
-        self._records.write_real_samples(self.evaluation.real_picture())
+        if (real := self.evaluation.real_picture()) is not None:
+            self._records.write_real_samples(real)
         self._trackers = Trackers(self._made_trackers, self._as_tracked())
-        if not saved and (warning := range_doubt(self.batches.batch(0)[0])):
-            log.warning("%s", warning)
+        if not saved:
+            # The first training step will say what is wrong with weights that are not finite.
+            with suppress(NotFinite):
+                self.draw_samples()
+            if warning := range_doubt(self.batches.batch(0)[0]):
+                log.warning("%s", warning)
         self._best = best_values(read_records(self.run_dir))
         self._began = time.monotonic() - self.state.seconds
         self._recorded_seconds = self.state.seconds
@@ -481,6 +489,20 @@ class Run:
             config=flatten(self.cfg),
             run_dir=self.run_dir.resolve(),
         )
+
+    @property
+    def _caption(self) -> str:
+        return caption(self.step, self.batches.per_epoch)
+
+    def _restore_first_samples(self) -> None:
+        """Draw the samples of the untrained networks again if their picture was lost.
+
+        Other weights than those that the seed gives are not loaded for a run that goes on.
+        """
+        has_own_weights = not self.cfg.trainer.get("init_from")
+        if has_own_weights and not sample_file(self.run_dir, 0).exists():
+            with suppress(NotFinite):
+                write_samples(self.run_dir, 0, self.evaluation.picture(), self._caption)
 
     def _is_due(self, every: int) -> bool:
         at_end = self.step == self.total_steps
@@ -574,6 +596,14 @@ def thread_count(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _samples_every(cfg: DictConfig, steps_per_epoch: int) -> int:
+    """Return the number of steps from one picture of samples to the next."""
+    # Runs of earlier versions have no such key.
+    epochs: int | None = cfg.logging.get("samples_every_epochs")
+    steps: int = epochs * steps_per_epoch if epochs else cfg.logging.samples_every
+    return steps
 
 
 def _random_states(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
@@ -29,6 +30,7 @@ from gan.build import Parts
 from gan.config.checks import defines_result, flatten
 from gan.config.schema import TARGET_GROUPS
 from gan.files import readable
+from gan.run.pictures import as_png
 
 Value = bool | int | float | str
 
@@ -69,13 +71,15 @@ class EventFile:
         )
         self._write(Event(step=step, summary=summary))
 
-    def write_image(self, step: int, tag: str, png: bytes, shape: tuple[int, ...]) -> None:
-        """Write the content of a PNG file of that shape: channels, height, width."""
-        channels, height, width = shape
-        image = Summary.Image(
-            height=height, width=width, colorspace=channels, encoded_image_string=png
+    def write_image(self, step: int, tag: str, image: Image.Image) -> None:
+        """Write a picture as it is: TensorBoard enlarges it, and shows the step over it."""
+        summary = Summary.Image(
+            height=image.height,
+            width=image.width,
+            colorspace=len(image.getbands()),
+            encoded_image_string=as_png(image),
         )
-        value = Summary.Value(tag=tag, image=image)
+        value = Summary.Value(tag=tag, image=summary)
         self._write(Event(step=step, summary=Summary(value=[value])))
 
     def write_description(

@@ -16,9 +16,10 @@ from benchmarks.timing import Cost, print_costs
 from gan.compare.frame import history, read_table
 from gan.compare.page import render_page
 from gan.config.compose import compose
-from gan.data.pictures import png
+from gan.data.pictures import to_pil
 from gan.metrics.catalogue import TRAINING_VALUES
 from gan.run.directory import CONFIG_FILE, METRICS_FILE, OVERRIDES_FILE, RESULT_FILE
+from gan.run.pictures import encode
 from gan.run.result import Record, Status, make_result
 from gan.run.tensorboard import EventFile
 
@@ -55,7 +56,7 @@ def _write_runs(sweep: Path, *, runs: int, points: int, with_events: int) -> lis
     cfg = compose()
     names = ("sliced_wasserstein", *TRAINING_VALUES)
     pixels = torch.randint(256, (1, 242, 242), dtype=torch.uint8)
-    content, with_files = png(pixels), []
+    content, with_files = encode(to_pil(pixels), "step 0"), []
     for number in range(runs):
         width, rate, seed = 64 << number % 4, 1e-4 * (1 + number // 4 % 5), number // 20
         run_dir = sweep / f"hidden_dim={width},lr={rate:.4f},seed={seed}"

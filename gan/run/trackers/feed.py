@@ -11,6 +11,7 @@ from pathlib import Path
 from gan.errors import first_line
 from gan.metrics.catalogue import METRICS
 from gan.run.directory import METRICS_FILE, REAL_FILE, SAMPLES
+from gan.run.pictures import sample_files
 from gan.run.result import best_values
 from gan.run.trackers import END_SECONDS, TrackedRun, Tracker
 
@@ -138,7 +139,8 @@ class _Feed:
             self._sent = self._tracker.start(self._run)
             self._is_started, self._offset, self._best = True, 0, {}
         if self._pictured is None:
-            self._pictured = self._sent
+            # A new run has a picture of step 0.
+            self._pictured = self._sent or -1
         values = self._new_values()
         for step, path in self._new_pictures():
             self._send({earlier: values.pop(earlier) for earlier in list(values) if earlier < step})
@@ -171,7 +173,7 @@ class _Feed:
         return values
 
     def _new_pictures(self) -> list[tuple[int, Path]]:
-        folder = self._run.run_dir / SAMPLES
-        paths = {int(path.stem.removeprefix("step-")): path for path in folder.glob("step-*.png")}
-        assert self._pictured is not None
-        return [(step, paths[step]) for step in sorted(paths) if step > self._pictured]
+        pictured = self._pictured
+        assert pictured is not None
+        paths = sample_files(self._run.run_dir)
+        return [(step, path) for step, path in paths.items() if step > pictured]
