@@ -56,7 +56,7 @@ def test_directory_of_a_finished_run_holds_everything(undisturbed: Path) -> None
     assert result["images_per_second"] == pytest.approx(640 / result["seconds"], rel=0.05)
     assert sorted(p.name for p in (undisturbed / "samples").iterdir()) == [
         "real.png",
-        *(f"step-{step:06d}.png" for step in (10, 20, 30, 40)),
+        *(f"step-{step:06d}.png" for step in (0, 10, 20, 30, 40)),
     ]
     assert [p.name for p in checkpoint_paths(undisturbed)] == [
         "step-00000040.pt",

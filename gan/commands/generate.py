@@ -88,8 +88,9 @@ def generate(paths: list[Path], options: Options) -> None:
     if options.progress:
         for name, default in vars(Options()).items():
             if name not in FREE_IN_PROGRESS and (value := getattr(options, name)) != default:
+                shown = str(value).lower() if isinstance(value, bool) else value
                 raise UserError(
-                    f"{name}={value}: not with progress=true, which shows what training drew"
+                    f"{name}={shown}: not with progress=true, which shows what training drew"
                 )
         write_progress(paths[0], out, with_caption=options.caption)
         print(out)

@@ -50,9 +50,9 @@ def caption(step: int, steps_per_epoch: int | None) -> str:
 def read_steps_per_epoch(run_dir: Path) -> int | None:
     """Return the number of steps in an epoch of a run, if its records tell it."""
     for record in read_records(run_dir):
-        epoch = record.get("epoch")
-        if isinstance(epoch, float) and 0 < epoch <= record["step"]:
-            return round(record["step"] / epoch)
+        step, epoch = record["step"], record.get("epoch")
+        if isinstance(epoch, float) and 0 < epoch <= step:
+            return int(step / epoch + 0.5)
     return None
 
 

@@ -67,7 +67,7 @@ def test_tensorboard_has_every_sample_grid(address: str) -> None:
         time.sleep(0.2)
         with urlopen(f"{address}data/plugin/images/images?{query}") as answer:
             images = json.load(answer)
-    assert [image["step"] for image in images] == [10, 20, 30, 40]
+    assert [image["step"] for image in images] == [0, 10, 20, 30, 40]
 
 
 @pytest.mark.browser

@@ -23,6 +23,7 @@ from sweep_commands import Begin
 
 from gan.commands.generate import write_samples
 from gan.errors import UserError
+from gan.run.pictures import open_exact
 from gan.run.result import read_result
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
@@ -247,10 +248,12 @@ def test_generate_writes_each_kind_of_file(run_dir: Path, tmp_path: Path) -> Non
     assert [path.name for path in files] == [f"{index}.png" for index in range(5)]
     for file, expected in zip(files, arrays["images"], strict=True):
         assert np.array_equal(np.asarray(Image.open(file)), expected[..., 0])
-    grid = np.asarray(Image.open(tmp_path / "grid.png"))
+    grid = np.asarray(open_exact(tmp_path / "grid.png"))
     assert grid.shape == (2 * 30 + 2, 3 * 30 + 2)
     assert np.array_equal(grid[2:30, 2:30], arrays["images"][0, ..., 0])
-    assert Image.open(tmp_path / "strip.png").size == (12 * 30 + 2, 3 * 30 + 2)
+    assert open_exact(tmp_path / "strip.png").size == (12 * 30 + 2, 3 * 30 + 2)
+    for name in ("grid.png", "strip.png", "walk.gif"):
+        assert 700 <= Image.open(tmp_path / name).width <= 900
     walk = Image.open(tmp_path / "walk.gif")
     assert getattr(walk, "n_frames", 1) == 5 * 11
 

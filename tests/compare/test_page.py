@@ -16,6 +16,7 @@ from gan.compare import query
 from gan.compare.frame import read_table
 from gan.compare.page import page_data, render_page, write_page
 from gan.errors import UserError
+from gan.run.pictures import caption, encode, open_exact, sample_files
 
 EVIL = "</script><script>document.title='run'</script><img src=x onerror=document.title='run'>"
 
@@ -79,6 +80,14 @@ def test_a_page_of_many_runs_is_small(sweep: Path, tmp_path: Path) -> None:
     steps, _ = data["curves"]["runs"][5]["sliced_wasserstein"]
     assert steps[-1] == 30000
     assert len(steps) == 300
+
+
+def test_a_page_shows_the_exact_samples_of_enlarged_pictures(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "one", image=3)
+    before = page_data(read_table([tmp_path]), "")["samples"]
+    for step, path in sample_files(run_dir).items():
+        path.write_bytes(encode(open_exact(path), caption(step, 31)))
+    assert page_data(read_table([tmp_path]), "")["samples"] == before
 
 
 def test_a_page_that_cannot_be_written_is_reported(sweep: Path) -> None:

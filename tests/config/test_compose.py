@@ -112,6 +112,13 @@ WRONG = [
     ("trainer.max_steps=null", ["trainer.max_steps=null", "trainer.max_epochs=null", "neither"]),
     ("experiment=lab trainer.max_steps=9", ["trainer.max_steps=9", "trainer.max_epochs=30"]),
     ("metrics=none metrics.objective=sliced_wasserstein", ["metrics.objective=sliced_wasserstein"]),
+    (
+        "logging.samples_every_epochs=2",
+        ["logging.samples_every=500", "logging.samples_every_epochs=2", "both are"],
+    ),
+    ("logging.samples_every=null", ["logging.samples_every=null", "neither"]),
+    ("logging.samples_every_epochs=0", ["logging.samples_every_epochs=0", "at least 1"]),
+    ("logging.samples_every_epochs=0.5", ["logging.samples_every_epochs=0.5", "whole number"]),
     ("metrics.objective=lr", ["metrics.objective=lr", "must be one of", "loss/generator"]),
     ("optimizer=sgd optimizer.nesterov=true", ["optimizer.nesterov=true", "momentum"]),
     (

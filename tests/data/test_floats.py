@@ -6,7 +6,7 @@ import torch
 
 from gan.data import Data, SeriesData, VectorData, series_data, vector_data, waves
 from gan.data.base import check_data, range_doubt
-from gan.data.pictures import SIDE
+from gan.data.pictures import SIDE, TITLE_HEIGHT
 from gan.data.waves import FREQUENCIES, LENGTH
 from gan.metrics.comparison import Evaluator
 
@@ -103,7 +103,7 @@ def test_vectors_are_plotted_over_real_ones_in_one_picture(width: int) -> None:
 def test_the_axes_of_vectors_do_not_depend_on_what_is_generated() -> None:
     data = vector_data(TABLE)
     near, far = torch.zeros(1, 4), torch.full((1, 4), 50.0)
-    axes = [data.picture(samples, None)[:, 370:, 60:] for samples in (near, far)]
+    axes = [data.picture(samples, None)[:, 740:, 120:] for samples in (near, far)]
     assert torch.equal(*axes)
 
 
@@ -129,10 +129,10 @@ def test_series_are_lines_in_a_grid_with_the_same_axes(
     of_real = data.real_picture(samples, columns)
     assert of_real is not None
     assert torch.equal(picture, of_real)
-    height, width = (picture.shape[1] - 18) // shape[0], picture.shape[2] // shape[1]
+    height, width = (picture.shape[1] - TITLE_HEIGHT) // shape[0], picture.shape[2] // shape[1]
     # A line that is level at a value is at the same height in each cell.
     levels = torch.linspace(-1, 1, samples)[:, None].expand(-1, 30)
-    picture = data.picture(levels, columns).float()[:, 18:]
+    picture = data.picture(levels, columns).float()[:, TITLE_HEIGHT:]
     for index in (0, samples // 2, samples - 1):
         row, column = divmod(index, shape[1])
         cell = picture[:, row * height : (row + 1) * height, column * width : (column + 1) * width]
@@ -145,7 +145,7 @@ def test_series_beyond_the_axes_are_counted() -> None:
     data = series_data(SERIES[:, 0])
     inside, beyond = torch.ones(3, 30), torch.ones(3, 30)
     beyond[1, 4] = 2
-    pictures = [data.picture(samples, None)[:, :18] for samples in (inside, beyond)]
+    pictures = [data.picture(samples, None)[:, :TITLE_HEIGHT] for samples in (inside, beyond)]
     assert not torch.equal(*pictures)
 
 

@@ -20,6 +20,7 @@ from gan.config.compose import compose
 from gan.data import ImageData, Sampler, image_folder, to_float
 from gan.errors import Interrupted, UserError
 from gan.run.directory import read_config
+from gan.run.pictures import open_exact
 from gan.run.result import read_result
 from gan.train import run
 
@@ -543,7 +544,7 @@ def test_a_run_on_a_folder_of_colour_images(photos: Path, tmp_path: Path) -> Non
     result = read_result(tmp_path / "run")
     assert result is not None
     assert (result["status"], result["steps"]) == ("completed", 20)
-    grid = np.asarray(Image.open(tmp_path / "run/samples/step-000020.png"))
+    grid = np.asarray(open_exact(tmp_path / "run/samples/step-000020.png"))
     assert grid.shape == (82, 82, 3)
 
 

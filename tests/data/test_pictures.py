@@ -1,15 +1,11 @@
-"""Grids, scatter plots and PNG files, pixel by pixel."""
-
-import io
+"""Grids and scatter plots, pixel by pixel."""
 
 import matplotlib
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from gan.data import ring8
-from gan.data.pictures import SIDE, grid, png, scatter
+from gan.data.pictures import SIDE, grid, scatter
 
 
 @pytest.mark.parametrize(
@@ -31,14 +27,6 @@ def test_a_grid_holds_each_image_in_reading_order(
     assert torch.equal(picture, expected)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_png_keeps_every_pixel(channels: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (channels, 5, 7), generator=generator, dtype=torch.uint8)
-    read = np.asarray(Image.open(io.BytesIO(png(image))))
-    assert np.array_equal(read.reshape(5, 7, channels), image.permute(1, 2, 0).numpy())
-
-
 GREY, BLUE, NONE = (191, 191, 191), (31, 119, 180), torch.empty(0, 2)
 
 
@@ -50,7 +38,7 @@ def limits(end: float) -> list[tuple[float, float]]:
 def pixels_of(colour: tuple[int, int, int], image: torch.Tensor) -> torch.Tensor:
     """Return rows and columns (n, 2) where a plot, its labels apart, has exactly this colour."""
     same = (image == torch.tensor(colour).view(3, 1, 1)).all(0)
-    same[:24], same[372:], same[:, :40], same[:, 388:] = False, False, False, False
+    same[:48], same[744:], same[:, :80], same[:, 776:] = False, False, False, False
     return same.nonzero()
 
 
@@ -74,8 +62,8 @@ def test_a_point_is_at_its_place_on_the_axes(x: float, y: float) -> None:
     points = torch.tensor([[x, y]]).repeat(3, 1)
     row, column = pixels_of(GREY, scatter(points, NONE, limits(4.0))).double().mean(0).tolist()
     left, bottom, side = 0.1 * SIDE, 0.07 * SIDE, 0.87 * SIDE
-    assert column == pytest.approx(left + side * (x + 4) / 8, abs=1)
-    assert SIDE - row == pytest.approx(bottom + side * (y + 4) / 8, abs=1)
+    assert column == pytest.approx(left + side * (x + 4) / 8, abs=2)
+    assert SIDE - row == pytest.approx(bottom + side * (y + 4) / 8, abs=2)
 
 
 def test_points_beyond_the_axes_are_counted_in_the_title_only() -> None:

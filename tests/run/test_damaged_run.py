@@ -242,14 +242,15 @@ def test_history_without_a_configuration_is_neither_continued_nor_changed(run_di
     assert everything(run_dir) == before
 
 
-def test_overrides_and_real_samples_are_written_again(
+def test_overrides_real_samples_and_those_of_untrained_networks_are_written_again(
     run_dir: Path, undisturbed: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     os.truncate(run_dir / "overrides.yaml", 100)
     (run_dir / "samples" / "real.png").write_bytes(b"")
+    os.truncate(run_dir / "samples" / "step-000000.png", 100)
     run(compose(*OVERRIDES), run_dir, overrides=OVERRIDES)
     assert "overrides.yaml: was missing or damaged; it is written again" in caplog.text
-    for name in ("overrides.yaml", "samples/real.png"):
+    for name in ("overrides.yaml", "samples/real.png", "samples/step-000000.png"):
         assert (run_dir / name).read_bytes() == (undisturbed / name).read_bytes()
 
 

@@ -22,6 +22,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from werkzeug.test import Client
 
 from gan.errors import Interrupted
+from gan.run.pictures import as_png, open_exact, sample_file
 from gan.run.result import read_records
 from gan.run.tensorboard import event_files
 from gan.train import run
@@ -69,10 +70,32 @@ def test_scalars_are_the_values_of_the_metrics_file(finished: Path) -> None:
 
 def test_images_are_the_sample_files(finished: Path) -> None:
     images = read_events(finished).Images("samples")
-    assert [image.step for image in images] == [10, 20, 30, 40]
+    assert [image.step for image in images] == [0, 10, 20, 30, 40]
     for image in images:
-        file = finished / "samples" / f"step-{image.step:06d}.png"
-        assert image.encoded_image_string == file.read_bytes()
+        exact = open_exact(sample_file(finished, image.step))
+        assert image.encoded_image_string == as_png(exact)
+        assert (image.width, image.height) == exact.size == (62, 62)
+
+
+def test_real_samples_are_there_once(finished: Path, tmp_path: Path) -> None:
+    def lose_the_events() -> None:
+        for path in event_files(tmp_path / "run"):
+            path.unlink()
+        raise RuntimeError("stop")
+
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 23, lose_the_events)
+        with pytest.raises(RuntimeError, match="stop"):
+            run(short(), tmp_path / "run")
+    run(short(), tmp_path / "run")
+    for run_dir in (finished, tmp_path / "run"):
+        (image,) = read_events(run_dir).Images("samples/real")
+        exact = open_exact(run_dir / "samples" / "real.png")
+        assert image.encoded_image_string == as_png(exact)
+    ours, theirs = (read_events(path).Images("samples") for path in (tmp_path / "run", finished))
+    assert [(i.step, i.encoded_image_string) for i in ours] == [
+        (i.step, i.encoded_image_string) for i in theirs
+    ]
 
 
 def test_the_graph_holds_both_networks_and_the_text_the_configuration(finished: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_tracker_gets_every_record_and_picture_and_changes_nothing(
     measured = [values for _, values in scalars(file) if "sliced_wasserstein" in values]
     best = [values["best/sliced_wasserstein"] for values in measured]
     assert best == sorted(best, reverse=True)
-    pictures = [[0, "real"], *([step, "samples"] for step in (10, 20, 30, 40))]
+    pictures = [[0, "real"], *([step, "samples"] for step in (0, 10, 20, 30, 40))]
     assert entries(file, "image") == pictures
     assert entries(file, "start") == [{"name": "run", "group": None, "lr": 0.0002}]
     assert entries(file, "finish") == ["completed"]
@@ -120,7 +120,7 @@ def test_a_resumed_run_goes_on_in_the_same_tracker_run_and_repeats_nothing(
     run(cfg, tmp_path / "run")
     file = the_file(tmp_path / "notes")
     assert [s for s, _ in scalars(file)] == [r["step"] for r in read_records(alone)]
-    assert [s for s, _ in entries(file, "image")] == [0, 10, 20, 30, 40]
+    assert [s for s, _ in entries(file, "image")] == [0, 0, 10, 20, 30, 40]
     assert entries(file, "finish") == ["failed", "interrupted", "completed"]
     assert content(tmp_path / "run") == content(alone)
 

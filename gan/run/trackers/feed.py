@@ -11,7 +11,7 @@ from pathlib import Path
 from gan.errors import first_line
 from gan.metrics.catalogue import METRICS
 from gan.run.directory import METRICS_FILE, REAL_FILE, SAMPLES
-from gan.run.pictures import sample_files
+from gan.run.pictures import sample_file, sample_files
 from gan.run.result import best_values
 from gan.run.trackers import END_SECONDS, TrackedRun, Tracker
 
@@ -139,8 +139,7 @@ class _Feed:
             self._sent = self._tracker.start(self._run)
             self._is_started, self._offset, self._best = True, 0, {}
         if self._pictured is None:
-            # A new run has a picture of step 0.
-            self._pictured = self._sent or -1
+            self._pictured = self._sent
         values = self._new_values()
         for step, path in self._new_pictures():
             self._send({earlier: values.pop(earlier) for earlier in list(values) if earlier < step})
@@ -150,9 +149,13 @@ class _Feed:
 
     def _send(self, values: dict[int, dict[str, float]]) -> None:
         if values:
-            real = self._run.run_dir / SAMPLES / REAL_FILE
-            if self._sent == 0 and real.exists():
-                self._tracker.image(0, "real", real.read_bytes())
+            first = {
+                "real": self._run.run_dir / SAMPLES / REAL_FILE,
+                "samples": sample_file(self._run.run_dir, 0),
+            }
+            for tag, path in first.items() if self._sent == 0 else ():
+                if path.exists():
+                    self._tracker.image(0, tag, path.read_bytes())
             self._tracker.scalars(values)
             self._sent = max(values)
 
