@@ -185,7 +185,7 @@ def test_damaged_event_file_is_written_again_from_the_records(
         values = [[(e.step, e.value) for e in events.Scalars(tag)] for events in (seen, right)]
         assert dict(values[0]).items() >= dict(values[1]).items(), tag
     steps = [event.step for event in seen.Images("samples")]
-    assert steps == [event.step for event in right.Images("samples")] == [10, 20, 30]
+    assert steps == [event.step for event in right.Images("samples")] == [0, 10, 20, 30]
     assert seen.Graph()
 
 
