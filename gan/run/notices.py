@@ -82,7 +82,8 @@ def closing(run_dir: Path, cfg: DictConfig, result: Result) -> str:
             facts["objective"] += f"; the best was {best['value']:.4g} at step {best['step']:,}"
         data = cfg.data._target_.rpartition(".")[2]
         if known := typical(name, data, cfg.metrics.samples, cfg.metrics.split):
-            facts["typical"] = f"{known.value} of {known.recipe} on {data}"
+            values = "; ".join(f"{one.value} by {one.source}" for one in known)
+            facts["typical"] = f"on {data} {values}"
     elif name is None:
         facts["objective"] = "none" if cfg.metrics.names else "none, since nothing is measured"
     elif value is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gan.data import Data, ImageData, digits, mnist5k, ring8
 from gan.metrics import inception, kernel, lenet, neighbours
-from gan.metrics.catalogue import ANY_DATA, METRICS, Direction, Metric, direction, sign
+from gan.metrics.catalogue import ANY_DATA, METRICS, Direction, Metric, direction, sign, typical
 from gan.metrics.comparison import Evaluator
 
 README = Path(inception.__file__).with_name("README.md")
@@ -58,6 +58,15 @@ def test_every_metric_fits_some_data_and_is_computed_from_its_least_samples(
         values = evaluate(fake)
         assert list(values) == ([name, f"{name}/se"] if name.endswith("_kid") else [name])
         assert all(type(value) is float and math.isfinite(value) for value in values.values())
+
+
+def test_typical_values_are_of_the_same_data_samples_and_split() -> None:
+    (known,) = typical("sliced_wasserstein", "mnist5k", 2000, "train")
+    assert known.value == "0.055"
+    assert typical("sliced_wasserstein", "mnist5k", 2000, "test") == []
+    assert typical("sliced_wasserstein", "mnist5k", 100, "train") == []
+    assert typical("sliced_wasserstein", "digits", 2000, "train") == []
+    assert typical("recall", "mnist", 10000, "test") == [], "none is known"
 
 
 def test_every_metric_has_a_direction() -> None:

@@ -79,11 +79,11 @@ def assert_is_run_by_hydra(path: Path, command: list[str]) -> None:
     """Check that a launcher runs a sweep, and that its command line goes on with it."""
     code, out, err = execute(command)
     assert code == 0, err
-    assert "training on" in out
+    assert "training a GAN" in out
     assert statuses(path) == {"seed=1": "completed", "seed=2": "completed"}
     code, out, err = execute(command)
     assert code == 0, err
-    assert "training on" not in out
+    assert "training a GAN" not in out
     code, _, err = execute(resume_command(path))
     assert code == 2
     assert err.count("\n") == 1
