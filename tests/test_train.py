@@ -267,8 +267,8 @@ def test_full_disk_is_a_mistake_of_the_user_in_one_line(
         pytest.skip("this system has no /dev/full")
 
     class OnFullDisk(Records):
-        def __init__(self, run_dir: Path, *, tensorboard: bool):
-            super().__init__(run_dir, tensorboard=tensorboard)
+        def __init__(self, run_dir: Path, *, tensorboard: bool, scheduled: bool):
+            super().__init__(run_dir, tensorboard=tensorboard, scheduled=scheduled)
             self._metrics.close()
             self._metrics = full_disk.open("a")
 

@@ -23,14 +23,14 @@ from gan.compare.read import (
 )
 from gan.config.checks import defines_result, is_under
 from gan.config.paths import places_of_data
-from gan.config.schema import GROUPS
+from gan.config.schema import GLOBAL_GROUPS, GROUPS
 from gan.errors import UserError, nearest
 from gan.files import readable
 from gan.invocation import command_line
 from gan.metrics.catalogue import METRICS, TRAINING_VALUES, has_direction, logged_name, sign
 from gan.run import measured
 from gan.run.directory import CONFIG_FILE
-from gan.sweep.plan import GLOBAL_GROUPS, short_names
+from gan.sweep.plan import short_names
 
 DESCRIPTIVE_KEYS = ("name", "tags", "notes")
 """Keys that do not change a result. They still become columns if runs differ in them."""

@@ -248,6 +248,9 @@ TARGET_GROUPS = {
 GROUPS = tuple(entry.name for entry in fields(Config) if entry.type is Any)
 """All config groups that are parts of a configuration."""
 
+GLOBAL_GROUPS = ("recipe", "experiment")
+"""Config groups that may set any key."""
+
 
 def settings_of(group: str, target: str | None) -> dict[str, Setting]:
     """Return the keys that an option of a group may have, beside `_target_`.

@@ -25,7 +25,7 @@ from gan.run.directory import (
     claimed,
 )
 from gan.run.pictures import encode, open_exact, sample_file, sample_files
-from gan.run.result import Record, best_values, read_records, whole_lines
+from gan.run.result import Best, Record, best_values, read_records, whole_lines
 from gan.run.tensorboard import EventFile, event_files
 
 log = logging.getLogger(__name__)
@@ -40,23 +40,33 @@ class Records:
     metrics.jsonl holds no times, so that its content depends on the configuration only.
     """
 
-    def __init__(self, run_dir: Path, *, tensorboard: bool):
+    def __init__(self, run_dir: Path, *, tensorboard: bool, scheduled: bool):
+        """Open the files, and write what a lost event file held again.
+
+        Args:
+            tensorboard: write an event file.
+            scheduled: the learning rates change from step to step.
+        """
         self._run_dir = run_dir
         self._samples = run_dir / SAMPLES
         self._samples.mkdir(exist_ok=True)
         self._metrics = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
         self._marks: dict[str, tuple[int, int]] = {}
-        self.events = EventFile(run_dir) if tensorboard else None
+        self.events = EventFile(run_dir, scheduled=scheduled) if tensorboard else None
         if self.events and self.events.is_new and (records := read_records(run_dir)):
             self._repeat_events(self.events, records)
 
-    def write(self, record: Record, tensorboard_only: Record) -> None:
-        """Append a line to metrics.jsonl, and its values and more to TensorBoard."""
+    def write(self, record: Record, best: Best, rate: float | None) -> None:
+        """Append a line to metrics.jsonl, and its values to TensorBoard.
+
+        Args:
+            best: the best value of each metric so far, for TensorBoard.
+            rate: images per second, for TensorBoard, if they are known.
+        """
         self._metrics.write(json.dumps(record, allow_nan=False) + "\n")
         self._metrics.flush()
         if self.events:
-            values = {tag: value for tag, value in record.items() if tag != "step"}
-            self.events.write_scalars(record["step"], values | tensorboard_only)
+            self.events.write_record(record, best, rate)
             self.events.flush()
 
     def write_samples(self, step: int, picture: Tensor, caption: str) -> None:
@@ -104,12 +114,10 @@ class Records:
             METRICS_FILE,
             SAMPLES,
         )
-        best: dict[str, dict[str, float]] = {}
+        best: Best = {}
         for record in records:
             best = best_values([record], best)
-            values = {tag: value for tag, value in record.items() if tag != "step"}
-            values |= {f"best/{name}": found["value"] for name, found in best.items()}
-            events.write_scalars(record["step"], values)
+            events.write_record(record, best)
         for step, path in sample_files(self._run_dir).items():
             events.write_image(step, "samples", open_exact(path))
 

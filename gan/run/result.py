@@ -57,6 +57,9 @@ Result = dict[str, Any]
 Record = dict[str, Any]
 """A line of metrics.jsonl: the step, and the values that were logged there."""
 
+Best = dict[str, dict[str, float]]
+"""The best `value` of each metric, and its `step`."""
+
 
 def read_result(run_dir: Path) -> Result | None:
     """Return the content of result.json; None where there is no such file, or a damaged one.
@@ -131,9 +134,7 @@ def objective(result: Result) -> float:
     return (sign(name) if name else 1) * math.inf if value is None else float(value)
 
 
-def best_values(
-    records: list[Record], earlier: dict[str, dict[str, float]] | None = None
-) -> dict[str, dict[str, float]]:
+def best_values(records: list[Record], earlier: Best | None = None) -> Best:
     """Return the best value of each metric, and its step, over the lines of metrics.jsonl.
 
     Args:

@@ -49,6 +49,7 @@ from gan.run.provenance import code_hashes, note_start
 from gan.run.records import Records, last_step, log_file, rewind, write_samples
 from gan.run.result import (
     FINISHED,
+    Best,
     Record,
     Result,
     Status,
@@ -113,7 +114,7 @@ class Run:
         self._unreported: Record | None = None
         """The values of the last record, until the progress is reported."""
         self._recorded_seconds = self._reported = self._began = 0.0
-        self._best: dict[str, dict[str, float]] = {}
+        self._best: Best = {}
         """The best value of each metric so far, and its step."""
 
     @classmethod
@@ -248,7 +249,7 @@ class Run:
         assert self._records
         events = self._records.events
         if events and events.is_new:
-            describe_run(events, self.cfg, self.parts)
+            describe_run(events, self.cfg, self.parts, self._provenance["choices"])
             events.is_new = False
 
     def check_finite(self) -> None:
@@ -278,11 +279,10 @@ class Run:
             unfit = [name for name, value in record.items() if not math.isfinite(value)]
             raise NotFinite(f"{unfit[0]} is not finite")
         self._best = best_values([record], self._best)
-        best = {f"best/{name}": found["value"] for name, found in self._best.items()}
         # A clock may stand still, or go back.
         seconds = state.seconds - self._recorded_seconds
         rate = state.summed_steps * batch_size / seconds if seconds > 0 else None
-        self._records.write(record, best | ({"images_per_second": rate} if rate else {}))
+        self._records.write(record, self._best, rate)
         self._trackers.notify()
         state.sums.zero_()
         state.summed_steps = state.generator_updates = 0
@@ -438,7 +438,11 @@ class Run:
                 log.warning("%s", doubt)
             if self.data_hash is None:
                 log.warning("data: have no content_hash, so a change of them is not noticed")
-        self._records = Records(self.run_dir, tensorboard=cfg.logging.tensorboard)
+        self._records = Records(
+            self.run_dir,
+            tensorboard=cfg.logging.tensorboard,
+            scheduled=cfg.schedule._target_ is not None,
+        )
         self._training.callback(self._records.close)
         if (real := self.evaluation.real_picture()) is not None:
             self._records.write_real_samples(real)

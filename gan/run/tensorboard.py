@@ -28,19 +28,37 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gan.build import Parts
 from gan.config.checks import defines_result, flatten
-from gan.config.schema import TARGET_GROUPS
+from gan.config.schema import GLOBAL_GROUPS, TARGET_GROUPS
 from gan.files import readable
+from gan.metrics.catalogue import METRICS
 from gan.run.pictures import as_png
+from gan.run.result import Record
 
 Value = bool | int | float | str
 
+# TIME SERIES sorts groups by name, capitals first, and opens the first two. So these two hold what
+# to look at first, and all others have names in small letters.
+_FIRST = {
+    "loss/discriminator": "D and G/loss of D",
+    "loss/generator": "D and G/loss of G",
+    "prob/real": "D and G/mean D(x)",
+    "prob/fake": "D and G/mean D(G(z))",
+}
+METRIC_GROUP = "Metrics/"
+BEST_GROUP = "best/"
+
 CHARTS = {
     "Training": {
-        "Losses": ["loss/discriminator", "loss/generator"],
-        "D(x) and D(G(z))": ["prob/real", "prob/fake"],
+        "Losses": [_FIRST["loss/discriminator"], _FIRST["loss/generator"]],
+        "D(x) and D(G(z))": [_FIRST["prob/real"], _FIRST["prob/fake"]],
     }
 }
 """Sections of charts, and the curves that each chart overlays, for every run."""
+
+
+def tag_of(name: str) -> str:
+    """Return TensorBoard's tag for the values of a name in metrics.jsonl."""
+    return f"{METRIC_GROUP}{name}" if name in METRICS else _FIRST.get(name, name)
 
 
 def event_files(run_dir: Path) -> list[Path]:
@@ -54,7 +72,13 @@ class EventFile:
     Unlike SummaryWriter it writes at once, and raises where the disk is full.
     """
 
-    def __init__(self, run_dir: Path):
+    def __init__(self, run_dir: Path, *, scheduled: bool):
+        """Open the file.
+
+        Args:
+            scheduled: the learning rates change from step to step. Others are no curves.
+        """
+        self._hidden = ("step", "epoch") if scheduled else ("step", "epoch", "lr/")
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
         existing = event_files(run_dir)
         self.is_new = not existing
@@ -64,12 +88,21 @@ class EventFile:
         if self.is_new:
             self._write(Event(file_version="brain.Event:2"))
 
-    def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write values by their tags."""
-        summary = Summary(
-            value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        )
-        self._write(Event(step=step, summary=summary))
+    def write_record(
+        self, record: Record, best: Mapping[str, Mapping[str, float]], rate: float | None = None
+    ) -> None:
+        """Write the values of a line of metrics.jsonl, and more.
+
+        Args:
+            best: the best value of each metric so far.
+            rate: images per second, if they are known.
+        """
+        values = {n: value for n, value in record.items() if not n.startswith(self._hidden)}
+        values |= {f"{BEST_GROUP}{name}": found["value"] for name, found in best.items()}
+        if rate is not None:
+            values["images_per_second"] = rate
+        scalars = [Summary.Value(tag=tag_of(name), simple_value=v) for name, v in values.items()]
+        self._write(Event(step=record["step"], summary=Summary(value=scalars)))
 
     def write_image(self, step: int, tag: str, image: Image.Image) -> None:
         """Write a picture as it is: TensorBoard enlarges it, and shows the step over it."""
@@ -161,36 +194,49 @@ class EventFile:
         self._write(Event(summary=Summary(value=[value])))
 
 
-def describe_run(events: EventFile, cfg: DictConfig, parts: Parts) -> None:
+def describe_run(
+    events: EventFile, cfg: DictConfig, parts: Parts, choices: Mapping[str, str]
+) -> None:
     """Write all that TensorBoard shows of a run beside its curves and pictures.
 
     That is its configuration, the graph of both networks, the charts and the HPARAMS row.
+
+    Args:
+        choices: the chosen options of the config groups, as far as they are known.
     """
     z = torch.zeros(1, parts.latent_dim, device=parts.device)
     label = torch.zeros(1, dtype=torch.int64, device=parts.device)
     text = "".join(f"    {line}\n" for line in OmegaConf.to_yaml(cfg, resolve=True).splitlines())
-    metrics = list(cfg.metrics.names)
-    quality = {name: [name, f"best/{name}"] for name in metrics}
+    quality = {name: [tag_of(name), f"{BEST_GROUP}{name}"] for name in cfg.metrics.names}
     charts = CHARTS | ({"Quality": quality} if quality else {})
     example = (z, label) if parts.conditional else (z,)
     events.write_description(text, GAN(parts), example, charts)
-    events.start_session(hyperparameters(flatten(cfg)))
+    events.start_session(hyperparameters(flatten(cfg), choices))
 
 
-def hyperparameters(flat: Mapping[str, Any]) -> dict[str, Value]:
+def hyperparameters(flat: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Value]:
     """Return what the HPARAMS table shows of a configuration with dotted keys.
 
-    A number that is null is left out, as TensorBoard cannot sort numbers and texts together.
+    The option of a config group is shown by its name, such as `loss=hinge`. A number that is null
+    is left out, as TensorBoard cannot sort numbers and texts together.
+
+    Args:
+        choices: the chosen options of the config groups, as far as they are known.
     """
-    targets = {
-        key: str(flat.get(key) or "null") for key in (f"{g}._target_" for g in TARGET_GROUPS)
+    values: dict[str, Value] = {
+        group: readable(str(choices.get(group, "none"))) for group in GLOBAL_GROUPS
     }
-    others = {
-        key: value if isinstance(value, bool | int | float) else readable(str(value))
-        for key, value in flat.items()
-        if value is not None and defines_result(key)
-    }
-    return others | targets
+    for group in TARGET_GROUPS:
+        function = str(flat.get(f"{group}._target_") or "none").rpartition(".")[2]
+        values[group] = readable(str(choices.get(group, function)))
+    for key, value in flat.items():
+        if (
+            value is not None
+            and defines_result(key)
+            and key.removesuffix("._target_") not in values
+        ):
+            values[key] = value if isinstance(value, bool | int | float) else readable(str(value))
+    return values
 
 
 class GAN(nn.Module):

@@ -21,14 +21,13 @@ from gan.config.paths import (
     places_of_data,
     with_absolute_paths,
 )
+from gan.config.schema import GLOBAL_GROUPS
 from gan.errors import UserError, nearest
 from gan.files import readable
 from gan.run.initial import with_init_hash, with_init_overrides
 from gan.run.trackers import make_trackers
 from gan.sweep.composer import Composer, plain_config
 
-GLOBAL_GROUPS = ("recipe", "experiment")
-"""Config groups that may set any key."""
 JOB_NAME = r"[A-Za-z0-9_.,=+-]+"
 """A pattern that every name of a job matches, so that it is that of a folder anywhere."""
 MAX_NAME_LENGTH = 120

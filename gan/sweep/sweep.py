@@ -23,6 +23,7 @@ from gan.config.compose import source_words, split_words
 from gan.config.loader import as_given
 from gan.config.overrides import as_override
 from gan.config.paths import moved_data, overrides_with_absolute_paths
+from gan.config.schema import GLOBAL_GROUPS
 from gan.config.trust import folder_powers, powers, refuse_untrusted, trust, word_powers
 from gan.errors import JobsFailed, UserError
 from gan.invocation import as_seen_here, command_line
@@ -36,7 +37,7 @@ from gan.run.signals import StopRequest
 from gan.sweep import SWEEP_FILE
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
-from gan.sweep.plan import GLOBAL_GROUPS, Job, Plan, Point, make_plan, point_name, refuse_conflict
+from gan.sweep.plan import Job, Plan, Point, make_plan, point_name, refuse_conflict
 from gan.sweep.report import (
     LiveDisplay,
     console,

@@ -78,10 +78,9 @@ def _write_runs(sweep: Path, *, runs: int, points: int, with_events: int) -> lis
         )
         (run_dir / RESULT_FILE).write_text(json.dumps(result), encoding="utf-8")
         if number < with_events:
-            events = EventFile(run_dir)
+            events = EventFile(run_dir, scheduled=True)
             for record in records:
-                step = record["step"]
-                events.write_scalars(step, {tag: v for tag, v in record.items() if tag != "step"})
+                events.write_record(record, {})
             events.close()
             with_files.append(run_dir)
     return with_files
