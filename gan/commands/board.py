@@ -21,8 +21,8 @@ from gan.invocation import command_line
 
 MOST_GRIDS = 10_000
 """The number of sample grids of a run that TensorBoard shows."""
-MOST_TICKED = 40
-"""The number of runs up to which TensorBoard begins with all of them ticked."""
+MOST_TICKED, MOST_TICKED_IN_TIME_SERIES = 40, 500
+"""The numbers of runs up to which tabs of TensorBoard begin with all of them ticked."""
 EVENT_FILES = "events.out.tfevents.*"
 
 
@@ -125,10 +125,13 @@ def _chosen(folder: Path, options: Options) -> list[Path]:
 
 def _advice(folder: Path, count: int) -> str:
     words = command_line("board", folder)
+    tabs = "SCALARS, CUSTOM SCALARS and IMAGES"
+    if count > MOST_TICKED_IN_TIME_SERIES:
+        tabs = f"TIME SERIES, {tabs}"
     return (
-        f"{count} runs: above {MOST_TICKED}, TensorBoard begins with no run ticked, and its charts "
-        "are empty.\nTick runs at the left; the box above their names ticks a page of them. Or "
-        "look at fewer of them:\n"
+        f"{count} runs: with so many, TensorBoard begins with none of them ticked, and shows "
+        f"nothing, in {tabs}.\n"
+        "Tick some there, or press TOGGLE ALL RUNS. Or look at fewer runs:\n"
         f"  {words} last=20\n"
         f"  {words} best=20\n"
         "or at all of them on one page:\n"

@@ -2,7 +2,8 @@
 
 Lists what can go, and removes it with yes=true: checkpoints of finished runs that are not among the
 `keep` best, failed runs, and runs that ended before anything was logged. Interrupted runs stay, as
-they can go on. So does everything that a process is working in.
+they can go on. So does everything that a process is working in. At the end it says what takes
+up the disk, and how much of that can go.
 
 keep=10          this many of the best runs keep their checkpoints, by sort=NAME or their objective
 older=0          only runs in which nothing has changed for so many days
@@ -53,10 +54,11 @@ def clean(paths: list[Path], options: Options) -> None:
             raise UserError(f"{name}={getattr(options, name)}: must be at least 0")
     # pandas takes a second to import. Help and mistakes on the command line do not need it.
     from gan.compare import query
-    from gan.compare.clean import removals, remove
+    from gan.compare.clean import disk_use, removals, remove
     from gan.compare.frame import read_table
 
-    runs = read_table(paths or [Path("outputs")])
+    folders = paths or [Path("outputs")]
+    runs = read_table(folders)
     if options.where is not None:
         runs = query.where(runs, options.where)
     removable = removals(
@@ -77,5 +79,9 @@ def clean(paths: list[Path], options: Options) -> None:
             size, count = size + removal.size, count + 1
     for note in runs.notes:
         print(f"note: {printable(note)}", file=sys.stderr)
+    sizes = disk_use(folders)
+    uses = ", ".join(f"{use} {bytes_ / 1e6:.1f} MB" for use, bytes_ in sizes.items())
+    where = ", ".join(map(str, folders))
+    print(printable(f"disk use of {where}: {sum(sizes.values()) / 1e6:.1f} MB ({uses})"))
     verb = "removed" if options.yes else "to remove with yes=true"
     print(f"{count} of {len(runs.frame)} runs, {size / 1e6:.1f} MB {verb}")

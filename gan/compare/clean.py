@@ -1,9 +1,12 @@
 """Find and remove what is not needed any more: checkpoints of the weaker runs, and runs that failed
-or were empty."""
+or were empty. Tell what takes up the disk."""
 
+import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from gan.compare.frame import Table
@@ -15,6 +18,14 @@ from gan.run.result import FINISHED
 from gan.sweep import SWEEP_FILE
 
 ALL = "all"
+OTHERS = "other files"
+USES = {
+    "checkpoints": (f"{CHECKPOINTS}/*",),
+    "events": ("*/events.out.tfevents.*",),
+    "samples": (f"{SAMPLES}/*",),
+    "logs": ("*/*.log", "*/*.jsonl", "*/result.json", "*/metrics-*.json"),
+}
+"""What takes up the disk, by patterns of a file's name after that of its folder."""
 
 
 @dataclass
@@ -98,6 +109,27 @@ def remove(removal: Removal) -> str | None:
     if removal.what == ALL and removal.run_dir.exists():
         return f"{removal.run_dir}: holds files that no run wrote, which are left"
     return None
+
+
+def disk_use(folders: Sequence[Path]) -> dict[str, int]:
+    """Return the bytes of all files in the folders and below them, by what they are for."""
+    sizes = dict.fromkeys([*USES, OTHERS], 0)
+    for path in {file.resolve(): file for folder in folders for file in _files_below(folder)}:
+        tail = "/".join(path.parts[-2:])
+        matching = [
+            use for use, patterns in USES.items() if any(fnmatch(tail, p) for p in patterns)
+        ]
+        # Files may vanish while runs train.
+        with suppress(OSError):
+            sizes[(matching or [OTHERS])[0]] += path.stat().st_size
+    return sizes
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(folder):
+        paths = (Path(place, name) for name in names)
+        # What a link leads to lies elsewhere.
+        yield from (path for path in paths if path.is_file() and not path.is_symlink())
 
 
 def _is_empty(run: StoredRun) -> bool:

@@ -63,7 +63,9 @@ def _table(folder: str, names: Sequence[str]) -> Table | None:
 def _choose_hyperparameters(experiment: Experiment, table: Table) -> None:
     """Keep the keys in which the runs differ, if they do: TensorBoard fills up with others."""
     infos = {info.name: info for info in experiment.hparam_infos}
-    varied = dict.fromkeys(map(_name, table.keys.values()))
+    # TensorBoard ticks the first ones. How metrics are measured matters least.
+    keys = sorted(table.keys.values(), key=lambda key: key.startswith("metrics."))
+    varied = dict.fromkeys(map(_name, keys))
     chosen = [infos[name] for name in varied if name in infos]
     for info in chosen:
         info.differs = True

@@ -314,6 +314,7 @@ def test_board_serves_runs_to_this_machine(run_dir: Path, tmp_path: Path, begin:
     assert "does not exist" in refused("board", tmp_path / "none", cwd=tmp_path)
     assert "holds no event files" in refused("board", tmp_path, cwd=tmp_path)
     assert "port=-1: must be" in refused("board", run_dir, "port=-1", cwd=tmp_path)
+    assert "last=0: must be at least 1" in refused("board", run_dir, "last=0", cwd=tmp_path)
 
 
 def test_compare_prints_the_best_command_line_or_a_page_and_clean_keeps_the_best(
@@ -326,5 +327,7 @@ def test_compare_prints_the_best_command_line_or_a_page_and_clean_keeps_the_best
     assert done.stdout == "page.html\n", done.stderr
     assert "data:image/webp;base64," in (tmp_path / "page.html").read_text()
     done = run_script("clean", run_dir.parent, cwd=tmp_path)
-    assert done.stdout == "0 of 1 runs, 0.0 MB to remove with yes=true\n", done.stderr
+    use, freed = done.stdout.splitlines()
+    assert re.match(r"disk use of .*: [\d.]+ MB \(checkpoints [\d.]+ MB, events [\d.]+ MB, ", use)
+    assert freed == "0 of 1 runs, 0.0 MB to remove with yes=true", done.stderr
     assert "of which run?" in refused("compare", run_dir, "export=x.yaml", cwd=tmp_path)

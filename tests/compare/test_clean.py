@@ -9,7 +9,7 @@ import pytest
 from fake_runs import make_run
 from filelock import FileLock
 
-from gan.compare.clean import Removal, removals, remove
+from gan.compare.clean import Removal, disk_use, removals, remove
 from gan.compare.frame import read_table
 from gan.run.directory import claimed, in_use
 
@@ -136,3 +136,15 @@ def test_runs_from_the_future_are_removed_if_no_age_is_asked_for(runs: Path) -> 
         os.utime(path, (later, later))
     assert "third" in removals_by_run(runs)
     assert "third" not in removals_by_run(runs, older=1)
+
+
+def test_disk_use_counts_every_file_once_and_says_what_it_is_for(runs: Path) -> None:
+    (runs / "best" / "events.out.tfevents.1.host.1").write_bytes(bytes(300))
+    (runs / "best" / "samples" / "step-000100.png").write_bytes(bytes(20))
+    (runs / "best" / "link.pt").symlink_to(runs / "best" / "events.out.tfevents.1.host.1")
+    sizes = disk_use([runs, runs / "best"])
+    assert (sizes["checkpoints"], sizes["events"], sizes["samples"]) == (8000, 300, 20)
+    logs = [path for name in ("metrics.jsonl", "result.json") for path in runs.rglob(name)]
+    assert sizes["logs"] == sum(path.stat().st_size for path in logs)
+    every = [path for path in runs.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert sum(sizes.values()) == sum(path.stat().st_size for path in every)

@@ -198,7 +198,7 @@ def test_event_file_that_is_lost_at_the_end_is_whole_again(
     go_on(run_dir)
     events = EventAccumulator(str(event_files(run_dir)[0]))
     events.Reload()
-    assert [event.step for event in events.Scalars("loss/generator")] == [5, 10, 15, 20, 25, 30]
+    assert [event.step for event in events.Scalars("D and G/loss of G")] == [5, 10, 15, 20, 25, 30]
     assert events.Graph()
     assert content(run_dir) == content(undisturbed)
 

@@ -17,14 +17,14 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
-from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from werkzeug.test import Client
 
+from gan.compare.hparams import VariedHParams
 from gan.errors import Interrupted
 from gan.run.pictures import as_png, open_exact, sample_file
 from gan.run.result import read_records
-from gan.run.tensorboard import event_files
+from gan.run.tensorboard import event_files, tag_of
 from gan.train import run
 
 EVERYTHING = {"images": 0, "scalars": 0, "tensors": 0, "graph": 0}
@@ -58,14 +58,37 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_scalars_are_the_values_of_the_metrics_file(finished: Path) -> None:
     events = read_events(finished)
     records = read_records(finished)
-    for name in records[-1].keys() - {"step"}:
+    for name in records[-1].keys() - {"step", "epoch", "lr/discriminator", "lr/generator"}:
         expected = [(r["step"], r[name]) for r in records if name in r]
-        read = [(event.step, event.value) for event in events.Scalars(name)]
+        read = [(event.step, event.value) for event in events.Scalars(tag_of(name))]
         assert [step for step, _ in read] == [step for step, _ in expected]
         assert [value for _, value in read] == pytest.approx([value for _, value in expected])
     best = [event.value for event in events.Scalars("best/sliced_wasserstein")]
     assert best == sorted(best, reverse=True)
     assert all(event.value > 0 for event in events.Scalars("images_per_second"))
+
+
+def test_the_losses_and_probabilities_come_first_and_then_the_metrics(finished: Path) -> None:
+    """TensorBoard sorts tags, and opens the first two groups of TIME SERIES."""
+    tags = sorted(read_events(finished).Tags()["scalars"])
+    assert tags[:5] == [
+        "D and G/loss of D",
+        "D and G/loss of G",
+        "D and G/mean D(G(z))",
+        "D and G/mean D(x)",
+        "Metrics/sliced_wasserstein",
+    ]
+    groups = dict.fromkeys(tag.partition("/")[0] for tag in tags)
+    assert list(groups)[:2] == ["D and G", "Metrics"]
+
+
+def test_learning_rates_are_curves_only_if_they_change(finished: Path, tmp_path: Path) -> None:
+    tags = read_events(finished).Tags()["scalars"]
+    assert not [tag for tag in tags if tag.startswith(("lr", "epoch"))]
+    small = ["metrics=none", "trainer.max_steps=2", "logging.every=1"]
+    run(short("schedule=linear", *small), tmp_path / "run")
+    first, second = read_events(tmp_path / "run").Scalars("lr/generator")
+    assert first.value > second.value
 
 
 def test_images_are_the_sample_files(finished: Path) -> None:
@@ -122,10 +145,10 @@ def test_the_graph_has_a_node_for_each_layer_and_no_loop(finished: Path) -> None
 
 
 def hparams_table(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the columns and the rows that TensorBoard's own server gives for its HPARAMS tab."""
+    """Return the columns and the rows that `gan board` gives to TensorBoard's HPARAMS tab."""
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
     provider = MultiplexerDataProvider(multiplexer, str(folder))
-    plugin = HParamsPlugin(TBContext(data_provider=provider))
+    plugin = VariedHParams(TBContext(data_provider=provider, logdir=str(folder)))
     apps = plugin.get_plugin_apps()
     client = Client(lambda env, start: apps[env["PATH_INFO"]](env, start))
     experiment = client.post("/experiment", json={}).get_json()
@@ -141,40 +164,39 @@ def test_run_is_one_row_of_the_hparams_table(finished: Path) -> None:
     columns, rows = hparams_table(finished.parent)
     (row,) = rows.values()
     assert row["hparams"]["optimizer.lr"] == 2e-4
-    assert row["hparams"]["loss._target_"] == "gan.losses.non_saturating"
+    assert row["hparams"]["loss"] == "non_saturating"
     assert row["sessions"][0]["status"] == "STATUS_SUCCESS"
     assert {"optimizer.lr", "model.hidden_dim", "seed"} <= columns.keys() == row["hparams"].keys()
     assert not any(info.get("differs") for info in columns.values())
     values = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
     last = read_records(finished)[-1]
-    assert values["sliced_wasserstein"] == pytest.approx(last["sliced_wasserstein"])
-    assert {"best/sliced_wasserstein", "loss/generator", "prob/fake"} <= values.keys()
+    assert values["Metrics/sliced_wasserstein"] == pytest.approx(last["sliced_wasserstein"])
+    assert list(values) == ["Metrics/sliced_wasserstein", "best/sliced_wasserstein"]
 
 
-def test_hparams_marks_the_keys_that_differ_and_filters_by_all_of_their_values(
+def test_hparams_has_a_column_for_what_was_varied_and_names_what_was_chosen(
     tmp_path: Path,
 ) -> None:
     fixed = ["model.hidden_dim=16", "metrics=none", "trainer.max_steps=2", "logging.every=2"]
     points = [
         ["optimizer.lr=1e-4", "penalty=none"],
         ["optimizer.lr=4e-4", "penalty=none"],
-        ["optimizer.lr=1e-4", "penalty=wgan_gp", "schedule=linear"],
+        ["optimizer.lr=1e-4", "penalty=wgan_gp"],
+        ["recipe=hinge_sn"],
     ]
     for number, point in enumerate(points):
-        run(short(*fixed, *point), tmp_path / f"{number}", overrides=[*fixed, *point])
+        cfg = short(*fixed, *point)
+        chosen = dict(text.split("=") for text in point if "." not in text)
+        choices = {"penalty": "none", "loss": "hinge" if "recipe" in chosen else "non_saturating"}
+        words = [*fixed, *point]
+        run(cfg, tmp_path / f"{number}", overrides=words, choices=choices | chosen)
     columns, rows = hparams_table(tmp_path)
-    marked = {name for name, info in columns.items() if info.get("differs")}
-    assert {"optimizer.lr", "penalty._target_", "schedule._target_"} <= marked
-    groups = {"optimizer", "discriminator_optimizer", "penalty", "schedule"}
-    assert {name.split(".")[0] for name in marked} <= groups
-    assert list(columns)[: len(marked)] == sorted(marked), "these come first"
-    assert columns["optimizer.lr"]["domainInterval"] == {"minValue": 1e-4, "maxValue": 4e-4}
-    found = {*columns["penalty._target_"]["domainDiscrete"]}
-    assert found == {"null", "gan.penalties.wgan_gp"}
-    # The first run has no such key.
-    assert columns["penalty.weight"]["type"] == "DATA_TYPE_FLOAT64"
-    assert "domainInterval" in columns["penalty.weight"]
-    assert set(rows) == {"0", "1", "2"}
+    assert list(columns) == ["recipe", "penalty", "optimizer.lr"]
+    assert all(info["differs"] for info in columns.values())
+    assert {*columns["penalty"]["domainDiscrete"]} == {"none", "wgan_gp"}
+    assert {*columns["recipe"]["domainDiscrete"]} == {"none", "hinge_sn"}
+    assert columns["optimizer.lr"]["domainInterval"]["maxValue"] == 4e-4
+    assert set(rows) == {"0", "1", "2", "3"}
 
 
 def test_copies_of_a_run_have_rows_of_their_own(finished: Path, tmp_path: Path) -> None:
@@ -209,6 +231,8 @@ def test_resumed_run_repeats_and_loses_no_event(
     }
     ours, theirs = read_events(run_dir), read_events(finished)
     assert ours.Tags() == theirs.Tags()
+    # Not a picture twice.
+    assert [image.step for image in ours.Images("samples")] == [10, 20, 30, 40]
     for name in theirs.Tags()["scalars"]:
         read = [(event.step, event.value) for event in ours.Scalars(name)]
         expected = [(event.step, event.value) for event in theirs.Scalars(name)]
