@@ -1,8 +1,10 @@
 """TensorBoard in a browser, started by scripts/board.py."""
 
 import json
+import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +13,12 @@ from urllib.request import urlopen
 
 import pytest
 from chromium import chromium
+from fake_runs import make_run
 from runs import SCRIPTS, short
 from sweep_commands import Begin
 
+from gan.commands.board import Options, board
+from gan.errors import UserError
 from gan.train import run
 
 # TensorBoard shows its content in shadow trees, which innerText leaves out.
@@ -70,6 +75,55 @@ def test_tensorboard_has_every_sample_grid(address: str) -> None:
     assert [image["step"] for image in images] == [0, 10, 20, 30, 40]
 
 
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Path]]:
+    """Return a list that gets the runs of each folder which TensorBoard would be started on, with
+    the directories in which they lie."""
+    folders: list[dict[str, Path]] = []
+
+    def serve(folder: Path, port: int) -> None:
+        found = {str(path.relative_to(folder)): path.resolve() for path in folder.glob("*/*")}
+        folders.append(found)
+
+    monkeypatch.setattr("gan.commands.board._serve", serve)
+    return folders
+
+
+def test_board_shows_the_newest_or_the_best_runs_by_the_names_that_they_have(
+    tmp_path: Path, served: list[dict[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for number, value in enumerate((0.4, 0.1, 0.3, 0.2)):
+        run_dir = make_run(tmp_path / "sweep" / f"seed={number}", f"seed={number}", value=value)
+        if number != 1:
+            (run_dir / "events.out.tfevents.1").touch()
+        for path in run_dir.rglob("*"):
+            os.utime(path, (1e9 + number,) * 2)
+    board([tmp_path], Options(best=2))
+    board([tmp_path], Options(last=1))
+    best = {name: tmp_path / name for name in ("sweep/seed=2", "sweep/seed=3")}
+    assert served == [best, {"sweep/seed=3": tmp_path / "sweep/seed=3"}]
+    assert not any(temporary.iterdir()), "links are left behind"
+    for options in (Options(last=0), Options(best=1, last=1), Options(sort="lr")):
+        with pytest.raises(UserError, match=r"(last|best|sort)="):
+            board([tmp_path], options)
+
+
+@pytest.mark.parametrize("count", [40, 41])
+def test_board_says_why_nothing_is_ticked_above_40_runs(
+    tmp_path: Path, served: list[dict[str, Path]], capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    for number in range(count):
+        (tmp_path / f"sweep/{number}").mkdir(parents=True)
+        (tmp_path / f"sweep/{number}/events.out.tfevents.1").touch()
+    board([tmp_path], Options())
+    assert len(served[0]) == count
+    advice = capsys.readouterr().err
+    for text in ("41 runs", "TOGGLE ALL RUNS", "last=20", "best=20", "html=report.html"):
+        assert (text in advice) == (count == 41)
+
+
 @pytest.mark.browser
 def test_tensorboard_shows_a_row_for_each_run_curves_samples_and_networks(
     tmp_path: Path, address: str
@@ -77,6 +131,7 @@ def test_tensorboard_shows_a_row_for_each_run_curves_samples_and_networks(
     browser = chromium(tmp_path / "profile")
     try:
         for tab, texts in {
+            "timeseries": ["/loss of D", "/mean D(x)", "Metrics"],
             "hparams": ["lr=0.0001", "lr=0.0003", "optimizer.lr", "best/sliced_wasserstein"],
             "custom_scalars": ["Losses", "D(x) and D(G(z))", "Quality"],
             "images": ["samples"],
