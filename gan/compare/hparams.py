@@ -17,7 +17,7 @@ from gan.errors import UserError
 from gan.run.tensorboard import BEST_GROUP, METRIC_GROUP
 
 
-class VariedHParams(HParamsPlugin):
+class VariedHParams(HParamsPlugin):  # type: ignore[misc]
     """TensorBoard's plugin with the columns of `gan compare`.
 
     By itself, TensorBoard ticks five columns: keys with several values, by the alphabet, even if
@@ -29,7 +29,7 @@ class VariedHParams(HParamsPlugin):
         self._context = _Context(context)
 
 
-class _Context(Context):
+class _Context(Context):  # type: ignore[misc]
     def experiment_from_metadata(
         self,
         ctx: Any,

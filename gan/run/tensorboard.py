@@ -37,12 +37,13 @@ from gan.run.result import Record
 Value = bool | int | float | str
 
 # TIME SERIES sorts groups by name, capitals first, and opens the first two. So these two hold what
-# to look at first, and all others have names in small letters.
+# to look at first, and all others have names in small letters. A tag has no brackets, as CUSTOM
+# SCALARS would take what follows for the name of a run.
 _FIRST = {
     "loss/discriminator": "D and G/loss of D",
     "loss/generator": "D and G/loss of G",
-    "prob/real": "D and G/mean D(x)",
-    "prob/fake": "D and G/mean D(G(z))",
+    "prob/real": "D and G/mean D on real",
+    "prob/fake": "D and G/mean D on fake",
 }
 METRIC_GROUP = "Metrics/"
 BEST_GROUP = "best/"

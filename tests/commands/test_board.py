@@ -131,7 +131,7 @@ def test_tensorboard_shows_a_row_for_each_run_curves_samples_and_networks(
     browser = chromium(tmp_path / "profile")
     try:
         for tab, texts in {
-            "timeseries": ["/loss of D", "/mean D(x)", "Metrics"],
+            "timeseries": ["/loss of D", "/mean D on real", "Metrics"],
             "hparams": ["lr=0.0001", "lr=0.0003", "optimizer.lr", "best/sliced_wasserstein"],
             "custom_scalars": ["Losses", "D(x) and D(G(z))", "Quality"],
             "images": ["samples"],
