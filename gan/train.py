@@ -24,6 +24,7 @@ def run(
     *,
     overrides: Sequence[str] = (),
     choices: Mapping[str, str] | None = None,
+    extend: bool = False,
 ) -> float:
     """Train one GAN in `run_dir`, continue there, or return the result of a finished run.
 
@@ -32,6 +33,7 @@ def run(
         run_dir: made if missing.
         overrides: the command line that gave `cfg`, kept with the run.
         choices: the chosen options of the config groups, kept with the run.
+        extend: let a run that exists go on to the length of `cfg`, where that is another one.
 
     Returns:
         The objective that a sweeper improves: the last value of `cfg.metrics.objective`, infinite
@@ -42,7 +44,8 @@ def run(
             or the directory cannot be written. A new run leaves nothing behind.
         Interrupted: SIGINT or SIGTERM arrived, and a checkpoint is saved.
     """
-    with Run.open(checked(cfg), Path(run_dir), overrides, choices=choices) as opened:
+    opened = Run.open(checked(cfg), Path(run_dir), overrides, choices=choices, extend=extend)
+    with opened:
         if not opened.finished:
             with opened.active():
                 train(opened)

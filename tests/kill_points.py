@@ -30,6 +30,7 @@ from sweep_commands import TINY, compose_sweep
 from gan.config.compose import compose
 from gan.launchers.base import Ended, Event, Launcher, Started
 from gan.run.attempt import Attempt, Ending
+from gan.run.length import with_length
 from gan.run.result import Status, read_result
 from gan.sweep.directory import read_sweep
 from gan.sweep.search import run_search
@@ -235,6 +236,14 @@ def train_run(folder: Path) -> None:
     run(composed(), folder, overrides=["optimizer.lr=2e-4"])
 
 
+def train_longer(folder: Path) -> None:
+    """Train a run that has ended, and did not count, to more steps."""
+    if not (folder / "config.yaml").exists():
+        with uncounted():
+            train_run(folder)
+    run(with_length(composed(), max_steps=11), folder, extend=True)
+
+
 def train_grid(folder: Path) -> None:
     """Train a grid of two runs."""
     master, loader = composed_sweep()
@@ -262,7 +271,12 @@ def composed_sweep(*overrides: str) -> tuple[DictConfig, ConfigLoader]:
     return compose_sweep(*SHORT, *overrides)
 
 
-WORKS: dict[str, Work] = {"run": train_run, "grid": train_grid, "search": train_search}
+WORKS: dict[str, Work] = {
+    "run": train_run,
+    "longer": train_longer,
+    "grid": train_grid,
+    "search": train_search,
+}
 
 
 def outcome(folder: Path) -> dict[str, object]:

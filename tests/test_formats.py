@@ -17,7 +17,7 @@ FIELDS = {
     "0.2.0": {
         "result.json": "status objective_name objective final best steps images seconds "
         "images_per_second name seed ended error device threads data_hash code measured choices "
-        "versions platform git",
+        "extended versions platform git",
         "sweep.json": "project version swept fixed sources threads launcher search commands",
         "a command in sweep.json": "time arguments request jobs",
         "a line of jobs.jsonl": "name identity overrides config choices",

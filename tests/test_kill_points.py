@@ -21,7 +21,7 @@ def test_a_run_killed_at_some_file_operations_goes_on_with_nothing_wrong(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["run", "grid", "search"])
+@pytest.mark.parametrize("kind", ["run", "longer", "grid", "search"])
 def test_a_process_killed_at_any_file_operation_leaves_nothing_wrong(
     kind: str, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Container
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -195,7 +195,7 @@ def as_user_error(error: Exception) -> UserError | None:
 
 def unknown_option(argument: str, options: type[Any]) -> UserError:
     """Return the error for NAME=VALUE where there is no option NAME."""
-    allowed, name = [field.name for field in fields(options)], argument.partition("=")[0]
+    allowed, name = list(_types(options)), argument.partition("=")[0]
     hint = f"allowed: {', '.join(allowed)}{nearest(name, allowed)}"
     return UserError(f"{argument}: unknown option '{name}'; {hint}")
 
@@ -209,7 +209,7 @@ def _report_lost_output() -> OSError | None:
 
 
 def _parse(arguments: list[str], options: type[Options], names: bool) -> tuple[list[Path], Options]:
-    types = {field.name: field.type for field in fields(options)}  # type: ignore[arg-type]
+    types = _types(options)
     is_path = {argument: _is_path(argument, types, names) for argument in arguments}
     paths = [Path(argument) for argument in arguments if is_path[argument]]
     given = [argument for argument in arguments if not is_path[argument]]
@@ -230,6 +230,17 @@ def _parse(arguments: list[str], options: type[Options], names: bool) -> tuple[l
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(f"{' '.join(given)}: {str(error).splitlines()[0]}") from error
     return paths, OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def _types(options: type[Any], prefix: str = "") -> dict[str, Any]:
+    """Return the types of options by their names, which have dots where a field is a dataclass."""
+    types: dict[str, Any] = {}
+    for field in fields(options):
+        if isinstance(field.type, type) and is_dataclass(field.type):
+            types |= _types(field.type, f"{prefix}{field.name}.")
+        else:
+            types[prefix + field.name] = field.type
+    return types
 
 
 def _is_path(argument: str, options: Container[str], names: bool) -> bool:

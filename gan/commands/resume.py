@@ -1,17 +1,19 @@
-"""Continue an interrupted run or sweep: gan resume DIR [device=cpu]
+"""Continue an interrupted run or sweep: gan resume DIR [trainer.max_steps=30000]
 
-A run continues from its last checkpoint; a finished one stays as it is. A sweep runs what is left
-of its plan.
+A run continues from its last checkpoint; a finished one stays as it is, unless it gets a greater
+length. A sweep runs what is left of its plan.
 
-device=cpu           continue on another device: auto, cpu, cuda, cuda:N or mps
-retry_failed=true    run the failed runs of a sweep again
-n_jobs=2             train so many runs of a sweep at the same time
-restart=true         begin a run again at its first step, without what it has recorded and saved
+trainer.max_steps=30000   train a run to that step, as if it had had this length from the start
+trainer.max_epochs=60     the same, in passes over the data
+device=cpu                continue on another device: auto, cpu, cuda, cuda:N or mps
+retry_failed=true         run the failed runs of a sweep again
+n_jobs=2                  train so many runs of a sweep at the same time
+restart=true              begin a run again, without what it has recorded and saved
 """
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -28,6 +30,14 @@ from gan.sweep.directory import JOBS_FILE
 
 
 @dataclass
+class Length:
+    """The length of a run, of which one is given."""
+
+    max_steps: int | None = None
+    max_epochs: int | None = None
+
+
+@dataclass
 class Options:
     """Options of `gan resume`."""
 
@@ -35,6 +45,7 @@ class Options:
     retry_failed: bool = False
     n_jobs: int | None = None
     restart: bool = False
+    trainer: Length = field(default_factory=Length)
 
 
 def main() -> None:
@@ -52,21 +63,34 @@ def resume(paths: list[Path], options: Options) -> None:
         Interrupted: SIGINT or SIGTERM came; it can be continued again.
     """
     if len(paths) != 1:
-        raise UserError(f"usage: {command_line('resume')} DIR [device=cpu] [retry_failed=true]")
+        raise UserError(
+            f"usage: {command_line('resume')} DIR [trainer.max_steps=30000] [device=cpu]"
+        )
     (path,) = paths
+    length = {key: value for key, value in asdict(options.trainer).items() if value is not None}
+    asked = " ".join(f"trainer.{key}={value}" for key, value in length.items())
     if (path / SWEEP_FILE).exists():
         if options.restart:
             raise UserError(f"restart=true: begins one run again, and {path} is a sweep")
+        if length:
+            raise UserError(
+                f"{asked}: the runs of a sweep have the length of its plan; repeat its command "
+                f"with {asked} and another hydra.sweep.dir, or copy a run out of {path} and resume "
+                "the copy"
+            )
         _resume_sweep(path, options)
         return
     if (path / JOBS_FILE).exists():
         problem = "is missing; restore it, or repeat the command that began the sweep"
         raise UserError(f"{path / SWEEP_FILE}: {problem}")
+    if length and options.restart:
+        raise UserError(f"restart=true {asked}: give one of them, or train a new run")
     cfg = read_trusted_config(path)
     if options.device is not None:
         OmegaConf.update(cfg, "device", options.device)
     # torch takes seconds to import. Help and mistakes on the command line need none of it.
     with fast_imports():
+        from gan.run.length import with_length
         from gan.run.records import forget
         from gan.train import run
 
@@ -77,7 +101,7 @@ def resume(paths: list[Path], options: Options) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[console])
     if options.restart:
         forget(path)
-    run(cfg, path)
+    run(with_length(cfg, **length) if length else cfg, path, extend=bool(length))
     train.conclude(path)
 
 

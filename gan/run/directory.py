@@ -2,8 +2,8 @@
 
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from gan.config.checks import as_config, flatten, identifies_run, plain
-from gan.config.overrides import escaped
+from gan.config.overrides import as_override, escaped
 from gan.config.paths import moved_data
 from gan.config.trust import powers, refuse_untrusted, trust, word_powers
 from gan.errors import Busy, UserError
 from gan.files import read_text, remove_leftovers, write_text
+from gan.invocation import command_line
 from gan.locks import LOOK_SECONDS, is_locked, lock_at, way_to_free
 from gan.run import SWEEP_FILE
 
@@ -35,6 +36,8 @@ SAMPLES = "samples"
 """The name of the folder of sample pictures."""
 REAL_FILE = "real.png"
 """Real samples in the folder of sample pictures, in the same arrangement."""
+LENGTH = ("trainer.max_steps", "trainer.max_epochs")
+"""Keys of the length of a run: one of them is a number, and the other null."""
 CHECKSUM = "# The lines below have the CRC-32 "
 """The beginning of the first line of a YAML file. Earlier versions wrote no such line."""
 LAST_KEYS = ("seed", "threads", "name")
@@ -214,8 +217,11 @@ def store_config(
     return stored
 
 
-def refuse_other_config(run_dir: Path, cfg: DictConfig) -> None:
+def refuse_other_config(run_dir: Path, cfg: DictConfig, free: Container[str] = ()) -> None:
     """Refuse to continue a run with a configuration that would give another result.
+
+    Args:
+        free: keys that may differ all the same.
 
     Raises:
         UserError: names the first key that differs, or the run's configuration cannot be read.
@@ -225,10 +231,16 @@ def refuse_other_config(run_dir: Path, cfg: DictConfig) -> None:
     old, new = flatten(read_config(run_dir)), flatten(cfg)
     moved = moved_data(old, new)
     for name in old | new:
-        if identifies_run(name) and name not in moved and old.get(name) != new.get(name):
+        if not identifies_run(name) or name in moved or name in free:
+            continue
+        if old.get(name) != new.get(name):
+            way = "the same configuration to continue it"
+            if name in LENGTH and new.get(name) is not None:
+                longer = command_line("resume", run_dir, f"{name}={new[name]}")
+                way = f"give it another length: {longer}"
             raise UserError(
                 f"{run_dir}: its run has {name}={old.get(name)}, not {new.get(name)}; "
-                "choose another hydra.run.dir, or the same configuration to continue it"
+                f"choose another hydra.run.dir, or {way}"
             )
 
 
@@ -289,3 +301,22 @@ def note_moved_data(run_dir: Path, cfg: DictConfig) -> None:
         for key, place in moved.items():
             OmegaConf.update(stored, key, escaped(place))
         _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
+
+
+def store_length(run_dir: Path, cfg: DictConfig) -> None:
+    """Write the length that a configuration has into the files of an older run.
+
+    The configuration comes last: with it, the run has its new length.
+    """
+    stored = read_config(run_dir)
+    old, new = flatten(stored), flatten(cfg)
+    # A damaged file is no reason to stop. A warning has told of it.
+    with suppress(UserError):
+        given = [(text.lstrip("+").partition("=")[0], text) for text in read_overrides(run_dir)]
+        set_here = {key for key, _ in given} | {key for key in LENGTH if old[key] != new[key]}
+        others = [text for key, text in given if key not in LENGTH]
+        texts = [f"{key}={as_override(new[key])}" for key in LENGTH if key in set_here]
+        _write_yaml(run_dir / OVERRIDES_FILE, _overrides_text([*others, *texts]))
+    for key in LENGTH:
+        OmegaConf.update(stored, key, new[key])
+    _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))

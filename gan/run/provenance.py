@@ -92,6 +92,32 @@ def note_start(
     return note
 
 
+def note_extension(run_dir: Path, note: dict[str, Any], length: Mapping[str, Any]) -> None:
+    """Note that a run gets another length.
+
+    Args:
+        note: what `note_start` returned; the length is added to it.
+        length: the present length, and the `step` after which the run goes on.
+    """
+    note["extended"] = [*extensions(note, length), dict(length)]
+    write_text(run_dir / PROVENANCE_FILE, json.dumps(note, indent=1) + "\n")
+
+
+def extensions(note: Mapping[str, Any], length: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the earlier lengths of a run, each with the `step` after which it got another one.
+
+    Args:
+        length: the present length.
+    """
+    earlier: list[dict[str, Any]] = list(note.get("extended", []))
+    # A process that was killed has noted another length and has not written it.
+    if earlier and all(
+        earlier[-1].get(key) == length.get(key) for key in ("max_steps", "max_epochs")
+    ):
+        earlier.pop()
+    return earlier
+
+
 def read_provenance(run_dir: Path) -> dict[str, Any] | None:
     """Return the content of provenance.json; None where it cannot be read."""
     try:

@@ -26,7 +26,7 @@ from gan.run.directory import (
 )
 from gan.run.pictures import encode, open_exact, sample_file, sample_files
 from gan.run.result import Best, Record, best_values, read_records, whole_lines
-from gan.run.tensorboard import EventFile, event_files
+from gan.run.tensorboard import REAL_TAG, EventFile, event_files
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Records:
         exact = to_pil(picture)
         write_bytes(self._samples / REAL_FILE, encode(exact, "real samples"))
         if self.events and self.events.is_new:
-            self.events.write_image(0, "samples/real", exact)
+            self.events.write_image(0, REAL_TAG, exact)
 
     def marks(self) -> dict[str, list[int]]:
         """Write the files to the disk, and return the size and CRC-32 of each for `rewind`."""

@@ -31,6 +31,7 @@ from gan.run.checkpoint import (
 )
 from gan.run.directory import (
     CONFIG_FILE,
+    LENGTH,
     RESULT_FILE,
     claimed,
     find_moved_data,
@@ -42,10 +43,18 @@ from gan.run.directory import (
 )
 from gan.run.evaluation import Evaluation
 from gan.run.initial import load_initial_weights, with_init_hash, with_init_overrides
+from gan.run.length import (
+    check_length,
+    gets_other_length,
+    length,
+    reopen_result,
+    store_other_length,
+    total_steps,
+)
 from gan.run.notices import closing, opening
 from gan.run.pictures import caption, sample_file
 from gan.run.progress import OnProgress, ShowStep, progress
-from gan.run.provenance import code_hashes, note_start
+from gan.run.provenance import code_hashes, extensions, note_start
 from gan.run.records import Records, last_step, log_file, rewind, write_samples
 from gan.run.result import (
     FINISHED,
@@ -62,7 +71,7 @@ from gan.run.result import (
 )
 from gan.run.signals import PRUNE
 from gan.run.state import State, from_checkpoint, initial_state, to_checkpoint
-from gan.run.tensorboard import describe_run
+from gan.run.tensorboard import describe_run, event_files, forget_description
 from gan.run.trackers import TrackedRun, make_trackers
 from gan.run.trackers.feed import Trackers
 from gan.schedules import Schedule
@@ -113,6 +122,8 @@ class Run:
         self._trackers: Trackers | None = None
         self._unreported: Record | None = None
         """The values of the last record, until the progress is reported."""
+        self._is_extended = False
+        """True if the run has got another length."""
         self._recorded_seconds = self._reported = self._began = 0.0
         self._best: Best = {}
         """The best value of each metric so far, and its step."""
@@ -127,6 +138,7 @@ class Run:
         choices: Mapping[str, str] | None = None,
         load: LoadData = load_data,
         on_progress: OnProgress | None = None,
+        extend: bool = False,
     ) -> "Run":
         """Claim `run_dir` and make a run ready for its next step, or find its stored result.
 
@@ -135,6 +147,7 @@ class Run:
             choices: the chosen options of the config groups, kept with the run.
             load: returns the data set; runs that share one pass their own function.
             on_progress: called with each report of progress, in place of a bar on the terminal.
+            extend: let a run that exists go on to the length of `cfg`, where that is another one.
 
         Raises:
             UserError: see `gan.train.run`.
@@ -144,9 +157,10 @@ class Run:
         run = cls(cfg, run_dir)
         try:
             run._directory.enter_context(claimed(run_dir))
-            refuse_other_config(run_dir, cfg)
+            run._is_extended = extend and gets_other_length(run_dir, cfg)
+            refuse_other_config(run_dir, cfg, LENGTH if run._is_extended else ())
             stored = read_result(run_dir)
-            if stored and stored["status"] in FINISHED:
+            if stored and stored["status"] in FINISHED and not run._is_extended:
                 if moved := find_moved_data(run_dir, cfg):
                     present = content_hash(load(cfg))
                     refuse_other_data(run_dir, stored.get("data_hash"), present, moved)
@@ -284,8 +298,9 @@ class Run:
         rate = state.summed_steps * batch_size / seconds if seconds > 0 else None
         self._records.write(record, self._best, rate)
         self._trackers.notify()
-        state.sums.zero_()
-        state.summed_steps = state.generator_updates = 0
+        if self._is_recorded_at(self.step):
+            state.sums.zero_()
+            state.summed_steps = state.generator_updates = 0
         self._recorded_seconds = time.monotonic() - self._began
         self._unreported = record
 
@@ -413,18 +428,26 @@ class Run:
                 f"{self.run_dir}: was trained to step {step}, and its checkpoints are gone; "
                 + restart_hint(self.run_dir)
             )
+        self.batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
+        per_epoch = self.batches.per_epoch
+        self.total_steps = total_steps(cfg, per_epoch)
+        self.schedule = build_schedule(cfg, self.total_steps)
+        step, marks = (saved["step"], saved["marks"]) if saved else (0, {})
+        if self._is_extended:
+            check_length(self.run_dir, cfg, step, per_epoch)
+            reopen_result(self.run_dir)
         note_moved_data(self.run_dir, cfg)
         if (self.run_dir / RESULT_FILE).exists() and read_result(self.run_dir) is None:
             begin = "the newest checkpoint" if saved else "the first step"
             path = self.run_dir / RESULT_FILE
             log.warning("%s: is damaged; it is made again, from %s", path, begin)
-        self.batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
-        per_epoch = self.batches.per_epoch
-        self.total_steps = cfg.trainer.max_steps or cfg.trainer.max_epochs * per_epoch
         self._samples_every = _samples_every(cfg, per_epoch)
-        step, marks = (saved["step"], saved["marks"]) if saved else (0, {})
         drawn_every = _samples_every(read_config(self.run_dir), per_epoch)
         rewind(self.run_dir, step, marks, drawn_every)
+        if self._is_extended:
+            for path in event_files(self.run_dir):
+                forget_description(path)
+            store_other_length(self.run_dir, cfg, self._provenance, step)
         self.state = initial_state(parts, cfg.seed)
         torch.manual_seed(stream(cfg.seed, "global"))
         if saved:
@@ -443,6 +466,8 @@ class Run:
             tensorboard=cfg.logging.tensorboard,
             scheduled=cfg.schedule._target_ is not None,
         )
+        if self._records.events:
+            self._records.events.is_new |= self._is_extended
         self._training.callback(self._records.close)
         if (real := self.evaluation.real_picture()) is not None:
             self._records.write_real_samples(real)
@@ -465,7 +490,6 @@ class Run:
                 on_progress=on_progress,
             )
         )
-        self.schedule = build_schedule(cfg, self.total_steps)
         self._lrs = {role: optimizer_settings(cfg, role)["lr"] for role in NETWORKS}
         self.note_attended()
         if self.step >= self.total_steps:
@@ -512,6 +536,12 @@ class Run:
         at_end = self.step == self.total_steps
         return self.step > self._attended_step and (self.step % every == 0 or at_end)
 
+    def _is_recorded_at(self, step: int) -> bool:
+        """Return whether a step has a record by its number, and not for being the last one."""
+        intervals = [self.cfg.logging.every]
+        intervals += [self.cfg.metrics.every] if self.cfg.metrics.names else []
+        return any(step % every == 0 for every in intervals)
+
     def _update_seconds(self) -> None:
         self.state.seconds = max(self.state.seconds, time.monotonic() - self._began)
 
@@ -551,6 +581,7 @@ class Run:
             code=code_hashes(flatten(self.cfg)),
             measured=self.evaluation.facts,
             choices=self._provenance["choices"],
+            extended=extensions(self._provenance, length(self.cfg)),
         )
         write_result(self.run_dir, result)
         return result

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import (
     HParamsPluginData,
@@ -29,10 +30,22 @@ from torch.utils.tensorboard import SummaryWriter
 from gan.build import Parts
 from gan.config.checks import defines_result, flatten
 from gan.config.schema import GLOBAL_GROUPS, TARGET_GROUPS
-from gan.files import readable
+from gan.files import readable, replacing
 from gan.metrics.catalogue import METRICS
 from gan.run.pictures import as_png
 from gan.run.result import Record
+
+REAL_TAG = "samples/real"
+"""The tag of a picture of real samples."""
+
+DESCRIPTION_TAGS = {
+    "config/text_summary",
+    custom_scalar_metadata.CONFIG_SUMMARY_TAG,
+    metadata.SESSION_START_INFO_TAG,
+    metadata.SESSION_END_INFO_TAG,
+    REAL_TAG,
+}
+"""Tags of what tells of the whole run, and not of one of its steps."""
 
 Value = bool | int | float | str
 
@@ -193,6 +206,23 @@ class EventFile:
         summary_metadata = metadata.create_summary_metadata(data)
         value = Summary.Value(tag=tag, metadata=summary_metadata, tensor=metadata.NULL_TENSOR)
         self._write(Event(summary=Summary(value=[value])))
+
+
+def forget_description(path: Path) -> None:
+    """Remove from an event file what `describe_run` wrote, so that it can be written again."""
+    # Importing it takes a while, and few runs need it.
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+
+    kept: list[bytes] = []
+    for content in RawEventFileLoader(str(path)).Load():
+        event = Event.FromString(content)
+        kind, tags = event.WhichOneof("what"), {value.tag for value in event.summary.value}
+        if not kept or (kind == "summary" and not tags & DESCRIPTION_TAGS):
+            kept.append(content)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        writer = RecordWriter(file)
+        for content in kept:
+            writer.write(content)
 
 
 def describe_run(
