@@ -1,7 +1,8 @@
 """Train generative adversarial networks, alone or in sweeps, from Hydra configurations.
 
-`gan.compose`, `gan.run`, `gan.sweep`, `gan.load_runs`, `gan.history`, `gan.load_generator` and
-`gan.sample` are the functions of `gan.api`. Importing this package loads none of what they need.
+`gan.compose`, `gan.run`, `gan.open_run`, `gan.sweep`, `gan.load_runs`, `gan.history`,
+`gan.load_generator` and `gan.sample` are the functions of `gan.api`. Importing this package loads
+none of what they need.
 """
 
 from importlib import import_module
@@ -12,16 +13,28 @@ from gan import run as _run_package
 from gan import sweep as _sweep_package
 
 if TYPE_CHECKING:
+    from gan.api import TrainedRun as TrainedRun
     from gan.api import compose as compose
     from gan.api import history as history
     from gan.api import load_generator as load_generator
     from gan.api import load_runs as load_runs
+    from gan.api import open_run as open_run
     from gan.api import run as run
     from gan.api import sample as sample
     from gan.api import sweep as sweep
 
 __version__ = "0.2.0"
-__all__ = ["compose", "history", "load_generator", "load_runs", "run", "sample", "sweep"]
+__all__ = [
+    "TrainedRun",
+    "compose",
+    "history",
+    "load_generator",
+    "load_runs",
+    "open_run",
+    "run",
+    "sample",
+    "sweep",
+]
 
 
 class _CallablePackage(ModuleType):

@@ -4,9 +4,13 @@ These functions are attributes of the package: `gan.compose`, `gan.run`, and so 
 caller's is a `gan.errors.UserError` with a message of one line.
 """
 
+import math
 import sys
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -21,49 +25,158 @@ from gan.startup import shorten_waits
 # torch, pandas and Hydra's plugins take seconds to import. Each function waits for what it needs.
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
     from torch import Tensor
 
+    from gan.compare.read import StoredRun
     from gan.run.trained import TrainedGenerator
 
-__all__ = ["compose", "history", "load_generator", "load_runs", "run", "sample", "sweep"]
+__all__ = [
+    "TrainedRun",
+    "compose",
+    "history",
+    "load_generator",
+    "load_runs",
+    "open_run",
+    "run",
+    "sample",
+    "sweep",
+]
 
 Grid = Mapping[str, Any]
 """Values by key. A list, tuple or range holds values to sweep over; anything else is one value."""
 
 
-@overload
-def run(config: DictConfig, run_dir: str | Path, /) -> float: ...
-@overload
-def run(config: DictConfig, /, *, run_dir: str | Path) -> float: ...
-@overload
-def run(*overrides: str, run_dir: str | Path) -> float: ...
-def run(*config: Any, run_dir: str | Path | None = None) -> float:
-    """Train one GAN in this process, continue it, or return the result of a finished run.
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run in its directory: what became of it, its curves and its samples.
 
-        gan.run("model.hidden_dim=64", "trainer.max_steps=500", run_dir="outputs/small")
-        gan.run(gan.compose("loss=hinge"), "outputs/hinge")
+    A notebook shows its newest samples, its status and its objective. Everything is read from the
+    directory when it is asked for.
+    """
+
+    run_dir: Path
+
+    @property
+    def status(self) -> str:
+        """How it ended: completed, diverged, pruned, interrupted or failed; or running."""
+        return self._stored.status()
+
+    @property
+    def objective(self) -> float:
+        """The last value of the run's objective: the worst possible one if the run diverged."""
+        from gan.metrics.catalogue import sign
+
+        if self.status == "diverged":
+            return sign(self._objective_name) * math.inf
+        return float(self._stored.final.get(self._objective_name, math.nan))
+
+    @property
+    def history(self) -> "pd.DataFrame":
+        """Everything that was logged: a row for each line of metrics.jsonl."""
+        return history(self.run_dir)
+
+    def samples(
+        self, n: int = 64, *, seed: int = 0, labels: int | Sequence[int] | None = None
+    ) -> "Tensor":
+        """Return samples of the newest checkpoint, see `gan.sample`."""
+        return sample(self.run_dir, n, seed=seed, labels=labels)
+
+    def plot(self) -> "Figure":
+        """Return a figure of both losses, of D(x) and D(G(z)), and of each metric over the steps.
+
+        A notebook shows it as the last line of a cell. Elsewhere, `savefig` writes it.
+        """
+        from gan.run.curves import draw_curves
+
+        return draw_curves(self.history)
+
+    def __float__(self) -> float:
+        """Return the objective, for those who optimize it."""
+        return self.objective
+
+    def __repr__(self) -> str:
+        return f"<TrainedRun {self.run_dir}: {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Return the newest samples and a line, for a notebook."""
+        text = escape(f"{self.run_dir}: {self._summary()}")
+        grids = sorted((self.run_dir / "samples").glob("step-*.png"))
+        if not grids:
+            return f"<div>{text}</div>"
+        data = b64encode(grids[-1].read_bytes()).decode()
+        style = "width: 400px; max-width: 100%; image-rendering: pixelated"
+        picture = f'<img alt="samples" style="{style}" src="data:image/png;base64,{data}">'
+        return f"<div>{picture}<br>{text}</div>"
+
+    @property
+    def _stored(self) -> "StoredRun":
+        from gan.compare.read import read_run
+
+        return read_run(self.run_dir)
+
+    @property
+    def _objective_name(self) -> str:
+        return str(self._stored.config["metrics.objective"])
+
+    def _summary(self) -> str:
+        stored = self._stored
+        text = f"{stored.status()} at step {stored.steps}"
+        name = self._objective_name
+        return f"{text}, {name} {self.objective:.4g}" if name in stored.final else text
+
+
+@overload
+def run(config: DictConfig, run_dir: str | Path, /) -> TrainedRun: ...
+@overload
+def run(config: DictConfig, /, *, run_dir: str | Path) -> TrainedRun: ...
+@overload
+def run(*overrides: str, run_dir: str | Path) -> TrainedRun: ...
+def run(*config: Any, run_dir: str | Path | None = None) -> TrainedRun:
+    """Train one GAN in this process, continue it, or find a finished run in its directory.
+
+        digits = gan.run("model.hidden_dim=64", "trainer.max_steps=500", run_dir="outputs/small")
+        gan.run(gan.compose("loss=hinge"), "outputs/hinge").objective
+
+    A notebook shows the progress below the cell, unless `logging.progress` is false.
 
     Args:
         config: a configuration of `gan.compose`, or overrides as on the command line.
         run_dir: the run's directory, made if missing. An interrupted run there continues.
 
     Returns:
-        The last value of the run's objective, infinite if the run diverged.
+        The run, with its `objective`, `status`, `history`, `samples()` and `plot()`.
 
     Raises:
         UserError: the configuration is wrong or another one than that of the run in `run_dir`.
         KeyboardInterrupt: the run was stopped, and a checkpoint is saved.
     """
     shorten_waits()
+    from gan.run.notebook import in_notebook, notebook_progress
     from gan.train import run as train
 
     overrides = [text for text in config if isinstance(text, str)]
     if overrides == list(config) and run_dir is not None:
-        return train(compose(*overrides), run_dir, overrides=overrides)
-    cfg, *folders = [*config, *([] if run_dir is None else [run_dir])] or [None]
+        cfg, folders = compose(*overrides), [run_dir]
+    else:
+        cfg, *folders = [*config, *([] if run_dir is None else [run_dir])] or [None]
     if not isinstance(cfg, DictConfig) or len(folders) != 1:
         raise UserError("gan.run: takes a configuration, or overrides, and run_dir=DIR")
-    return train(cfg, folders[0])
+    on_progress = notebook_progress() if in_notebook() and cfg.logging.progress else None
+    train(cfg, folders[0], overrides=overrides, on_progress=on_progress)
+    return TrainedRun(Path(folders[0]))
+
+
+def open_run(run_dir: str | Path) -> TrainedRun:
+    """Return the run in a directory, whoever trained it, and also while it trains.
+
+    Raises:
+        UserError: the directory is not a run's.
+    """
+    from gan.run.directory import read_config
+
+    read_config(Path(run_dir))
+    return TrainedRun(Path(run_dir))
 
 
 def sweep(

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from gan.config.checks import checked
 from gan.errors import NotFinite
+from gan.run.progress import OnProgress
 from gan.run.result import Status
 from gan.run.run import Run
 from gan.run.signals import deferred_stop
@@ -25,6 +26,7 @@ def run(
     overrides: Sequence[str] = (),
     choices: Mapping[str, str] | None = None,
     extend: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> float:
     """Train one GAN in `run_dir`, continue there, or return the result of a finished run.
 
@@ -34,6 +36,7 @@ def run(
         overrides: the command line that gave `cfg`, kept with the run.
         choices: the chosen options of the config groups, kept with the run.
         extend: let a run that exists go on to the length of `cfg`, where that is another one.
+        on_progress: called with each report of progress, in place of a bar on the terminal.
 
     Returns:
         The objective that a sweeper improves: the last value of `cfg.metrics.objective`, infinite
@@ -44,8 +47,14 @@ def run(
             or the directory cannot be written. A new run leaves nothing behind.
         Interrupted: SIGINT or SIGTERM arrived, and a checkpoint is saved.
     """
-    opened = Run.open(checked(cfg), Path(run_dir), overrides, choices=choices, extend=extend)
-    with opened:
+    with Run.open(
+        checked(cfg),
+        Path(run_dir),
+        overrides,
+        choices=choices,
+        on_progress=on_progress,
+        extend=extend,
+    ) as opened:
         if not opened.finished:
             with opened.active():
                 train(opened)

@@ -1,9 +1,14 @@
 """The functions of the package: what a notebook trains is what the command line trains."""
 
+import base64
 import json
+import math
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +21,7 @@ import gan
 import gan.run.directory
 from gan.commands.generate import write_samples
 from gan.errors import JobsFailed, UserError
-from gan.run.result import read_result
+from gan.run.result import read_result, write_result
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +73,71 @@ def test_a_run_by_overrides_and_by_its_configuration_are_the_same(tmp_path: Path
     by_overrides = gan.run(*TINY, "metrics=default", run_dir=tmp_path / "a")
     by_configuration = gan.run(gan.compose(*TINY, "metrics=default"), tmp_path / "b")
     named = gan.run(gan.compose(*TINY, "metrics=default"), run_dir=tmp_path / "b")
-    assert by_overrides == by_configuration == named
+    assert by_overrides.objective == by_configuration.objective == named.objective
     assert "- data=digits" in (tmp_path / "a/overrides.yaml").read_text()
     logged = [gan.history(tmp_path / name) for name in "ab"]
     assert logged[0].equals(logged[1])
+
+
+def test_a_run_gives_its_objective_history_samples_and_pictures(run_dir: Path) -> None:
+    opened = gan.open_run(run_dir)
+    again = gan.run(*SHORT, "trainer.ema_half_life=200", run_dir=run_dir)
+    assert again == opened
+    result = read_result(run_dir)
+    assert result
+    assert (opened.status, opened.objective, float(opened)) == (
+        "completed",
+        *[result["objective"]] * 2,
+    )
+    assert opened.history.equals(gan.history(run_dir))
+    assert torch.equal(opened.samples(3, seed=2), gan.sample(run_dir, 3, seed=2))
+    titles = [axes.get_title() for axes in opened.plot().axes]
+    assert titles == ["losses", "mean output of D", "sliced_wasserstein, lower is better"]
+    line = f"{run_dir}: completed at step 40, sliced_wasserstein {result['objective']:.4g}"
+    assert line in repr(opened)
+    page = opened._repr_html_()
+    assert line in page
+    picture = base64.b64encode((run_dir / "samples/step-000040.png").read_bytes()).decode()
+    assert picture in page
+
+
+def test_a_run_that_trains_or_diverged_is_opened_too(run_dir: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run_dir, tmp_path / "<run>"))
+    (copy / "result.json").unlink()
+    shutil.rmtree(copy / "samples")
+    opened = gan.open_run(copy)
+    assert opened.status == "interrupted"
+    assert opened.objective == gan.open_run(run_dir).objective
+    assert "<div>" in opened._repr_html_()
+    assert "<run>" not in opened._repr_html_()
+    write_result(copy, (read_result(run_dir) or {}) | {"status": "diverged"})
+    assert opened.objective == math.inf
+    with pytest.raises(UserError, match="not a run directory"):
+        gan.open_run(tmp_path)
+
+
+def test_a_notebook_shows_progress_in_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shown: list[str] = []
+
+    class Display:
+        def update(self, bundle: dict[str, str], *, raw: bool) -> None:
+            shown.append(bundle["text/plain"])
+
+    def display(bundle: dict[str, str], *, raw: bool, display_id: bool) -> Display:
+        assert not shown
+        shown.append(bundle["text/plain"])
+        return Display()
+
+    module = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=None), __path__=[])
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    gan.run(*TINY, "metrics=default", run_dir=tmp_path / "a")
+    assert re.fullmatch(r"step 30/30  D loss .* sliced_wasserstein [\d.]+", shown[-1])
+    before = list(shown)
+    gan.run(*TINY, "metrics=default", "logging.progress=false", run_dir=tmp_path / "b")
+    assert shown == before
 
 
 def test_a_sweep_has_the_jobs_that_the_command_line_gives(tmp_path: Path) -> None:

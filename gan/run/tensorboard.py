@@ -40,6 +40,7 @@ REAL_TAG = "samples/real"
 
 DESCRIPTION_TAGS = {
     "config/text_summary",
+    "samples/real",
     custom_scalar_metadata.CONFIG_SUMMARY_TAG,
     metadata.SESSION_START_INFO_TAG,
     metadata.SESSION_END_INFO_TAG,
