@@ -223,17 +223,19 @@ def sweep(
     texts = [*_as_overrides(points, overrides), *overrides]
     texts += [f"hydra.sweep.dir={as_override(str(sweep_dir))}"]
     texts += [f"hydra/launcher={launcher}"] if launcher else []
-    try:
-        places, sets = split_words(texts)
-        with _command_line("--multirun", *texts), config_loader(texts):
-            hydra: Any = GlobalHydra.instance().hydra
-            name = places.get("config-name", CONFIG_NAME)
-            hydra.multirun(name, train, sets, with_log_configuration=False)
-    except Exception as error:
-        user_error = as_user_error(error)
-        if user_error is None:
-            raise
-        raise user_error from error
+    # The command line explains an error, too.
+    with _command_line("--multirun", *texts):
+        try:
+            places, sets = split_words(texts)
+            with config_loader(texts):
+                hydra: Any = GlobalHydra.instance().hydra
+                name = places.get("config-name", CONFIG_NAME)
+                hydra.multirun(name, train, sets, with_log_configuration=False)
+        except Exception as error:
+            user_error = as_user_error(error)
+            if user_error is None:
+                raise
+            raise user_error from error
     if not (Path(sweep_dir) / SWEEP_FILE).exists():
         import pandas as pd
 

@@ -179,7 +179,7 @@ def test_a_sweep_over_a_list_of_points_trains_these_alone(tmp_path: Path) -> Non
 
 def test_a_search_from_python_is_resumed_by_its_own_command_line(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    settings = ("hydra/sweeper=random", "hydra.sweeper.n_trials=2")
+    settings = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2")
     folder = tmp_path / "it's a search, resumed"
     table = gan.sweep("optimizer.lr=interval(1e-4,1e-3)", *settings, *TINY, sweep_dir=folder)
     assert table["status"].tolist() == ["completed"] * 2

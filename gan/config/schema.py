@@ -157,6 +157,15 @@ class RayLauncher(Launcher):
 
 
 @dataclass
+class RandomSweeper:
+    """Keys of the random sweeper."""
+
+    _target_: str = key()
+    params: dict[str, str] = key()
+    n_trials: int = key(min=1)
+
+
+@dataclass
 class OptunaSweeper:
     """Keys of the Optuna sweeper."""
 
@@ -300,6 +309,7 @@ def _register() -> None:
     for name, schema in SCHEMAS.items():
         store.store(group="schema", name=name, node=schema)
     store.store(group="schema", name="optuna_sweeper", node=OptunaSweeper)
+    store.store(group="schema", name="random_sweeper", node=RandomSweeper)
     for name, launcher in LAUNCHERS.items():
         store.store(group="schema", name=name, node=launcher)
     # Runs that start in the same second, on one machine or on several, need different names.

@@ -1,4 +1,5 @@
-"""The plugin behind hydra/sweeper=grid."""
+"""The plugins behind hydra/sweeper=grid and hydra/sweeper=random, which know all points before they
+start."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,11 +29,10 @@ class GridSweeper(Sweeper):
         self.config = config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run every combination of the swept values."""
+        """Run every point."""
         # Imported late, because Hydra imports every plugin even for --help.
         from gan.launchers.base import Launcher
         from gan.sweep.callbacks import JobCallbacks, multirun_end
-        from gan.sweep.plan import grid
         from gan.sweep.sweep import (
             check_launcher,
             in_launcher,
@@ -51,11 +51,17 @@ class GridSweeper(Sweeper):
                 execute = in_launcher(launcher, tell)
             else:
                 execute = through_hydra(self._make_launcher, loader)
-            combinations = grid(loader, arguments, self.params)
-            points = [[*others, *one] for one in self.points or [[]] for others in combinations]
+            points = self.make_points(loader, arguments)
             returned = run_sweep(self.config, loader, points, execute)
             raise_failure(returned)
         return returned
+
+    def make_points(self, loader: ConfigLoader, arguments: list[str]) -> list[Sequence[str]]:
+        """Return every combination of the swept values."""
+        from gan.sweep.plan import grid
+
+        combinations = grid(loader, arguments, self.params)
+        return [[*others, *one] for one in self.points or [[]] for others in combinations]
 
     def _make_launcher(self, loader: ConfigLoader) -> HydraLauncher:
         assert self.config is not None
@@ -63,3 +69,21 @@ class GridSweeper(Sweeper):
         return Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=self.task, config=self.config
         )
+
+
+class RandomSweeper(GridSweeper):
+    """A sweeper over points drawn at random. Its settings: conf/hydra/sweeper/random.yaml."""
+
+    def __init__(self, params: dict[str, str], n_trials: int):
+        super().__init__(params)
+        self.n_trials = n_trials
+
+    def make_points(self, loader: ConfigLoader, arguments: list[str]) -> list[Sequence[str]]:
+        """Return as many points as trials are asked for."""
+        from gan.config.checks import check_ranges
+        from gan.sweep.draw import random_points
+
+        assert self.config is not None
+        check_ranges(self.config.hydra.sweeper, "hydra.sweeper.")
+        seed = int(self.config.seed)
+        return random_points(loader, arguments, self.params, count=self.n_trials, seed=seed)

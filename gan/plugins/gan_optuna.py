@@ -1,4 +1,4 @@
-"""The plugin behind hydra/sweeper=optuna and hydra/sweeper=random."""
+"""The plugin behind hydra/sweeper=optuna."""
 
 from typing import Any
 

@@ -103,7 +103,7 @@ def test_callbacks_are_told_once_of_each_job(tmp_path: Path, notes: Path, launch
 
 def test_callbacks_are_told_of_the_trials_of_a_search(tmp_path: Path, notes: Path) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed")
-    search = ["hydra/sweeper=random", "hydra.sweeper.n_trials=2", "seed=4"]
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "seed=4"]
     rates = "optimizer.lr=interval(1e-4,1e-3)"
     code, _, err = execute(sweep_command(tmp_path / "sweep", *noting(notes, *search, rates)))
     assert code == 0, err

@@ -150,7 +150,7 @@ def test_launcher_of_another_package_runs_a_search(
         path,
         "hydra/launcher=noting",
         f"hydra.launcher.notes={notes}",
-        "hydra/sweeper=random",
+        "hydra/sweeper=optuna",
         "hydra.sweeper.n_trials=2",
         "optimizer.lr=interval(1e-4,1e-3)",
         "threads=null",

@@ -32,6 +32,7 @@ from gan.sweep.search import open_study, run_search  # noqa: E402
 from gan.sweep.space import corners, overrides, read_space, values  # noqa: E402
 
 LOG_LR = "optimizer.lr=tag(log, interval(1e-5, 1e-2))"
+RANDOM = ("hydra/sweeper=optuna", "hydra.sweeper.sampler=random")
 State = optuna.trial.TrialState
 
 
@@ -236,7 +237,8 @@ def test_search_has_several_objectives_and_repeats_points_over_seeds(tmp_path: P
     code, out, err = execute(
         sweep_command(
             path,
-            "hydra/sweeper=random",
+            "hydra/sweeper=optuna",
+            "hydra.sweeper.sampler=random",
             LOG_LR,
             "hydra.sweeper.n_trials=3",
             "hydra.sweeper.objectives=[sliced_wasserstein,prob/fake]",
@@ -262,9 +264,7 @@ def test_search_has_several_objectives_and_repeats_points_over_seeds(tmp_path: P
 def test_point_that_is_chosen_again_is_not_trained_again(tmp_path: Path) -> None:
     """Four choices among two values repeat a point."""
     path = tmp_path / "sweep"
-    code, _, err = execute(
-        sweep_command(path, "hydra/sweeper=random", "seed=1,2", "hydra.sweeper.n_trials=4")
-    )
+    code, _, err = execute(sweep_command(path, *RANDOM, "seed=1,2", "hydra.sweeper.n_trials=4"))
     assert code == 0, err
     assert len(trials(path)) == 4
     assert set(results(path)) <= {"seed=1", "seed=2"}
@@ -420,7 +420,7 @@ def test_study_lies_in_a_directory_of_any_name(name: str, tmp_path: Path) -> Non
 
 def test_search_in_a_directory_with_special_characters_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "a,b=(ä) #?%20{'x'}"
-    search = ("hydra/sweeper=random", "seed=1,2", "hydra.sweeper.n_trials=1")
+    search = (*RANDOM, "seed=1,2", "hydra.sweeper.n_trials=1")
     command = sweep_command(path, *search)
     command = [word for word in command if not word.startswith("hydra.sweep.dir=")]
     code, _, err = execute([*command, f"hydra.sweep.dir={as_override(str(path))}"])

@@ -52,7 +52,12 @@ def test_asha_needs_half_the_steps_of_random_search(tmp_path: Path) -> None:
     shares = []
     for repeat in range(REPEATS):
         seed = f"seed={repeat}"
-        random = history(tmp_path / f"random-{repeat}", "hydra/sweeper=random", seed)
+        random = history(
+            tmp_path / f"random-{repeat}",
+            "hydra/sweeper=optuna",
+            "hydra.sweeper.sampler=random",
+            seed,
+        )
         pruned = history(
             tmp_path / f"asha-{repeat}",
             "hydra/sweeper=optuna",
