@@ -59,21 +59,23 @@ class TrainedRun:
 
     @property
     def status(self) -> str:
-        """How it ended: completed, diverged, pruned, interrupted or failed; or running."""
+        """The way in which it ended: completed, diverged, pruned, interrupted, failed; or running."""
         return self._stored.status()
 
     @property
     def objective(self) -> float:
-        """The last value of the run's objective: the worst possible one if the run diverged."""
+        """The last value of the run's objective: the worst possible one if the run diverged, and NaN
+        if it has none."""
         from gan.metrics.catalogue import sign
 
-        if self.status == "diverged":
-            return sign(self._objective_name) * math.inf
-        return float(self._stored.final.get(self._objective_name, math.nan))
+        stored, name = self._stored, self._objective_name
+        if stored.status() == "diverged":
+            return sign(name) * math.inf
+        return float(stored.final.get(name, math.nan))
 
     @property
     def history(self) -> "pd.DataFrame":
-        """Everything that was logged: a row for each line of metrics.jsonl."""
+        """A table of everything that was logged: a row for each line of metrics.jsonl."""
         return history(self.run_dir)
 
     def samples(

@@ -134,7 +134,7 @@ def test_a_notebook_shows_progress_in_place(
     monkeypatch.setitem(sys.modules, "IPython", module)
     monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
     gan.run(*TINY, "metrics=default", run_dir=tmp_path / "a")
-    assert re.fullmatch(r"step 30/30  D loss .* sliced_wasserstein [\d.]+", shown[-1])
+    assert re.fullmatch(r"step 30/30\nD loss .*\nsliced_wasserstein [\d.]+", shown[-1])
     before = list(shown)
     gan.run(*TINY, "metrics=default", "logging.progress=false", run_dir=tmp_path / "b")
     assert shown == before

@@ -195,7 +195,7 @@ def as_user_error(error: Exception) -> UserError | None:
 
 def unknown_option(argument: str, options: type[Any]) -> UserError:
     """Return the error for NAME=VALUE where there is no option NAME."""
-    allowed, name = list(_types(options)), argument.partition("=")[0]
+    allowed, name = list(option_types(options)), argument.partition("=")[0]
     hint = f"allowed: {', '.join(allowed)}{nearest(name, allowed)}"
     return UserError(f"{argument}: unknown option '{name}'; {hint}")
 
@@ -209,7 +209,7 @@ def _report_lost_output() -> OSError | None:
 
 
 def _parse(arguments: list[str], options: type[Options], names: bool) -> tuple[list[Path], Options]:
-    types = _types(options)
+    types = option_types(options)
     is_path = {argument: _is_path(argument, types, names) for argument in arguments}
     paths = [Path(argument) for argument in arguments if is_path[argument]]
     given = [argument for argument in arguments if not is_path[argument]]
@@ -232,12 +232,12 @@ def _parse(arguments: list[str], options: type[Options], names: bool) -> tuple[l
     return paths, OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 
-def _types(options: type[Any], prefix: str = "") -> dict[str, Any]:
+def option_types(options: type[Any], prefix: str = "") -> dict[str, Any]:
     """Return the types of options by their names, which have dots where a field is a dataclass."""
     types: dict[str, Any] = {}
     for field in fields(options):
         if isinstance(field.type, type) and is_dataclass(field.type):
-            types |= _types(field.type, f"{prefix}{field.name}.")
+            types |= option_types(field.type, f"{prefix}{field.name}.")
         else:
             types[prefix + field.name] = field.type
     return types

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from gan.metrics.catalogue import METRICS, sign
+from gan.metrics.catalogue import METRICS, direction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +31,7 @@ def draw_curves(history: "pd.DataFrame") -> "Figure":
     panels = dict(PANELS)
     for name in METRICS:
         if name in history:
-            better = "lower" if sign(name) > 0 else "higher"
-            panels[f"{name}, {better} is better"] = {name: ""}
+            panels[f"{name}, {direction(name).adjective} is better"] = {name: ""}
     columns = min(len(panels), COLUMNS)
     rows = math.ceil(len(panels) / columns)
     shown, grid = pyplot.subplots(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from gan.run.progress import OnProgress, summary
+from gan.run.progress import LINE_WIDTH, OnProgress, summaries
 
 SECONDS = 0.2
 """Seconds from one change to the next, so that the page keeps up with a fast run."""
@@ -31,14 +31,14 @@ def notebook_progress() -> OnProgress:
 
     def show(step: int, total: int, record: dict[str, Any] | None) -> None:
         nonlocal update, values, changed
-        values = summary(record) if record else values
+        values = "\n".join(summaries(record, LINE_WIDTH)) if record else values
         if step < total and time.monotonic() < changed + SECONDS:
             return
         changed = time.monotonic()
-        text = f"step {step}/{total}  {values}".rstrip()
-        bar = f"<progress value={step} max={total}></progress>"
-        line = f"<div>{bar} <code style='white-space: pre-wrap'>{escape(text)}</code></div>"
-        shown = {"text/plain": text, "text/html": line}
+        text = f"step {step}/{total}"
+        bar = f"<progress value={step} max={total}></progress> {text}"
+        page = f"<div>{bar}<pre style='margin: 0'>{escape(values)}</pre></div>"
+        shown = {"text/plain": f"{text}\n{values}".rstrip(), "text/html": page}
         if update:
             update(shown, raw=True)
         else:

@@ -11,16 +11,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 from runs import SCRIPTS, SHORT
 from sweep_commands import Begin
 
+from gan.commands.command_line import option_types
 from gan.commands.generate import write_samples
 from gan.errors import UserError
 from gan.run.pictures import open_exact
@@ -40,12 +41,15 @@ TYPES: dict[object, str] = {
 """Names in scripts/README.md of the types of options."""
 
 
-def option_fields(name: str) -> list[Field[Any]]:
-    """Return the options of a command; train has none besides Hydra's overrides."""
+def options_of(name: str) -> dict[str, tuple[object, object]]:
+    """Return the type and the default of each option; train has none besides Hydra's overrides."""
     if name == "train":
-        return []
+        return {}
     package = "benchmarks.command" if name == "benchmark" else f"gan.commands.{name}"
-    return list(fields(importlib.import_module(package).Options))
+    options = importlib.import_module(package).Options
+    defaults = OmegaConf.structured(options)
+    types = option_types(options)
+    return {key: (kind, OmegaConf.select(defaults, key)) for key, kind in types.items()}
 
 
 def as_yaml(value: object) -> str:
@@ -93,8 +97,8 @@ def test_help_prints_every_option_and_imports_no_torch(
     monkeypatch.syspath_prepend(str(SCRIPTS))
     command = [sys.executable, "-X", "importtime", str(SCRIPTS / f"{name}.py"), "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    for field in option_fields(name):
-        assert re.search(rf"\n  '?{field.name}'?: ", done.stdout)
+    for option in options_of(name):
+        assert re.search(rf"\n +'?{option.rpartition('.')[2]}'?: ", done.stdout)
     # All of standard error is lines such as "import time:  123 |  456 |   gan.errors".
     columns = [line.split("|") for line in done.stderr.splitlines()]
     assert all(first.startswith("import time:") for first, *_ in columns)
@@ -113,9 +117,10 @@ def test_the_readme_lists_every_option_with_its_type_and_default(
     section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     assert section
     assert f"python scripts/{name}.py" in section[1]
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| `(.*?)` \|", section[1], re.MULTILINE)
+    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \| `(.*?)` \|", section[1], re.MULTILINE)
     assert rows == [
-        (field.name, TYPES[field.type], as_yaml(field.default)) for field in option_fields(name)
+        (option, TYPES[kind], as_yaml(default))
+        for option, (kind, default) in options_of(name).items()
     ]
 
 
