@@ -59,13 +59,13 @@ class TrainedRun:
 
     @property
     def status(self) -> str:
-        """The way in which it ended: completed, diverged, pruned, interrupted, failed; or running."""
+        """The way it ended: completed, diverged, pruned, interrupted or failed; or running."""
         return self._stored.status()
 
     @property
     def objective(self) -> float:
-        """The last value of the run's objective: the worst possible one if the run diverged, and NaN
-        if it has none."""
+        """The last value of its objective: the worst possible one if it diverged, NaN if it has
+        none."""
         from gan.metrics.catalogue import sign
 
         stored, name = self._stored, self._objective_name

@@ -117,7 +117,7 @@ def test_the_readme_lists_every_option_with_its_type_and_default(
     section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     assert section
     assert f"python scripts/{name}.py" in section[1]
-    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \| `(.*?)` \|", section[1], re.MULTILINE)
+    rows = re.findall(r"^\| `(\w[\w.]*)` \| (.*?) \| `(.*?)` \|", section[1], re.MULTILINE)
     assert rows == [
         (option, TYPES[kind], as_yaml(default))
         for option, (kind, default) in options_of(name).items()
