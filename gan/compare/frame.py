@@ -30,6 +30,7 @@ from gan.invocation import command_line
 from gan.metrics.catalogue import METRICS, TRAINING_VALUES, has_direction, logged_name, sign
 from gan.run import measured
 from gan.run.directory import CONFIG_FILE
+from gan.run.verdict import SHARE
 from gan.sweep.plan import short_names
 
 DESCRIPTIVE_KEYS = ("name", "tags", "notes")
@@ -178,7 +179,8 @@ def load(*paths: str | Path, keys: Sequence[str] = ()) -> pd.DataFrame:
     `run`, the end of the directory's path that no other run has; the config groups of which runs
     chose several options, such as `recipe` and `model`; the other configuration keys in which runs
     differ, by their shortest names, such as `lr`; the `keys`; `recipe` and `experiment`, if a
-    run has such; `status`; the last value of everything that was logged; `best/NAME`, the best
+    run has such; `status`; `verdict`, the name of what goes wrong, if something does in any run;
+    the last value of everything that was logged; `best/NAME`, the best
     value of each metric; `OPTION/NAME`, the values that `gan evaluate` measured; `steps`, `images`,
     `seconds`, `images_per_second`; `changed`, the time (UTC) when the run last wrote a file;
     `error` and `path`.
@@ -253,8 +255,9 @@ def _fitting(run: StoredRun) -> StoredRun:
 def make_table(runs: list[StoredRun]) -> Table:
     """Return a table of at least one run."""
     values_by_key = with_choices(runs, differing(_configs_with_contents(runs)))
-    logged = {name for run in runs for name in run.final}
-    names = _column_names(values_by_key, taken={"run", *_FACTS, *logged})
+    # The shares of ten digits would be ten columns. The verdict says what is wrong with them.
+    logged = {name for run in runs for name in run.final if not name.startswith(SHARE)}
+    names = _column_names(values_by_key, taken={"run", "verdict", *_FACTS, *logged})
     logged -= {"step", "epoch"}
     objective = _most_frequent_objective(runs)
     columns: dict[str, Any] = {"run": _run_names(runs)}
@@ -264,6 +267,8 @@ def make_table(runs: list[StoredRun]) -> Table:
         if group not in columns and {*(chosen := _options(runs, group, "none"))} != {"none"}:
             columns[group] = chosen
     columns["status"] = [run.status() for run in runs]
+    if any(run.verdict for run in runs):
+        columns["verdict"] = [run.verdict for run in runs]
     measures: dict[str, list[Any]] = {
         name: [run.final.get(name) for run in runs]
         for name in sorted(logged, key=lambda name: (name != objective, "/" in name, name))

@@ -107,6 +107,7 @@ def page_data(table: Table, title: str) -> Json:
         "default": {key: _text(value) for key, value in default.items()},
         "configs": [_config_difference(run.config, default) for run in runs],
         "paths": [run.path for run in runs],
+        "remarks": [run.remark for run in runs],
     }
 
 

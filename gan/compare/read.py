@@ -31,6 +31,7 @@ from gan.run.directory import (
 )
 from gan.run.provenance import read_provenance
 from gan.run.result import FINISHED, Record, best_values, read_result
+from gan.run.verdict import verdict_of
 from gan.sweep import SWEEP_FILE
 from gan.sweep.directory import JOBS_FILE
 
@@ -73,6 +74,10 @@ class StoredRun:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Facts that the values of metrics depend on (see `gan.run.measured`): under "" those of the
     training, and under NAME those of `gan evaluate`."""
+    verdict: str | None = None
+    """The name of the problem that the run has, or had when it ended: see `gan.run.verdict`."""
+    remark: str | None = None
+    """The problem in a sentence."""
     damaged: list[str] = field(default_factory=list)
     """The names of files that are missing or damaged, so that some of the above is absent."""
     steps: int = 0
@@ -209,11 +214,14 @@ def read_run(run_dir: Path) -> StoredRun:
         records = read_history(run_dir)
         earlier = final.get("step", 0) if isinstance(final, dict) else 0
         final, best = records[-1] if records else {}, best_values(records)
+        run.result["verdict"] = _verdict(records, run.config)
         # A run that goes on from a checkpoint has fewer records for a while.
         if final.get("step", 0) < earlier and not in_use(run_dir):
             run.damaged.append(METRICS_FILE)
     elif not _ends_at(run_dir / METRICS_FILE, final):
         run.damaged.append(METRICS_FILE)
+    if isinstance(verdict := run.result.pop("verdict", None), dict):
+        run.verdict, run.remark = (readable(str(verdict.get(n))) for n in ("problem", "text"))
     run.final = _only_numbers(final)
     run.best = {name: _only_numbers(at) for name, at in best.items() if isinstance(at, dict)}
     steps = run.result.get("steps") if run.finished else None
@@ -319,6 +327,15 @@ def _evaluations(run_dir: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
             content = json.loads(read_text(file))
         is_whole = isinstance(content, dict) and isinstance(content.get("values"), dict)
         yield file.stem.removeprefix("metrics-"), content if is_whole else None
+
+
+def _verdict(records: list[Record], config: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the problem that a run has, which has not ended."""
+    # The configuration of another program may hold anything.
+    with suppress(Exception):
+        verdict = verdict_of(map(_only_numbers, records), config)
+        return verdict._asdict() if verdict else None
+    return None
 
 
 def _only_numbers(values: dict[str, Any]) -> dict[str, float]:

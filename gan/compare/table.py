@@ -114,7 +114,9 @@ def _important_columns(table: Table) -> list[str]:
     last = [name for name in metrics if not name.startswith("best/")]
     best = [f"best/{name}" for name in last[:1] if f"best/{name}" in metrics]
     error = ["error"] if table.frame["error"].notna().any() else []
-    return ["run", *_telling_keys(table), "status", *last, *best, "steps", "seconds", *error]
+    verdict = ["verdict"] if "verdict" in table.frame else []
+    configured = _telling_keys(table)
+    return ["run", *configured, "status", *verdict, *last, *best, "steps", "seconds", *error]
 
 
 def _telling_keys(table: Table) -> list[str]:

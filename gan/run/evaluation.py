@@ -11,6 +11,7 @@ from gan.build import Parts
 from gan.data import Data, to_raw_samples
 from gan.errors import NotFinite
 from gan.metrics.comparison import Evaluator
+from gan.metrics.diversity import Diversity
 from gan.seeds import stream
 
 BATCH_SIZE = 1000
@@ -35,6 +36,10 @@ class Evaluation:
         self._labels = None
         if parts.conditional and self._evaluator:
             self._labels = self._evaluator.labels_like_real(count)
+        self._diversity = Diversity(parts.data)
+        z = draw_latents(self._diversity.count, parts.latent_dim, cfg.seed, "diversity")
+        self._few = z.to(parts.device)
+        self._few_labels = self._diversity.labels if parts.conditional else None
         self._grid = arrange_latents(
             draw_latents(cfg.logging.samples, parts.latent_dim, cfg.seed).to(parts.device),
             parts.data.classes if parts.conditional else 0,
@@ -54,6 +59,14 @@ class Evaluation:
         if not self._evaluator:
             return {}
         return self._evaluator(generate(self._generator, self._latents, self._labels))
+
+    def diversity(self) -> dict[str, float]:
+        """Return how diverse a few samples are, see `Diversity`.
+
+        Raises:
+            NotFinite: a sample holds NaN or infinity.
+        """
+        return self._diversity(generate(self._generator, self._few, self._few_labels))
 
     def picture(self) -> Tensor:
         """Return a picture of samples, uint8 (channels, height, width).

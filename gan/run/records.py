@@ -83,6 +83,12 @@ class Records:
         if self.events and self.events.is_new:
             self.events.write_image(0, REAL_TAG, exact)
 
+    def write_text(self, step: int, tag: str, text: str) -> None:
+        """Write a text to TensorBoard."""
+        if self.events:
+            self.events.write_text(step, tag, text)
+            self.events.flush()
+
     def marks(self) -> dict[str, list[int]]:
         """Write the files to the disk, and return the size and CRC-32 of each for `rewind`."""
         paths = [self._run_dir / METRICS_FILE]

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from logging import INFO, WARNING
 from pathlib import Path
 from signal import Signals
 from types import TracebackType
@@ -74,6 +75,7 @@ from gan.run.state import State, from_checkpoint, initial_state, to_checkpoint
 from gan.run.tensorboard import describe_run, event_files, forget_description
 from gan.run.trackers import TrackedRun, make_trackers
 from gan.run.trackers.feed import Trackers
+from gan.run.verdict import Watch
 from gan.schedules import Schedule
 from gan.seeds import stream
 from gan.startup import core_count
@@ -289,6 +291,8 @@ class Run:
         record = self._statistics()
         if evaluate:
             record |= self.evaluation.measure()
+        if evaluate or self.samples_due:
+            record |= self.evaluation.diversity()
         if not all(map(math.isfinite, record.values())):
             unfit = [name for name, value in record.items() if not math.isfinite(value)]
             raise NotFinite(f"{unfit[0]} is not finite")
@@ -297,6 +301,7 @@ class Run:
         seconds = state.seconds - self._recorded_seconds
         rate = state.summed_steps * batch_size / seconds if seconds > 0 else None
         self._records.write(record, self._best, rate)
+        self._say_verdict(record)
         self._trackers.notify()
         if self._is_recorded_at(self.step):
             state.sums.zero_()
@@ -372,6 +377,8 @@ class Run:
         self._training.close()
         self.result = self._write_result(status, reason)
         self._trackers.finish(status)
+        if verdict := self._watch.verdict:
+            log.warning("%s: %s", self.run_dir, verdict.text)
         log.info("%s", closing(self.run_dir, self.cfg, self.result))
 
     def close(self, error: BaseException | None = None) -> None:
@@ -478,7 +485,13 @@ class Run:
                 self.draw_samples()
             if warning := range_doubt(self.batches.batch(0)[0]):
                 log.warning("%s", warning)
-        self._best = best_values(read_records(self.run_dir))
+        records = read_records(self.run_dir)
+        self._best = best_values(records)
+        self._watch = Watch(flatten(cfg))
+        for record in records:
+            sentence = self._watch.follow(record)
+            if sentence and self._records.events and self._records.events.is_new:
+                self._records.write_text(record["step"], "verdict", sentence)
         self._began = time.monotonic() - self.state.seconds
         self._recorded_seconds = self.state.seconds
         self._reported = time.monotonic()
@@ -567,7 +580,15 @@ class Run:
             record[f"lr/{name}"] = optimizer.param_groups[0]["lr"]
         return record
 
+    def _say_verdict(self, record: Record) -> None:
+        """Say it if something goes wrong in the run from this record on, or not any more."""
+        assert self._records
+        if sentence := self._watch.follow(record):
+            log.log(WARNING if self._watch.verdict else INFO, "%s: %s", self.run_dir, sentence)
+            self._records.write_text(self.step, "verdict", sentence)
+
     def _write_result(self, status: Status, error: str | None = None) -> Result:
+        verdict = self._watch.verdict
         result = make_result(
             self.cfg,
             self.run_dir,
@@ -575,6 +596,7 @@ class Run:
             step=self.step,
             seconds=self.state.seconds,
             error=error,
+            verdict=verdict._asdict() if verdict else None,
             device=str(self.parts.device),
             threads=self.cfg.threads,
             data_hash=self.data_hash,

@@ -15,7 +15,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import (
@@ -128,6 +130,20 @@ class EventFile:
             encoded_image_string=as_png(image),
         )
         value = Summary.Value(tag=tag, image=summary)
+        self._write(Event(step=step, summary=Summary(value=[value])))
+
+    def write_text(self, step: int, tag: str, text: str) -> None:
+        """Write a text, which TensorBoard reads as Markdown."""
+        plugin = SummaryMetadata.PluginData(plugin_name="text")
+        value = Summary.Value(
+            tag=tag,
+            metadata=SummaryMetadata(plugin_data=plugin),
+            tensor=TensorProto(
+                dtype="DT_STRING",
+                string_val=[text.encode()],
+                tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
+            ),
+        )
         self._write(Event(step=step, summary=Summary(value=[value])))
 
     def write_description(

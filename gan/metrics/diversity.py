@@ -1,0 +1,88 @@
+"""Diversity of a few samples, cheap enough to be measured while a run trains."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, unfold
+
+from gan.data import Data, to_float
+from gan.metrics import lenet
+from gan.metrics.classes import nearest_modes
+
+SAMPLES = 64
+"""The number of samples that are looked at; fewer if there are fewer real ones."""
+MAX_CLASSES = 25
+"""The most classes whose shares are told one by one."""
+CLEAR = 0.9
+"""The probability that the classifier must give to a class."""
+
+
+class Diversity:
+    """The diversity of samples beside that of as many real ones, which stay the same."""
+
+    def __init__(self, data: Data):
+        """Look at the real samples."""
+        size = data.real_size("train")
+        self.count = SAMPLES if size is None else min(SAMPLES, size)
+        """The number of samples to measure."""
+        real, self.labels = data.real("train", self.count)
+        """Classes of the real samples (count,)."""
+        self._data, self._noun = data, _noun(data)
+        self._real_distance = _distance(real)
+
+    def __call__(self, fake: Tensor) -> dict[str, float]:
+        """Return what a record says about raw samples (count, *shape).
+
+        `samples/diversity` is the median distance of a sample to the nearest other one, as a part
+        of that distance between real samples; it is missing where real samples repeat.
+        `share/digit_7` is the share of the samples that are clearly of that class, for data whose
+        classes are known and about equally frequent.
+        """
+        values = {}
+        if self._real_distance:
+            values["samples/diversity"] = _distance(fake) / self._real_distance
+        if self._noun:
+            counts = torch.bincount(self._clear_labels(fake), minlength=self._data.classes)
+            for number, share in enumerate((counts / len(fake)).tolist()):
+                values[f"share/{self._noun}_{number}"] = share
+        return values
+
+    def _clear_labels(self, fake: Tensor) -> Tensor:
+        """Return the classes of the samples whose class is clear (n,)."""
+        if self._data.modes is not None:
+            labels, is_near = nearest_modes(fake, *self._data.modes)
+            return labels[is_near]
+        assert self._data.classifier
+        # The classifier takes noise for an 8 and is sure of it. Without single pixels it is not.
+        classifier = lenet.load(self._data.classifier)
+        both = torch.cat([fake, _without_single_pixels(fake)])
+        sure, labels = classifier.probabilities(both).max(1)
+        first, second = labels.chunk(2)
+        is_clear = (first == second) & (sure > CLEAR).view(2, -1).all(0)
+        return first[is_clear]
+
+
+def _noun(data: Data) -> str:
+    """Return the name for a class of the data; an empty text if shares of classes say nothing."""
+    is_even = data.classes <= MAX_CLASSES and data.frequencies().min() > 0.5 / data.classes
+    if not is_even or data.classes == 1:
+        return ""
+    if data.modes is not None:
+        return "mode"
+    if data.classifier is None or data.shape[0] != 1:
+        return ""
+    return "digit" if data.classifier == "mnist" else "class"
+
+
+def _distance(raw: Tensor) -> float:
+    """Return the median distance of a raw sample to the nearest other one."""
+    vectors = (to_float(raw) if raw.dtype == torch.uint8 else raw).flatten(1)
+    # Matrix products would give equal samples a distance.
+    distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
+    return float(distances.fill_diagonal_(torch.inf).min(1).values.median())
+
+
+def _without_single_pixels(images: Tensor) -> Tensor:
+    """Return the median of the 3x3 pixels around each pixel of uint8 images (n, 1, height,
+    width)."""
+    windows = unfold(pad(images.float(), (1, 1, 1, 1)), 3)
+    return windows.median(1).values.view_as(images).to(torch.uint8)
