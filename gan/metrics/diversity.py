@@ -1,5 +1,7 @@
 """Diversity of a few samples, cheap enough to be measured while a run trains."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, unfold
@@ -27,19 +29,26 @@ class Diversity:
         real, self.labels = data.real("train", self.count)
         """Classes of the real samples (count,)."""
         self._data, self._noun = data, _noun(data)
-        self._real_distance = _distance(real)
+        self._real_distance, self._real_spread = _distance(real), _spread(real)
 
     def __call__(self, fake: Tensor) -> dict[str, float]:
         """Return what a record says about raw samples (count, *shape).
 
-        `samples/diversity` is the median distance of a sample to the nearest other one, as a part
-        of that distance between real samples; it is missing where real samples repeat.
+        `samples/diversity` is about 1 for samples that are as diverse as the real ones, and 0 if
+        all are the same. It is the geometric mean of two ratios to real samples: of the median
+        distance to the nearest other sample, which is small if few shapes repeat, and of the
+        standard deviation, which is small if all shapes are alike. It is missing where real
+        samples repeat.
         `share/digit_7` is the share of the samples that are clearly of that class, for data whose
         classes are known and about equally frequent.
         """
         values = {}
         if self._real_distance:
-            values["samples/diversity"] = _distance(fake) / self._real_distance
+            distance, spread = (
+                _distance(fake) / self._real_distance,
+                _spread(fake) / self._real_spread,
+            )
+            values["samples/diversity"] = math.sqrt(distance * spread)
         if self._noun:
             counts = torch.bincount(self._clear_labels(fake), minlength=self._data.classes)
             for number, share in enumerate((counts / len(fake)).tolist()):
@@ -75,10 +84,19 @@ def _noun(data: Data) -> str:
 
 def _distance(raw: Tensor) -> float:
     """Return the median distance of a raw sample to the nearest other one."""
-    vectors = (to_float(raw) if raw.dtype == torch.uint8 else raw).flatten(1)
+    vectors = _vectors(raw)
     # Matrix products would give equal samples a distance.
     distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
     return float(distances.fill_diagonal_(torch.inf).min(1).values.median())
+
+
+def _spread(raw: Tensor) -> float:
+    """Return the standard deviation of raw samples around their mean, over all dimensions."""
+    return float(_vectors(raw).var(0).sum().sqrt())
+
+
+def _vectors(raw: Tensor) -> Tensor:
+    return (to_float(raw) if raw.dtype == torch.uint8 else raw).flatten(1)
 
 
 def _without_single_pixels(images: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ Config = Mapping[str, Any]
 
 DIVERSITY = "samples/diversity"
 SHARE = "share/"
-"""The names of these values of a record come from `gan.metrics.diversity`."""
+"""Names of values that `gan.metrics.diversity` gives to records."""
 
 SAME = 0.05
 """The diversity below which all samples are nearly the same."""
-ALIKE = 0.15
+ALIKE = 0.2
 """The diversity below which samples are nearly alike. A generator that has learned nothing has
 about as much."""
 READABLE = 0.5
@@ -31,7 +31,7 @@ CERTAIN = 0.98
 """The certainty above which the discriminator is too strong: see `_certainty`."""
 BLIND = 0.02
 """The distance between D(x) and D(G(z)) below which the discriminator only guesses."""
-UNLIKE = 0.2
+UNLIKE = 0.3
 """The diversity below which no discriminator should have to guess."""
 OUT_OF_RANGE = 1000.0
 """A loss of the discriminator that no healthy run has."""
@@ -179,7 +179,7 @@ def _alike(record: Record, config: Config) -> str:
     diversity = record[DIVERSITY]
     if diversity >= ALIKE:
         return ""
-    return f"samples are nearly alike, with {diversity:.0%} of the distance between real ones,"
+    return f"samples are nearly alike, {diversity:.0%} as diverse as real ones,"
 
 
 def _the_same(record: Record, config: Config) -> str:
@@ -189,7 +189,7 @@ def _the_same(record: Record, config: Config) -> str:
 def _few_classes(record: Record, config: Config) -> str:
     shares = {name: record[name] for name in record if name.startswith(SHARE)}
     readable = sum(shares.values())
-    most = sorted(shares, key=lambda name: -shares[name])[: max(len(shares) // 5, 1)]
+    most = sorted(shares, key=lambda name: -shares[name])[: round(len(shares) / 5) or 1]
     together = sum(shares[name] for name in most)
     if readable < READABLE or together < MOST * readable:
         return ""
@@ -206,8 +206,8 @@ def _guessing(record: Record, config: Config) -> str:
     if distance > BLIND or diversity > UNLIKE:
         return ""
     return (
-        f"D(x) is {real:.3f} and D(G(z)) {fake:.3f}, although samples are nearly alike, with "
-        f"{diversity:.0%} of the distance between real ones,"
+        f"D(x) is {real:.2f} and D(G(z)) {fake:.2f}, though samples are only {diversity:.0%} as "
+        "diverse as real ones,"
     )
 
 
