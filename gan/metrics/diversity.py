@@ -4,7 +4,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, unfold
 
 from gan.data import Data, to_float
 from gan.metrics import lenet
@@ -16,6 +15,8 @@ MAX_CLASSES = 25
 """The most classes whose shares are told one by one."""
 CLEAR = 0.9
 """The probability that the classifier must give to a class."""
+REACH = 0.9
+"""The share of the real samples that lie near another one. A generated one must lie as near."""
 
 
 class Diversity:
@@ -30,6 +31,9 @@ class Diversity:
         """Classes of the real samples (count,)."""
         self._data, self._noun = data, _noun(data)
         self._real_distance, self._real_spread = _distance(real), _spread(real)
+        if self._noun and data.classifier:
+            self._real_features = lenet.load(data.classifier).features(real)
+            self._reach = float(_nearest(self._real_features).quantile(REACH))
 
     def __call__(self, fake: Tensor) -> dict[str, float]:
         """Return what a record says about raw samples (count, *shape).
@@ -61,13 +65,12 @@ class Diversity:
             labels, is_near = nearest_modes(fake, *self._data.modes)
             return labels[is_near]
         assert self._data.classifier
-        # The classifier takes noise for an 8 and is sure of it. Without single pixels it is not.
         classifier = lenet.load(self._data.classifier)
-        both = torch.cat([fake, _without_single_pixels(fake)])
-        sure, labels = classifier.probabilities(both).max(1)
-        first, second = labels.chunk(2)
-        is_clear = (first == second) & (sure > CLEAR).view(2, -1).all(0)
-        return first[is_clear]
+        features = classifier.features(fake)
+        sure, labels = classifier.classify(features).max(1)
+        # The classifier is sure that noise is an 8, but noise is far from the features of an 8.
+        distance = torch.cdist(features, self._real_features).min(1).values
+        return labels[(sure > CLEAR) & (distance <= self._reach)]
 
 
 def _noun(data: Data) -> str:
@@ -84,10 +87,14 @@ def _noun(data: Data) -> str:
 
 def _distance(raw: Tensor) -> float:
     """Return the median distance of a raw sample to the nearest other one."""
-    vectors = _vectors(raw)
-    # Matrix products would give equal samples a distance.
+    return float(_nearest(_vectors(raw)).median())
+
+
+def _nearest(vectors: Tensor) -> Tensor:
+    """Return the distance of each vector (n, d) to the nearest other one (n,)."""
+    # Matrix products would give equal vectors a distance.
     distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
-    return float(distances.fill_diagonal_(torch.inf).min(1).values.median())
+    return distances.fill_diagonal_(torch.inf).min(1).values
 
 
 def _spread(raw: Tensor) -> float:
@@ -97,10 +104,3 @@ def _spread(raw: Tensor) -> float:
 
 def _vectors(raw: Tensor) -> Tensor:
     return (to_float(raw) if raw.dtype == torch.uint8 else raw).flatten(1)
-
-
-def _without_single_pixels(images: Tensor) -> Tensor:
-    """Return the median of the 3x3 pixels around each pixel of uint8 images (n, 1, height,
-    width)."""
-    windows = unfold(pad(images.float(), (1, 1, 1, 1)), 3)
-    return windows.median(1).values.view_as(images).to(torch.uint8)
