@@ -16,14 +16,14 @@ ROOT = Path(__file__).parent.parent
 FIELDS = {
     "0.2.0": {
         "result.json": "status objective_name objective final best steps images seconds "
-        "images_per_second name seed ended error device threads data_hash code measured choices "
-        "extended versions platform git",
+        "images_per_second name seed ended error verdict device threads data_hash code measured "
+        "choices extended versions platform git",
         "sweep.json": "project version swept fixed sources threads launcher search commands",
         "a command in sweep.json": "time arguments request jobs",
         "a line of jobs.jsonl": "name identity overrides config choices",
         "a line of metrics.jsonl": "step epoch loss/discriminator loss/generator prob/real "
         "prob/fake logit/real logit/fake grad_norm/discriminator grad_norm/generator "
-        "lr/discriminator lr/generator sliced_wasserstein",
+        "lr/discriminator lr/generator sliced_wasserstein samples/diversity",
         "a checkpoint": "step image_shape classes scaling data_hash seconds sums summed "
         "generator_updates healthy "
         "noise random cuda_random generator discriminator average generator_optimizer "

@@ -127,6 +127,7 @@ class Run:
         self._is_extended = False
         """True if the run has got another length."""
         self._recorded_seconds = self._reported = self._began = 0.0
+        self._watch = Watch(flatten(cfg))
         self._best: Best = {}
         """The best value of each metric so far, and its step."""
 
@@ -487,7 +488,6 @@ class Run:
                 log.warning("%s", warning)
         records = read_records(self.run_dir)
         self._best = best_values(records)
-        self._watch = Watch(flatten(cfg))
         for record in records:
             sentence = self._watch.follow(record)
             if sentence and self._records.events and self._records.events.is_new:
