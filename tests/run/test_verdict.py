@@ -24,8 +24,8 @@ from gan.run.result import read_records, read_result
 from gan.run.verdict import LOSS_OF_GUESSING, Rule, Watch, verdict_of
 from gan.train import run
 
-COLUMNS = ("loss/discriminator", "prob/real", "prob/fake", "logit/real", "logit/fake")
-COLUMNS += ("samples/diversity",)
+COLUMNS = ["loss/discriminator", "prob/real", "prob/fake", "logit/real", "logit/fake"]
+COLUMNS += ["samples/diversity"]
 
 FAILED = {
     "penalty=none optimizer.betas=[0.9,0.999]": (
