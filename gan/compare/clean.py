@@ -25,7 +25,7 @@ USES = {
     "samples": (f"{SAMPLES}/*",),
     "logs": ("*/*.log", "*/*.jsonl", "*/result.json", "*/metrics-*.json"),
 }
-"""What takes up the disk, by patterns of a file's name after that of its folder."""
+"""Uses of the disk, each with patterns of a file's name after that of its folder."""
 
 
 @dataclass
