@@ -1,4 +1,4 @@
-"""What a run says on the terminal and in its log as it begins and as it ends."""
+"""Lines on the terminal and in the log of a run: as it begins and as it ends."""
 
 import textwrap
 from collections.abc import Iterable, Mapping

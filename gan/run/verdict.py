@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
     """A problem that a run has."""
 
     problem: str
-    """Its name, such as "mode collapse"."""
+    """The name of the problem, such as "mode collapse"."""
     since: int
     """The first step at which it was seen."""
     text: str
@@ -123,7 +123,7 @@ class _Sign:
     turned: int | None = None
     """The first of the latest steps at which the opposite of what is told was seen."""
     words: str = ""
-    """What was last seen of the problem."""
+    """The figures in which the problem was last seen."""
 
     def follow(self, record: Record, config: Config) -> None:
         if not all(name in record for name in self.rule.needs):
