@@ -126,3 +126,33 @@ def test_a_clock_that_was_wrong_when_a_run_ended_harms_no_table(
     for path in run.iterdir():
         os.utime(path, (time, time))
     assert len(read_table([tmp_path]).frame) == 2
+
+
+def test_a_verdict_is_a_column_if_any_run_has_one(tmp_path: Path) -> None:
+    make_run(tmp_path / "good", "optimizer.lr=1e-4", verdict=None)
+    assert "verdict" not in load(tmp_path)
+    text = "samples are nearly alike since step 250: mode collapse; try penalty=r1"
+    verdict = {"problem": "mode collapse", "since": 250, "text": text}
+    make_run(tmp_path / "bad", "optimizer.lr=1e-3", verdict=verdict)
+    table = read_table([tmp_path])
+    columns = list(table.frame)
+    assert columns[columns.index("status") + 1] == "verdict"
+    assert table.frame["verdict"].tolist() == ["mode collapse", None]
+    assert [run.remark for run in table.runs] == [text, None]
+
+
+def test_a_run_that_still_trains_is_judged_by_its_records(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", "penalty=none", status=None)
+    lines = [
+        f'{{"step": {step}, "samples/diversity": 0.01, "share/digit_1": 1.0}}\n'
+        for step in (500, 1000, 1500)
+    ]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(lines))
+    frame = load(tmp_path)
+    assert frame["verdict"].tolist() == ["mode collapse"]
+    assert "samples/diversity" in frame
+    assert "share/digit_1" not in frame
+    # A configuration that no run of this program has does no harm.
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(config.replace("pac: 1", "pac: [x]"))
+    assert len(load(tmp_path)) == 1
