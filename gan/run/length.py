@@ -132,7 +132,7 @@ def store_other_length(
     old = read_config(run_dir)
     note_extension(run_dir, provenance, {"step": step, **length(old)})
     store_length(run_dir, cfg)
-    log.info("%s: has %s from now on, and had %s", run_dir, _as_typed(cfg), _as_typed(old))
+    log.info("%s: goes on to %s, and had %s", run_dir, _as_typed(cfg), _as_typed(old))
 
 
 def _as_typed(cfg: DictConfig) -> str:

@@ -212,7 +212,7 @@ def test_tensorboard_tells_of_the_new_length_and_keeps_every_curve(tmp_path: Pat
     for tag, values in scalars(events).items():
         assert values[: len(before[tag])] == before[tag]
         assert values[-1][0] == 40
-    assert [event.step for event in events.Images("samples")] == [10, 20, 30, 40]
+    assert [event.step for event in events.Images("samples")] == [0, 10, 20, 30, 40]
     (text,) = events.Tensors("config/text_summary")
     assert "max_steps: 40" in text.tensor_proto.string_val[0].decode()
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
