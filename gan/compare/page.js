@@ -2,11 +2,12 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 // The number of each column in a row of the table.
 const columnIndex = Object.fromEntries(data.columns.map((column, index) => [column.name, index]));
-const PALETTE = ["#0b6fd0", "#d1540a", "#23883a", "#b3308e", "#8a6d00", "#0d8a8a", "#7a4fd0", "#b02a37"];
 // Statuses of runs that did not complete.
 const BAD = new Set(["diverged", "pruned", "failed"]);
 // Rows are numbers: `order` holds all of them as they are sorted, `visible` those that pass the filter.
-const state = { order: data.rows.map((_, row) => row), visible: [], sort: null, descending: false, hidden: new Set() };
+// `hidden` holds names of columns, `off` labels of lines that the legend has switched off, `zoom` the ends of the axes.
+const state = { order: data.rows.map((_, row) => row), visible: [], sort: null, descending: false, hidden: new Set(),
+  passes: () => true, off: new Set(), zoom: null };
 
 // Create an HTML element. Texts that come from runs go into text nodes and never into markup.
 function make(tag, properties = {}, ...children) {
@@ -14,13 +15,6 @@ function make(tag, properties = {}, ...children) {
   for (const [name, value] of Object.entries(properties)) {
     if (name in element) element[name] = value; else element.setAttribute(name, value);
   }
-  element.append(...children);
-  return element;
-}
-// Create an SVG element.
-function draw(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
 }
@@ -55,26 +49,18 @@ function fillSelect(selector, names, selected) {
 
 // --- Runs ---
 
-// Return whether every word of the filter is part of a value in the row or is a condition that holds.
-function matches(row, text) {
-  const words = text.trim().split(/\s+/).filter(Boolean);
-  return words.every((word) => {
-    const condition = word.match(/^(.+?)(<=|>=|!=|==|=|<|>)(.+)$/);
-    if (condition && condition[1] in columnIndex) {
-      const [, name, operator, wanted] = condition, value = cell(row, name);
-      if (value === null) return false;
-      const same = typeof value === "number" ? value === Number(wanted) : String(value) === wanted;
-      switch (operator) {
-        case "<": return value < Number(wanted);
-        case ">": return value > Number(wanted);
-        case "<=": return value <= Number(wanted);
-        case ">=": return value >= Number(wanted);
-        case "!=": return !same;
-        default: return same;
-      }
-    }
-    return data.rows[row].some((value) => String(value ?? "").toLowerCase().includes(word.toLowerCase()));
-  });
+// Read the filter. If it cannot be read, say so and keep the last one that could.
+function applyFilter() {
+  const field = find("#filter"), message = find("#filter-message");
+  message.textContent = "";
+  try {
+    state.passes = readFilter(field.value, data.columns, cell, (row) =>
+      data.rows[row].map((value) => String(value ?? "").toLowerCase()).join("\n"));
+  } catch (error) {
+    message.textContent = `The filter cannot be read: ${error.message}. The runs of the last filter are shown.`;
+  }
+  field.setAttribute("aria-invalid", String(message.textContent !== ""));
+  showVisible();
 }
 function showHeader() {
   const cells = data.columns.filter((column) => !state.hidden.has(column.name)).map((column) => {
@@ -109,7 +95,8 @@ function showRows() {
     button.addEventListener("click", () => openRun(row));
     return make("td", {}, button);
   }))));
-  find("#count").textContent = `${state.visible.length} of ${data.rows.length} runs`;
+  find("#count").textContent = `${state.visible.length} of ${data.rows.length} runs` +
+    (state.visible.length ? "" : ": no run passes the filter");
 }
 function showColumnChoices() {
   find("#columns").replaceChildren(...data.columns.map((column) => {
@@ -154,19 +141,6 @@ function showImportance() {
 
 // --- Curves ---
 
-// Return round ticks between two values, and a function that maps values to places from 0 to 1.
-function axis(low, high, log) {
-  const transform = log ? Math.log10 : (value) => value;
-  let [from, until] = [transform(low), transform(high)];
-  if (!(until > from)) { from -= 0.5; until += 0.5; }
-  const ticks = [];
-  const rough = (until - from) / 5, power = 10 ** Math.floor(Math.log10(rough));
-  const spacing = [1, 2, 5, 10].map((times) => times * power).find((candidate) => candidate >= rough);
-  for (let tick = Math.ceil(from / spacing) * spacing; tick <= until + spacing / 1e6; tick += spacing) {
-    ticks.push(log ? 10 ** tick : tick);
-  }
-  return { scale: (value) => (transform(value) - from) / (until - from), ticks };
-}
 // Return moving averages with exponentially falling weights.
 function smooth(values, weight) {
   let mean = 0, norm = 0;
@@ -178,114 +152,149 @@ function smooth(values, weight) {
 const copies = new Set(data.copies);
 // Visible rows that count in statistics: a run that repeats another one does not.
 const counted = () => state.visible.filter((row) => !copies.has(row));
-// Return [label, rows] for visible rows that have the same keys, or the same keys except for the seed.
+// Return [label, rows] for visible rows that have the same keys, or the same keys except for the seed. A label
+// names only keys in which these rows differ.
 function groupRows(overSeeds) {
-  const groups = new Map(), keys = data.keys.filter((name) => !(overSeeds && name === "seed"));
-  for (const row of counted()) {
-    const label = keys.length ? keys.map((name) => `${name}=${format(cell(row, name))}`).join(", ")
-      : overSeeds ? "all" : format(cell(row, "run"));
+  const groups = new Map(), rows = counted();
+  const keys = data.keys.filter((name) => !(overSeeds && name === "seed") && distinct(name, rows).length > 1);
+  for (const row of rows) {
+    const label = keys.length ? keys.map((name) => `${name}=${format(cell(row, name)) || "none"}`).join(", ")
+      : overSeeds && data.keys.includes("seed") ? "all" : format(cell(row, "run"));
     if (!groups.has(label)) groups.set(label, []);
     groups.get(label).push(row);
   }
   return [...groups];
 }
-function showCurves() {
-  const name = find("#curve-value").value, log = find("#log").checked, weight = Number(find("#smoothing").value);
-  const lines = [];
-  for (const [label, members] of groupRows(find("#bands").checked)) {
-    const byStep = new Map();
-    for (const row of members) {
-      const line = data.curves.runs[row][name];
-      if (!line) continue;
-      smooth(line[1], weight).forEach((value, index) => {
-        if (log && value <= 0) return;
-        if (!byStep.has(line[0][index])) byStep.set(line[0][index], []);
-        byStep.get(line[0][index]).push(value);
-      });
-    }
-    const points = [...byStep].sort((a, b) => a[0] - b[0]).map(([step, values]) => {
-      values.sort((a, b) => a - b);
-      return [step, quantile(values, 0.5), quantile(values, 0.25), quantile(values, 0.75)];
+// Return the median and the quartiles of runs at each step.
+function curvePoints(rows, name) {
+  const log = find("#log").checked, weight = Number(find("#smoothing").value), byStep = new Map();
+  for (const row of rows) {
+    const [steps, values] = data.curves.runs[row][name] ?? [[], []];
+    smooth(values, weight).forEach((value, index) => {
+      if (log && value <= 0) return;
+      if (!byStep.has(steps[index])) byStep.set(steps[index], []);
+      byStep.get(steps[index]).push(value);
     });
-    if (points.length) lines.push({ label, points, runs: members.length });
   }
-  const sign = direction(name);
-  lines.sort((a, b) => sign * (a.points.at(-1)[1] - b.points.at(-1)[1]));
-  const shown = lines.slice(0, Number(find("#most").value)), allPoints = shown.flatMap((line) => line.points);
-  const chart = find("#curves .chart");
-  if (!allPoints.length) { chart.replaceChildren(make("p", { textContent: "No values to draw." }));
-    find("#curves .legend").replaceChildren(); return; }
-  const [W, H, L, B] = [960, 400, 70, 40];
-  const x = axis(Math.min(...allPoints.map((p) => p[0])), Math.max(...allPoints.map((p) => p[0])), false);
-  const y = axis(Math.min(...allPoints.map((p) => p[2])), Math.max(...allPoints.map((p) => p[3])), log);
-  const px = (step) => L + x.scale(step) * (W - L - 10), py = (value) => H - B - y.scale(value) * (H - B - 10);
-  const svg = draw("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label":
-    `${name} over steps, ${shown.length} of ${lines.length} lines; last values: ` +
-    shown.map((line) => `${line.label} ${format(line.points.at(-1)[1])}`).join("; ") });
-  for (const tick of x.ticks) svg.append(
-    draw("text", { x: px(tick), y: H - B + 16, "text-anchor": "middle" }, format(tick)));
-  for (const tick of y.ticks) svg.append(
-    draw("line", { class: "axis", x1: L, x2: W - 10, y1: py(tick), y2: py(tick) }),
-    draw("text", { x: L - 6, y: py(tick) + 4, "text-anchor": "end" }, format(tick)));
-  svg.append(draw("text", { x: W / 2, y: H - 4, "text-anchor": "middle" }, "step"),
-    draw("text", { x: 14, y: H / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${H / 2})` }, name));
-  const legend = shown.map((line, index) => {
-    const colour = PALETTE[index % PALETTE.length];
-    const dash = ["", "7 4", "2 3", "9 3 2 3"][Math.floor(index / PALETTE.length) % 4];
-    const path = (points, part) => points.map((p) => `${px(p[0]).toFixed(1)},${py(p[part]).toFixed(1)}`);
-    if (line.runs > 1) svg.append(draw("polygon", { fill: colour, opacity: 0.18,
-      points: [...path(line.points, 2), ...path([...line.points].reverse(), 3)].join(" ") }));
-    svg.append(draw("polyline", { fill: "none", stroke: colour, "stroke-width": 2, "stroke-dasharray": dash,
-      points: path(line.points, 1).join(" ") }, draw("title", {}, line.label)));
-    const key = draw("svg", { viewBox: "0 0 32 10", "aria-hidden": "true" },
-      draw("line", { x1: 0, x2: 32, y1: 5, y2: 5, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash }));
-    const seeds = line.runs > 1 ? ` (${line.runs} runs)` : "";
-    return make("li", {}, key, ` ${line.label}${seeds}: ${format(line.points.at(-1)[1])}`);
+  return [...byStep].sort((a, b) => a[0] - b[0]).map(([step, values]) => {
+    values.sort((a, b) => a - b);
+    return { step, value: quantile(values, 0.5), low: quantile(values, 0.25), high: quantile(values, 0.75) };
   });
-  if (lines.length > shown.length) legend.push(make("li", { textContent: `and ${lines.length - shown.length} more` }));
-  chart.replaceChildren(svg);
-  find("#curves .legend").replaceChildren(...legend);
 }
+// What can be drawn in one chart: every value alone, and what belongs together in pairs.
+const CHARTS = new Map([
+  ...data.curves.names.filter((name) => name in data.directions).map((name) => [name, [name]]),
+  ...[["losses of G and D", ["loss/generator", "loss/discriminator"]], ["D(x) and D(G(z))", ["prob/real", "prob/fake"]]]
+    .filter(([, names]) => names.every((name) => data.curves.names.includes(name))),
+  ...data.curves.names.filter((name) => !(name in data.directions)).map((name) => [name, [name]]),
+]);
+function showCurves() {
+  const title = find("#curve-value").value, names = CHARTS.get(title) ?? [], chart = find("#curves .chart");
+  const groups = groupRows(find("#bands").checked).map(([label, rows]) => ({ label, runs: rows.length,
+    curves: names.map((name, index) => ({ name, index, points: curvePoints(rows, name) })).filter(({ points }) => points.length),
+  })).filter(({ curves }) => curves.length);
+  // Lines of a metric begin with the best one, others follow the table.
+  const last = (group) => group.curves[0].points.at(-1).value;
+  if (title in data.directions) groups.sort((a, b) => direction(title) * (last(a) - last(b)));
+  const shown = groups.slice(0, Number(find("#most").value));
+  shown.forEach((group, index) => { group.look = lineStyle(index); });
+  const lines = shown.filter(({ label }) => !state.off.has(label)).flatMap((group) => group.curves.map((curve) => ({
+    points: curve.points, name: names.length > 1 ? `${group.label}: ${curve.name}` : group.label,
+    look: names.length > 1 ? { ...group.look, dash: DASHES[curve.index] } : group.look })));
+  showLegend(shown, groups.length, names);
+  const steps = [...new Set(lines.flatMap(({ points }) => points.map(({ step }) => step)))].sort((a, b) => a - b);
+  const byStep = new Map(steps.map((step) => [step, []]));
+  for (const { name, look, points } of lines) for (const { step, value, low, high } of points) byStep.get(step).push(
+    { label: name, look, text: format(value) + (low < high ? ` (${format(low)} to ${format(high)})` : "") });
+  showValues(lines, steps, byStep);
+  if (!lines.length) { showNoChart(chart, groups.length ? "All lines are switched off." : "There is nothing to draw."); return; }
+  const MOST = 12;
+  const hints = steps.map((step) => ({ step, hint: { title: `step ${step}`, rows: byStep.get(step).length > MOST
+    ? [...byStep.get(step).slice(0, MOST), { label: `and ${byStep.get(step).length - MOST} more`, text: "" }] : byStep.get(step) } }));
+  const ends = lines.slice(0, MOST).map((line) => `${line.name} ${format(line.points.at(-1).value)}`).join("; ");
+  showChart(chart, curvesSpec({ lines, steps: hints, title, log: find("#log").checked, zoom: state.zoom,
+    height: chart.clientWidth < 600 ? 280 : 400,
+    description: `${title} over steps, ${shown.length} of ${groups.length} lines. Last values: ${ends}` }),
+    (view) => view.addSignalListener("zoom", (_, zoom) => {
+      state.zoom = zoom.step && zoom.value ? { x: [...zoom.step], y: [...zoom.value] } : null;
+    }));
+}
+function showLegend(shown, count, names) {
+  const items = shown.map(({ label, runs, curves, look }) => {
+    const values = curves.map(({ name, points }) =>
+      (names.length > 1 ? `${name.split("/").at(-1)} ` : "") + format(points.at(-1).value)).join(", ");
+    const text = `${label}${runs > 1 ? ` (${runs} runs)` : ""}`;
+    const button = make("button", { type: "button", title: text }, lineKey(look), make("span", { textContent: text }), ` ${values}`);
+    button.setAttribute("aria-pressed", String(!state.off.has(label)));
+    button.addEventListener("click", () => {
+      if (!state.off.delete(label)) state.off.add(label);
+      showCurves();
+      find(`#curves .legend li:nth-child(${items.indexOf(item) + 1}) button`).focus();
+    });
+    const item = make("li", {}, button);
+    return item;
+  });
+  find("#curves .legend").replaceChildren(...items);
+  find("#curves-note").textContent = (names.length > 1 ? `Solid: ${names[0]}. Dashed: ${names[1]}. ` : "") +
+    (count > shown.length ? `${count - shown.length} more lines are not drawn. ` : "") +
+    "A click on a line of the legend hides it or shows it again.";
+}
+// Write the lines of the chart as a table, at about ten steps.
+function showValues(lines, steps, byStep) {
+  const chosen = marked(steps);
+  find("#values table").replaceChildren(
+    make("thead", {}, make("tr", {}, make("th", { scope: "col", textContent: "step" }), ...lines.map(({ name }) =>
+      make("th", { scope: "col", textContent: name })))),
+    make("tbody", {}, ...chosen.map((step) => {
+      const texts = new Map(byStep.get(step).map(({ label, text }) => [label, text]));
+      return make("tr", {}, make("th", { scope: "row", textContent: step }), ...lines.map(({ name }) =>
+        make("td", { className: "number", textContent: texts.get(name) ?? "" })));
+    })));
+}
+// Change the ends of the axis of steps, or show all steps again.
+function zoomSteps(change) {
+  const view = find("#curves .chart").chart?.view;
+  if (!view) return;
+  const [low, high] = view.scale("x").domain();
+  state.zoom = change ? { x: change(low, high), y: [...view.scale("y").domain()] } : null;
+  showCurves();
+}
+const ZOOMS = {
+  "zoom-in": (low, high) => [low + (high - low) / 4, high - (high - low) / 4],
+  "zoom-out": (low, high) => [low - (high - low) / 2, high + (high - low) / 2],
+  earlier: (low, high) => [low - (high - low) / 4, high - (high - low) / 4],
+  later: (low, high) => [low + (high - low) / 4, high + (high - low) / 4],
+  "zoom-reset": null,
+};
 
 // --- Heat map ---
 
-// Fill the table of a section with one cell for each pair of values that two keys have.
-function showMatrix(section, rowKey, columnKey, makeCell) {
-  const down = distinct(rowKey, state.visible), across = distinct(columnKey, state.visible);
-  const head = make("tr", {}, make("th", { scope: "col", textContent: `${rowKey} \\ ${columnKey}` }),
-    ...across.map((value) => make("th", { scope: "col", textContent: format(value) || "none" })));
-  const body = down.map((value) => make("tr", {}, make("th", { scope: "row", textContent: format(value) || "none" }),
-    ...across.map((other) => makeCell(counted().filter((row) =>
-      cell(row, rowKey) === value && cell(row, columnKey) === other)))));
-  find(`${section} table`).replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
-}
 function showHeatMap() {
   const [rowKey, columnKey, name] = ["#heat-rows", "#heat-columns", "#heat-value"].map((id) => find(id).value);
-  if (!rowKey) return;
-  const medianOf = (members) => {
-    const values = members.filter((row) => cell(row, "status") !== "diverged").map((row) => cell(row, name))
+  const chart = find("#heat .chart"), label = (value) => format(value) || "none";
+  if (!rowKey || !state.visible.length) { showNoChart(chart, "There is nothing to draw."); return; }
+  const rows = distinct(rowKey, state.visible), columns = distinct(columnKey, state.visible);
+  const cells = rows.flatMap((row) => columns.map((column) => {
+    const members = counted().filter((run) => cell(run, rowKey) === row && cell(run, columnKey) === column);
+    const values = members.filter((run) => cell(run, "status") !== "diverged").map((run) => cell(run, name))
       .filter((value) => value !== null);
-    return values.length ? median(values) : null;
-  };
-  const medians = [];
-  showMatrix("#heat", rowKey, columnKey, (members) => {
-    const value = medianOf(members), bad = members.filter((row) => BAD.has(cell(row, "status")));
-    if (value !== null) medians.push(value);
-    const statuses = distinct("status", bad).join(", ");
-    const note = bad.length ? `, ${bad.length} of ${members.length} ${statuses}` : "";
-    const box = make("td", { className: bad.length ? "hatched" : "", title: `${members.length} runs${note}` },
-      make("span", { textContent: members.length ? (format(value) || "no value") + note : "" }));
-    box.dataset.value = value ?? "";
-    return box;
-  });
-  const ordered = medians.sort((a, b) => a - b);
-  for (const box of document.querySelectorAll("#heat td")) {
-    if (box.dataset.value === "") continue;
-    // Colours follow ranks, so that one very bad value does not make all others look alike.
-    const place = ordered.indexOf(Number(box.dataset.value)) / Math.max(ordered.length - 1, 1);
-    const good = direction(name) > 0 ? 1 - place : place;
-    box.style.backgroundColor = `hsl(var(--good) / ${(0.05 + 0.6 * good).toFixed(2)})`;
+    const bad = members.filter((run) => BAD.has(cell(run, "status")));
+    const text = !members.length ? [] : [values.length ? format(median(values)) : "no value"];
+    if (bad.length) text.push(`${bad.length} of ${members.length} ${distinct("status", bad).join(", ")}`);
+    const place = rowKey === columnKey ? `${rowKey}=${label(row)}` : `${rowKey}=${label(row)}, ${columnKey}=${label(column)}`;
+    return { row: label(row), column: label(column), value: values.length ? median(values) : null, bad: bad.length > 0, text,
+      label: `${place}: ${text.join(", ") || "no run"}`, hint: { title: place, rows: [{ label: "runs", text: members.length },
+        { label: `median ${name}`, text: values.length ? format(median(values)) : "" },
+        ...bad.map((run) => ({ label: format(cell(run, "run")), text: cell(run, "status") }))] } };
+  }));
+  // Strengths follow ranks, so that one very bad value does not make all others look alike.
+  const ordered = cells.map(({ value }) => value).filter((value) => value !== null).sort((a, b) => a - b);
+  for (const box of cells) {
+    const place = ordered.indexOf(box.value) / Math.max(ordered.length - 1, 1);
+    box.strength = box.value === null ? 0 : 0.05 + 0.6 * (direction(name) > 0 ? 1 - place : place);
   }
+  showChart(chart, heatMapSpec({ cells, rows: rows.map(label), columns: columns.map(label), rowTitle: rowKey, columnTitle: columnKey,
+    description: `Median ${name} by ${rowKey} and ${columnKey}. ${cells.map((box) => box.label).join("; ")}` }));
 }
 
 // --- Parallel coordinates ---
@@ -293,60 +302,83 @@ function showHeatMap() {
 function showParallelCoordinates() {
   const names = [...data.keys, data.objective].filter((name) => distinct(name, state.visible).length > 1);
   const chart = find("#parallel .chart");
-  if (names.length < 2) { chart.replaceChildren(make("p", { textContent: "Fewer than two columns differ." })); return; }
-  const [W, H, M] = [Math.max(960, 105 * names.length), 360, 30];
+  if (names.length < 2) { showNoChart(chart, "Fewer than two columns differ."); return; }
   const scales = names.map((name) => {
     const values = distinct(name, state.visible).filter((value) => value !== null);
     const numeric = values.every((value) => typeof value === "number");
-    const positive = numeric && values[0] > 0 && values.at(-1) / values[0] > 30;
-    if (numeric && values.length > 8) {
-      const { scale } = axis(values[0], values.at(-1), positive);
-      return { place: scale, ticks: [values[0], values.at(-1)] };
+    if (numeric && values.length > (name === data.objective ? 1 : 8)) {
+      const to = values[0] > 0 && values.at(-1) / values[0] > 30 ? Math.log : (value) => value;
+      const [low, high] = [to(values[0]), to(values.at(-1))];
+      return { place: (value) => (to(value) - low) / (high - low), ticks: [values[0], values.at(-1)] };
     }
     return { place: (value) => values.length > 1 ? values.indexOf(value) / (values.length - 1) : 0.5, ticks: values };
   });
-  const px = (index) => 60 + index * (W - 120) / (names.length - 1), py = (part) => H - M - part * (H - 2 * M);
-  const svg = draw("svg", { viewBox: `0 0 ${W} ${H}`, role: "img",
-    "aria-label": `${names.join(", ")} of ${state.visible.length} runs; the table of runs has the values` });
   const ranked = state.visible.filter((row) => names.every((name) => cell(row, name) !== null));
+  if (!ranked.length) { showNoChart(chart, "No run has a value in every column."); return; }
   const score = (row) => direction(data.objective) * cell(row, data.objective);
   const scores = ranked.map(score).sort((a, b) => a - b);
-  for (const row of ranked) {
-    const place = scores.indexOf(score(row)) / Math.max(scores.length - 1, 1);
-    svg.append(draw("polyline", { fill: "none", stroke: `hsl(${210 - 190 * place} 75% 48%)`,
-      opacity: Math.max(0.25, Math.min(0.9, 20 / ranked.length)), "stroke-width": 1.5,
-      "stroke-dasharray": BAD.has(cell(row, "status")) ? "4 3" : "",
-      points: names.map((name, index) => `${px(index)},${py(scales[index].place(cell(row, name))).toFixed(1)}`)
-        .join(" ")
-    }, draw("title", {}, `${cell(row, "run")}: ${format(cell(row, data.objective))}`)));
-  }
-  names.forEach((name, index) => {
-    svg.append(draw("line", { class: "axis", x1: px(index), x2: px(index), y1: M, y2: H - M }),
-      draw("text", { x: px(index), y: names.length > 6 && index % 2 ? 24 : 10, "text-anchor": "middle" }, name));
-    for (const tick of scales[index].ticks) svg.append(
-      draw("text", { x: px(index) + 5, y: py(scales[index].place(tick)) + 4 }, format(tick)));
+  const lines = ranked.flatMap((row) => {
+    const common = { row, rank: scores.indexOf(score(row)) / Math.max(scores.length - 1, 1),
+      dash: BAD.has(cell(row, "status")) ? [4, 3] : [1, 0],
+      label: `${cell(row, "run")}: ${data.objective} ${format(cell(row, data.objective))}`,
+      hint: { title: format(cell(row, "run")), rows: [...names, "status"].map((name) => ({ label: name, text: format(cell(row, name)) })) } };
+    return names.map((name, index) => ({ ...common, index, column: name, place: scales[index].place(cell(row, name)) }));
   });
-  chart.replaceChildren(svg);
+  const ticks = names.flatMap((name, index) => scales[index].ticks.map((value) =>
+    ({ column: name, place: scales[index].place(value), text: format(value) })));
+  showChart(chart, parallelSpec({ lines, ticks, columns: names, width: Math.max(chart.parentElement.clientWidth - 20, 110 * names.length),
+    description: `${names.join(", ")} of ${ranked.length} runs; the table of runs has the values` }),
+    (view) => view.addEventListener("click", (_, item) => { if (item?.datum?.row !== undefined) openRun(item.datum.row); }));
 }
 
 // --- Samples ---
 
+// Return a picture that is shown large when it is clicked.
 function picture(row, step) {
   const source = data.samples.runs[row][step];
-  return source ? make("img", { src: source, alt: `Samples of ${cell(row, "run")} at step ${step}` }) : "no picture";
+  if (!source) return "no picture";
+  const image = make("img", { src: source, alt: `Samples of ${cell(row, "run")} at step ${step}` });
+  const button = make("button", { type: "button", title: "Enlarge" }, image);
+  button.addEventListener("click", () => enlarge(row, step));
+  return button;
+}
+// Show a picture of a run large. The steps before and after are a button or an arrow key away.
+function enlarge(row, step) {
+  const dialog = find("#picture"), steps = data.samples.steps.filter((other) => data.samples.runs[row][other]);
+  const show = (at) => {
+    const there = steps[at], text = `Samples of ${cell(row, "run")} at step ${there}`;
+    find("#picture img").replaceWith(make("img", { src: data.samples.runs[row][there], alt: text }));
+    find("#picture-title").textContent = text;
+    const turn = (by) => { if (steps[at + by] !== undefined) show(at + by); };
+    find("#before").disabled = at === 0;
+    find("#after").disabled = at === steps.length - 1;
+    find("#before").onclick = () => turn(-1);
+    find("#after").onclick = () => turn(1);
+    dialog.onkeydown = ({ key }) => turn({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? 0);
+  };
+  show(steps.indexOf(step));
+  dialog.showModal();
 }
 function showSamples() {
   const step = data.samples.steps[Number(find("#step").value)];
   find("#step-text").textContent = step ?? "none";
   const [rowKey, columnKey] = [find("#sample-rows").value, find("#sample-columns").value];
   if (step === undefined || !rowKey) return;
+  const down = distinct(rowKey, state.visible), across = distinct(columnKey, state.visible);
+  // Cells show one seed, and so the same latents, unless a side of the table is the seed.
+  const anySeed = !data.keys.includes("seed") || rowKey === "seed" || columnKey === "seed";
   const seed = find("#sample-seed").value;
-  showMatrix("#samples", rowKey, columnKey, (members) => {
-    // Cells show one seed, and so the same latents, unless a side of the table is the seed.
-    const anySeed = !data.keys.includes("seed") || rowKey === "seed" || columnKey === "seed";
-    const shown = members.filter((row) => anySeed || format(cell(row, "seed")) === seed);
-    return make("td", {}, shown.length ? picture(shown[0], step) : "");
-  });
+  const candidates = counted().filter((row) => anySeed || format(cell(row, "seed")) === seed);
+  const pictureOf = (value, other) => {
+    const row = candidates.find((run) => cell(run, rowKey) === value && cell(run, columnKey) === other);
+    return row === undefined ? "" : picture(row, step);
+  };
+  const head = (scope, value) => make("th", { scope, textContent: format(value) || "none" });
+  find("#samples table").replaceChildren(
+    make("thead", {}, make("tr", {}, make("th", { scope: "col", textContent: `${rowKey} \\ ${columnKey}` }),
+      ...across.map((value) => head("col", value)))),
+    make("tbody", {}, ...down.map((value) => make("tr", {}, head("row", value),
+      ...across.map((other) => make("td", {}, pictureOf(value, other)))))));
 }
 
 // --- Failures and cost ---
@@ -401,8 +433,7 @@ function openRun(row) {
 }
 
 function showVisible() {
-  const text = find("#filter").value;
-  state.visible = state.order.filter((row) => matches(row, text));
+  state.visible = state.order.filter((row) => state.passes(row));
   showHeader(); showRows(); showCurves(); showHeatMap(); showParallelCoordinates(); showSamples();
   showFailuresAndCost();
 }
@@ -416,7 +447,7 @@ function start() {
   const first = new Set(["run", ...data.keys, "status", ...data.metrics, "steps", "seconds"]);
   for (const column of data.columns) if (!first.has(column.name)) state.hidden.add(column.name);
   const [a, b] = [data.keys[0], data.keys[1] ?? data.keys[0]];
-  fillSelect("#curve-value", data.curves.names);
+  fillSelect("#curve-value", [...CHARTS.keys()]);
   fillSelect("#heat-rows", data.keys, a); fillSelect("#heat-columns", data.keys, b);
   fillSelect("#heat-value", data.metrics);
   fillSelect("#sample-rows", data.keys, a); fillSelect("#sample-columns", data.keys, b);
@@ -427,12 +458,14 @@ function start() {
   const step = find("#step");
   step.max = Math.max(data.samples.steps.length - 1, 0);
   step.value = step.max;
-  for (const [id, view] of Object.entries({ "curve-value": showCurves, smoothing: showCurves, bands: showCurves,
-    log: showCurves, most: showCurves, "heat-rows": showHeatMap, "heat-columns": showHeatMap,
+  const showOtherCurves = () => { state.zoom = null; showCurves(); };
+  for (const [id, view] of Object.entries({ "curve-value": showOtherCurves, smoothing: showCurves, bands: showCurves,
+    log: showOtherCurves, most: showCurves, "heat-rows": showHeatMap, "heat-columns": showHeatMap,
     "heat-value": showHeatMap, "sample-rows": showSamples, "sample-columns": showSamples,
-    "sample-seed": showSamples, step: showSamples, filter: showVisible })) {
+    "sample-seed": showSamples, step: showSamples, filter: applyFilter })) {
     find(`#${id}`).addEventListener("input", view);
   }
+  for (const [id, change] of Object.entries(ZOOMS)) find(`#${id}`).addEventListener("click", () => zoomSteps(change));
   showColumnChoices(); showRanking(); showImportance(); showVisible();
 }
 start();

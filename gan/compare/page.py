@@ -62,21 +62,31 @@ def write_page(table: Table, out: Path, title: str) -> None:
 
 def render_page(table: Table, title: str) -> str:
     """Return the HTML of the page."""
+    # Importing it takes a while, and bundling takes a second or two.
+    from vl_convert import javascript_bundle
+
     folder = files("gan.compare")
-    script = folder.joinpath("page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    library = javascript_bundle().replace("</script", "<\\/script")
+    names = ("page.filter.js", "page.charts.js", "page.js")
+    script = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
     # The name of a run or a note may hold anything, and "<" could end the element that holds it.
     data = json.dumps(page_data(table, title), allow_nan=False).replace("<", "\\u003c")
     parts = {
         "POLICY": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'",
+        f"script-src {_digest(library)} {_digest(script)}",
         "STYLE": folder.joinpath("page.css").read_text(encoding="utf-8"),
         "DATA": data,
+        "LIBRARY": library,
         "SCRIPT": script,
     }
     # The template is split before anything is inserted, so "@@" in the data is left alone.
     pieces = folder.joinpath("page.html").read_text(encoding="utf-8").split("@@")
     return "".join(parts[piece] if at % 2 else piece for at, piece in enumerate(pieces))
+
+
+def _digest(script: str) -> str:
+    """Return what the page's policy knows a script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def page_data(table: Table, title: str) -> Json:

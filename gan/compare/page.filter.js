@@ -1,0 +1,121 @@
+// --- Filter: the language of where= on the command line without arithmetic, and words to search for. ---
+
+const TOKEN = /\s*(?:("[^"]*"|'[^']*')|`([^`]*)`|(<=|>=|==|!=|=|<|>)|([()[\],])|([^\s<>=!()[\],"'`]+)|(.))/gy;
+const OPERATORS = {
+  "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b,
+  "==": (a, b) => a === b, "=": (a, b) => a === b, "!=": (a, b) => a !== b,
+};
+
+// Return a function that says whether a row passes, or throw an Error that says what cannot be read.
+// A condition takes values by `valueOf(row, name)`; a word on its own is looked for in `textOf(row)`.
+function readFilter(text, columns, valueOf, textOf) {
+  const tokens = [...text.trimEnd().matchAll(TOKEN)].map(([whole, quoted, name, operator, bracket, word, other]) => {
+    if (other) throw new Error(`${whole.trim()} is not expected`);
+    return { text: whole.trim(), quoted: quoted?.slice(1, -1), name, operator, bracket, word };
+  });
+  const numeric = new Map(columns.map((column) => [column.name, column.numeric]));
+  let at = 0;
+  const isWord = (word) => tokens[at]?.word === word;
+  const isBracket = (bracket) => tokens[at]?.bracket === bracket;
+  const behind = () => at ? ` behind ${tokens[at - 1].text}` : "";
+  function expect(bracket) {
+    if (!isBracket(bracket)) throw new Error(`${bracket} is missing${behind()}`);
+    at += 1;
+  }
+  function either() {
+    const parts = [both()];
+    while (isWord("or")) { at += 1; parts.push(both()); }
+    return (row) => parts.some((part) => part(row));
+  }
+  function both() {
+    const parts = [negation()];
+    while (at < tokens.length && !isWord("or") && !isBracket(")")) {
+      if (isWord("and")) at += 1;
+      parts.push(negation());
+    }
+    return (row) => parts.every((part) => part(row));
+  }
+  function negation() {
+    if (isWord("not")) { at += 1; const part = negation(); return (row) => !part(row); }
+    if (isBracket("(")) { at += 1; const part = either(); expect(")"); return part; }
+    return comparison();
+  }
+  function operand() {
+    const token = tokens[at];
+    if (!token || ["and", "or", "not", "in"].includes(token.word) || token.bracket || token.operator) {
+      throw new Error(`a value is missing${behind()}`);
+    }
+    at += 1;
+    if (token.quoted !== undefined) return { ...token, value: token.quoted };
+    const name = token.name ?? token.word;
+    if (numeric.has(name)) return { ...token, column: name };
+    if (token.name !== undefined) throw new Error(unknownColumn(name, columns));
+    const number = Number(token.word);
+    return { ...token, value: Number.isNaN(number) ? token.word : number };
+  }
+  function comparison() {
+    const first = operand();
+    const tests = [];
+    for (let left = first; tokens[at]?.operator; left = tests.at(-1).right) {
+      const operator = tokens[at].text;
+      at += 1;
+      const right = operand();
+      tests.push({ left, operator, right, holds: compared(left, operator, right) });
+    }
+    const negated = isWord("not") && tokens[at + 1]?.word === "in";
+    if (negated || isWord("in")) {
+      at += negated ? 2 : 1;
+      const close = isBracket("(") ? ")" : "]";
+      expect(close === ")" ? "(" : "[");
+      const options = [];
+      do options.push(compared(first, "==", operand())); while (isBracket(",") && ++at);
+      expect(close);
+      return (row) => options.some((holds) => holds(row)) !== negated;
+    }
+    if (tests.length) return (row) => tests.every(({ holds }) => holds(row));
+    const wanted = String(first.quoted ?? first.text).toLowerCase();
+    return (row) => textOf(row).includes(wanted);
+  }
+  function compared(left, operator, right) {
+    if (left.column === undefined && right.column === undefined) throw new Error(unknownColumn(left.text, columns));
+    const sides = [left, right], ordering = operator.startsWith("<") || operator.startsWith(">");
+    const byNumber = sides.some((side) => numeric.get(side.column));
+    for (const side of sides) {
+      const isNumber = side.column === undefined ? typeof side.value === "number" : numeric.get(side.column);
+      if (byNumber && !isNumber) throw new Error(`${side.text} is not a number`);
+      if (ordering && !byNumber) throw new Error(`${operator} compares numbers, and ${left.text} holds texts`);
+    }
+    const of = (side, row) => {
+      const value = side.column === undefined ? side.value : valueOf(row, side.column);
+      // Words are compared as the table shows them, so that `true` and 1 are found as well.
+      return value === null || byNumber ? value : String(value).toLowerCase();
+    };
+    return (row) => {
+      const [a, b] = [of(left, row), of(right, row)];
+      return a !== null && b !== null && OPERATORS[operator](a, b);
+    };
+  }
+  if (!tokens.length) return () => true;
+  const passes = either();
+  if (at < tokens.length) throw new Error(`${tokens[at].text} is not expected${behind()}`);
+  return passes;
+}
+
+function unknownColumn(name, columns) {
+  const near = columns.map((column) => [distance(name.toLowerCase(), column.name.toLowerCase()), column.name])
+    .filter(([edits]) => edits <= Math.max(1, name.length / 3)).sort((a, b) => a[0] - b[0])[0];
+  return `there is no column ${name}` + (near ? `; did you mean ${near[1]}?` : "");
+}
+
+// Return the number of letters to insert, remove or replace.
+function distance(a, b) {
+  let last = [...Array(b.length + 1).keys()];
+  for (let i = 0; i < a.length; i += 1) {
+    const next = [i + 1];
+    for (let j = 0; j < b.length; j += 1) {
+      next.push(Math.min(next[j] + 1, last[j + 1] + 1, last[j] + (a[i] === b[j] ? 0 : 1)));
+    }
+    last = next;
+  }
+  return last.at(-1);
+}
