@@ -78,12 +78,13 @@ function curvesSpec({ lines, steps, title, log, zoom, description, height }) {
     axis: { title: "step", tickCount: 6, grid: false } };
   const y = { field: "value", type: "quantitative", scale: { zero: false, type: log ? "log" : "linear" },
     axis: { title, tickCount: 6 } };
+  const bands = rows.filter((row) => row.low !== row.high);
   const look = { color: { field: "colour", scale: null }, detail: { field: "line" } };
   return {
     description, width: "container", height, encoding: { x },
     layer: [
-      { data: { values: rows.filter((row) => row.low !== row.high) }, mark: { type: "area", opacity: 0.18, aria: false },
-        encoding: { y: { ...y, field: "low" }, y2: { field: "high" }, ...look } },
+      ...(bands.length ? [{ data: { values: bands }, mark: { type: "area", opacity: 0.18, aria: false },
+        encoding: { y: { ...y, field: "low" }, y2: { field: "high" }, ...look } }] : []),
       { data: { values: rows }, mark: { type: "line", strokeWidth: 2, strokeJoin: "round" },
         params: [{ name: "zoom", bind: "scales", ...(zoom ? { value: zoom } : {}),
           select: { type: "interval", zoom: "wheel![event.ctrlKey || event.metaKey]" } }],
@@ -118,7 +119,7 @@ function heatMapSpec({ cells, rows, columns, rowTitle, columnTitle, description 
     layer: [
       { mark: { ...box, fill: "var(--good)" }, encoding: { fillOpacity: { field: "strength", type: "quantitative", scale: null } } },
       { transform: [{ filter: "datum.bad" }], mark: { ...box, fill: "url(#hatch)", aria: false } },
-      { mark: { type: "text", fontSize: 12, lineHeight: 16, aria: false, baseline: "middle" },
+      { mark: { type: "text", fontSize: 12, lineHeight: 16, aria: false, baseline: "middle", dy: { expr: "datum.bad ? -8 : 0" } },
         encoding: { text: { field: "text" } } },
     ],
   };

@@ -62,6 +62,7 @@ function readFilter(text, columns, valueOf, textOf) {
       const right = operand();
       tests.push({ left, operator, right, holds: compared(left, operator, right) });
     }
+    if (tests.length) return (row) => tests.every(({ holds }) => holds(row));
     const negated = isWord("not") && tokens[at + 1]?.word === "in";
     if (negated || isWord("in")) {
       at += negated ? 2 : 1;
@@ -72,8 +73,7 @@ function readFilter(text, columns, valueOf, textOf) {
       expect(close);
       return (row) => options.some((holds) => holds(row)) !== negated;
     }
-    if (tests.length) return (row) => tests.every(({ holds }) => holds(row));
-    const wanted = String(first.quoted ?? first.text).toLowerCase();
+    const wanted = (first.quoted ?? first.name ?? first.text).toLowerCase();
     return (row) => textOf(row).includes(wanted);
   }
   function compared(left, operator, right) {
@@ -97,7 +97,7 @@ function readFilter(text, columns, valueOf, textOf) {
   }
   if (!tokens.length) return () => true;
   const passes = either();
-  if (at < tokens.length) throw new Error(`${tokens[at].text} is not expected${behind()}`);
+  if (at < tokens.length) throw new Error(`${tokens[at].text} is not expected${behind()}; put texts in quotes, and columns with brackets in backticks`);
   return passes;
 }
 

@@ -152,18 +152,21 @@ function smooth(values, weight) {
 const copies = new Set(data.copies);
 // Visible rows that count in statistics: a run that repeats another one does not.
 const counted = () => state.visible.filter((row) => !copies.has(row));
-// Return [label, rows] for visible rows that have the same keys, or the same keys except for the seed. A label
-// names only keys in which these rows differ.
+// Return { label, rows } for visible rows that have the same keys, or the same keys except for the seed. A label
+// names only keys in which these rows differ, and a text says what it is by itself.
 function groupRows(overSeeds) {
   const groups = new Map(), rows = counted();
   const keys = data.keys.filter((name) => !(overSeeds && name === "seed") && distinct(name, rows).length > 1);
+  const labelOf = (row) => keys.length ? keys.map((name) => {
+    const value = cell(row, name);
+    return typeof value === "string" && value !== "none" && value !== "" ? value : `${name}=${format(value) || "none"}`;
+  }).join(", ") : overSeeds && data.keys.includes("seed") ? "all" : format(cell(row, "run"));
   for (const row of rows) {
-    const label = keys.length ? keys.map((name) => `${name}=${format(cell(row, name)) || "none"}`).join(", ")
-      : overSeeds && data.keys.includes("seed") ? "all" : format(cell(row, "run"));
-    if (!groups.has(label)) groups.set(label, []);
-    groups.get(label).push(row);
+    const values = JSON.stringify(keys.length ? keys.map((name) => cell(row, name)) : labelOf(row));
+    if (!groups.has(values)) groups.set(values, { label: labelOf(row), rows: [] });
+    groups.get(values).rows.push(row);
   }
-  return [...groups];
+  return [...groups.values()];
 }
 // Return the median and the quartiles of runs at each step.
 function curvePoints(rows, name) {
@@ -181,25 +184,25 @@ function curvePoints(rows, name) {
     return { step, value: quantile(values, 0.5), low: quantile(values, 0.25), high: quantile(values, 0.75) };
   });
 }
-// What can be drawn in one chart: every value alone, and what belongs together in pairs.
-const CHARTS = new Map([
-  ...data.curves.names.filter((name) => name in data.directions).map((name) => [name, [name]]),
-  ...[["losses of G and D", ["loss/generator", "loss/discriminator"]], ["D(x) and D(G(z))", ["prob/real", "prob/fake"]]]
-    .filter(([, names]) => names.every((name) => data.curves.names.includes(name))),
-  ...data.curves.names.filter((name) => !(name in data.directions)).map((name) => [name, [name]]),
-]);
+// What is drawn in one chart: every value alone, and what belongs together, with short names for the legend.
+const PAIRS = [["losses of G and D", { "loss/generator": "G", "loss/discriminator": "D" }],
+  ["D(x) and D(G(z))", { "prob/real": "D(x)", "prob/fake": "D(G(z))" }]];
+const isMetric = (name) => name in data.directions, alone = (name) => [name, { [name]: "" }];
+const CHARTS = new Map([...data.curves.names.filter(isMetric).map(alone),
+  ...PAIRS.filter(([, names]) => Object.keys(names).every((name) => data.curves.names.includes(name))),
+  ...data.curves.names.filter((name) => !isMetric(name)).map(alone)]);
 function showCurves() {
-  const title = find("#curve-value").value, names = CHARTS.get(title) ?? [], chart = find("#curves .chart");
-  const groups = groupRows(find("#bands").checked).map(([label, rows]) => ({ label, runs: rows.length,
-    curves: names.map((name, index) => ({ name, index, points: curvePoints(rows, name) })).filter(({ points }) => points.length),
+  const title = find("#curve-value").value, names = Object.entries(CHARTS.get(title) ?? {}), chart = find("#curves .chart");
+  const groups = groupRows(find("#bands").checked).map(({ label, rows }) => ({ label, runs: rows.length,
+    curves: names.map(([name, short], index) => ({ short, index, points: curvePoints(rows, name) })).filter(({ points }) => points.length),
   })).filter(({ curves }) => curves.length);
   // Lines of a metric begin with the best one, others follow the table.
   const last = (group) => group.curves[0].points.at(-1).value;
-  if (title in data.directions) groups.sort((a, b) => direction(title) * (last(a) - last(b)));
+  if (isMetric(title)) groups.sort((a, b) => direction(title) * (last(a) - last(b)));
   const shown = groups.slice(0, Number(find("#most").value));
   shown.forEach((group, index) => { group.look = lineStyle(index); });
   const lines = shown.filter(({ label }) => !state.off.has(label)).flatMap((group) => group.curves.map((curve) => ({
-    points: curve.points, name: names.length > 1 ? `${group.label}: ${curve.name}` : group.label,
+    points: curve.points, name: names.length > 1 ? `${group.label}: ${curve.short}` : group.label,
     look: names.length > 1 ? { ...group.look, dash: DASHES[curve.index] } : group.look })));
   showLegend(shown, groups.length, names);
   const steps = [...new Set(lines.flatMap(({ points }) => points.map(({ step }) => step)))].sort((a, b) => a - b);
@@ -220,10 +223,10 @@ function showCurves() {
     }));
 }
 function showLegend(shown, count, names) {
+  const alike = shown.every(({ runs }) => runs === shown[0].runs);
   const items = shown.map(({ label, runs, curves, look }) => {
-    const values = curves.map(({ name, points }) =>
-      (names.length > 1 ? `${name.split("/").at(-1)} ` : "") + format(points.at(-1).value)).join(", ");
-    const text = `${label}${runs > 1 ? ` (${runs} runs)` : ""}`;
+    const values = curves.map(({ short, points }) => `${short} ${format(points.at(-1).value)}`.trim()).join(", ");
+    const text = alike || runs === 1 ? label : `${label} (${runs} runs)`;
     const button = make("button", { type: "button", title: text }, lineKey(look), make("span", { textContent: text }), ` ${values}`);
     button.setAttribute("aria-pressed", String(!state.off.has(label)));
     button.addEventListener("click", () => {
@@ -235,7 +238,8 @@ function showLegend(shown, count, names) {
     return item;
   });
   find("#curves .legend").replaceChildren(...items);
-  find("#curves-note").textContent = (names.length > 1 ? `Solid: ${names[0]}. Dashed: ${names[1]}. ` : "") +
+  find("#curves-note").textContent = (names.length > 1 ? `Solid: ${names[0][0]}. Dashed: ${names[1][0]}. ` : "") +
+    (alike && shown[0]?.runs > 1 ? `Each line is a median over ${shown[0].runs} runs, with their quartiles. ` : "") +
     (count > shown.length ? `${count - shown.length} more lines are not drawn. ` : "") +
     "A click on a line of the legend hides it or shows it again.";
 }
@@ -272,7 +276,7 @@ const ZOOMS = {
 function showHeatMap() {
   const [rowKey, columnKey, name] = ["#heat-rows", "#heat-columns", "#heat-value"].map((id) => find(id).value);
   const chart = find("#heat .chart"), label = (value) => format(value) || "none";
-  if (!rowKey || !state.visible.length) { showNoChart(chart, "There is nothing to draw."); return; }
+  if (!rowKey || !state.visible.length) { showNoChart(chart, rowKey ? "There is nothing to draw." : "Runs differ in no key."); return; }
   const rows = distinct(rowKey, state.visible), columns = distinct(columnKey, state.visible);
   const cells = rows.flatMap((row) => columns.map((column) => {
     const members = counted().filter((run) => cell(run, rowKey) === row && cell(run, columnKey) === column);
@@ -317,7 +321,8 @@ function showParallelCoordinates() {
   if (!ranked.length) { showNoChart(chart, "No run has a value in every column."); return; }
   const score = (row) => direction(data.objective) * cell(row, data.objective);
   const scores = ranked.map(score).sort((a, b) => a - b);
-  const lines = ranked.flatMap((row) => {
+  // The best lines are drawn last, over the others.
+  const lines = ranked.sort((a, b) => score(b) - score(a)).flatMap((row) => {
     const common = { row, rank: scores.indexOf(score(row)) / Math.max(scores.length - 1, 1),
       dash: BAD.has(cell(row, "status")) ? [4, 3] : [1, 0],
       label: `${cell(row, "run")}: ${data.objective} ${format(cell(row, data.objective))}`,
