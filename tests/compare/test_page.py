@@ -157,7 +157,10 @@ def choose(browser: Any, field: str, value: Any) -> None:
 LINES = "#curves .mark-line path"
 BANDS = "#curves .mark-area path"
 MARKS = "#curves .mark-symbol path"
-FIRST_STEP = "document.querySelector('#curves .role-axis-label text').textContent"
+FIRST_STEP = (
+    "Math.min(...[...document.querySelector('#curves .role-axis-label').children]"
+    ".map(label => label.textContent))"
+)
 
 
 def column(browser: Any, name: str) -> list[str]:
@@ -280,19 +283,22 @@ def test_in_a_browser_the_pointer_shows_values(browser: Any) -> None:
     chains = pytest.importorskip("selenium.webdriver").ActionChains
     hint = browser.find_element("id", "hint")
     assert not hint.is_displayed()
-    for section, texts in (
-        ("#curves", ["step 300", "0.113", "hidden_dim=128, lr=0.001"]),
-        ("#heat", ["median sliced_wasserstein", "runs"]),
-        ("#parallel", ["status", "completed"]),
+    # Half of the way along a line, which need not be in the middle of the box around it.
+    halfway = """
+        const path = document.querySelector(arguments[0]), box = path.getBoundingClientRect();
+        const point = path.getPointAtLength(path.getTotalLength() / 2)
+            .matrixTransform(path.getScreenCTM());
+        return [point.x - box.x - box.width / 2, point.y - box.y - box.height / 2].map(Math.round)
+    """
+    for selector, texts in (
+        ("#curves .mark-line path", ["step 300", "0.1135", "hidden_dim=128, lr=0.001"]),
+        ("#heat .mark-text text", ["median sliced_wasserstein", "runs"]),
+        ("#parallel .layer_1_marks path", ["status", "completed"]),
     ):
-        selector = {
-            "#curves": "#curves .chart svg",
-            "#heat": "#heat .mark-rect path",
-            "#parallel": "#parallel .layer_1_marks path",
-        }[section]
         target = browser.find_element("css selector", selector)
-        evaluate(browser, f"document.querySelector('{section}').scrollIntoView()")
-        chains(browser).move_to_element(target).perform()
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", target)
+        x, y = browser.execute_script(halfway, selector) if "path" in selector else (0, 0)
+        chains(browser).move_to_element_with_offset(target, x, y).perform()
         wait(browser, "!document.querySelector('#hint').hidden")
         for text in texts:
             assert text in hint.text
@@ -315,21 +321,21 @@ def test_in_a_browser_the_legend_switches_lines_off_and_on(browser: Any) -> None
 @pytest.mark.browser
 def test_in_a_browser_zooming_changes_the_axis_and_stays(browser: Any) -> None:
     webdriver = pytest.importorskip("selenium.webdriver")
-    assert evaluate(browser, FIRST_STEP) == "100"
+    assert evaluate(browser, FIRST_STEP) == 100
     browser.find_element("id", "zoom-in").click()
     wait(browser, f"{FIRST_STEP} > 200")
     browser.find_element("css selector", "#curves .legend button").click()
     wait(browser, f"{count(LINES)} === 3")
     assert evaluate(browser, f"{FIRST_STEP} > 200")
     browser.find_element("id", "zoom-reset").click()
-    wait(browser, f"{FIRST_STEP} === '100'")
+    wait(browser, f"{FIRST_STEP} === 100")
     chart = browser.find_element("css selector", "#curves .chart svg")
     origin = webdriver.common.actions.wheel_input.ScrollOrigin.from_element(chart)
     actions = webdriver.ActionChains(browser).key_down(webdriver.Keys.CONTROL)
     actions.scroll_from_origin(origin, 0, -400).key_up(webdriver.Keys.CONTROL).perform()
     wait(browser, f"{FIRST_STEP} > 100")
     webdriver.ActionChains(browser).double_click(chart).perform()
-    wait(browser, f"{FIRST_STEP} === '100'")
+    wait(browser, f"{FIRST_STEP} === 100")
 
 
 @pytest.mark.browser
