@@ -389,10 +389,11 @@ function showSamples() {
 // --- Failures and cost ---
 
 function showFailuresAndCost() {
-  const failed = state.visible.filter((row) => BAD.has(cell(row, "status")) || cell(row, "error") !== null);
+  const remark = (row) => data.remarks?.[row] ?? null;
+  const failed = state.visible.filter((row) => BAD.has(cell(row, "status")) || cell(row, "error") !== null || remark(row));
   find("#failures").replaceChildren(failed.length ? make("ul", {}, ...failed.map((row) => make("li", {
     textContent: `${cell(row, "run")}: ${cell(row, "status")} at step ${format(cell(row, "steps"))}` +
-      (cell(row, "error") === null ? "" : `, ${cell(row, "error")}`) })))
+      [cell(row, "error"), remark(row)].filter((text) => text !== null).map((text) => `, ${text}`).join("") })))
     : make("p", { textContent: "No run failed, diverged or was pruned." }));
   const total = (name, rows) => rows.reduce((sum, row) => sum + (cell(row, name) ?? 0), 0);
   const kinds = distinct("status", state.visible);
@@ -449,7 +450,7 @@ function start() {
     (direction(data.objective) > 0 ? "lower is better." : "higher is better.");
   find("#notes").replaceChildren(...data.notes.map((note) => make("li", { textContent: note })));
   // At first the table has only the columns that fit on a page.
-  const first = new Set(["run", ...data.keys, "status", ...data.metrics, "steps", "seconds"]);
+  const first = new Set(["run", ...data.keys, "status", "verdict", ...data.metrics, "steps", "seconds"]);
   for (const column of data.columns) if (!first.has(column.name)) state.hidden.add(column.name);
   const [a, b] = [data.keys[0], data.keys[1] ?? data.keys[0]];
   fillSelect("#curve-value", [...CHARTS.keys()]);

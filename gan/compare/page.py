@@ -31,8 +31,8 @@ torch."""
 MAX_POINTS = 150_000
 """The most points that all curves have together: about 2 MB of text."""
 
-MAX_PICTURES = 400
-"""The most sample pictures that all runs have together: about 1.5 MB."""
+MAX_PICTURE_TEXT = 2_000_000
+"""The most characters of all sample pictures together. One of each run is always shown."""
 
 MAX_SIDE = 400
 """Pixels of the longer side of a picture, at most."""
@@ -66,7 +66,7 @@ def render_page(table: Table, title: str) -> str:
     from vl_convert import javascript_bundle
 
     folder = files("gan.compare")
-    library = javascript_bundle().replace("</script", "<\\/script")
+    library = javascript_bundle(None).replace("</script", "<\\/script")
     names = ("page.filter.js", "page.charts.js", "page.js")
     script = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
     # The name of a run or a note may hold anything, and "<" could end the element that holds it.
@@ -153,7 +153,7 @@ def _curves(table: Table, names: Sequence[str]) -> Json:
             # The points are counted from the end, so that the last value is always chosen.
             points = points[::-1][::stride][::-1]
             if points:
-                curves[name] = [[s for s, _ in points], [float(f"{v:.5g}") for _, v in points]]
+                curves[name] = [[s for s, _ in points], [float(f"{v:.6g}") for _, v in points]]
         curves_by_run.append(curves)
     used = [name for name in names if any(name in curves for curves in curves_by_run)]
     return {"names": used, "runs": curves_by_run}
@@ -163,7 +163,8 @@ def _samples(runs: Sequence[StoredRun]) -> Json:
     """Return sample pictures at some of the steps at which runs have any, the last one included."""
     files_by_run = [sample_files(Path(run.path)) for run in runs]
     steps = sorted({step for by_step in files_by_run for step in by_step})
-    count = max(MAX_PICTURES // max(sum(map(bool, files_by_run)), 1), 1)
+    newest = [_picture_url(by_step[max(by_step)]) for by_step in files_by_run if by_step]
+    count = max(MAX_PICTURE_TEXT // max(sum(len(url or "") for url in newest), 1), 1)
     if len(steps) > count:
         last = len(steps) - 1
         places = {round(n * last / max(count - 1, 1)) for n in range(count)} | {last}

@@ -75,11 +75,10 @@ def test_a_page_of_many_runs_is_small(sweep: Path, tmp_path: Path) -> None:
             continue
         shutil.copytree(tmp_path / "0", run)
     text = render_page(read_table([tmp_path]), "")
-    # Noise compresses worse than any samples.
-    assert len(text) < 10e6
+    # Noise compresses worse than any samples, so each run has one picture.
+    assert len(text) < 5e6
     data = page_data(read_table([tmp_path]), "")
-    assert len(data["samples"]["steps"]) == 4
-    assert data["samples"]["steps"][-1] == 30000
+    assert data["samples"]["steps"] == [30000]
     steps, _ = data["curves"]["runs"][5]["sliced_wasserstein"]
     assert steps[-1] == 30000
     assert len(steps) == 300
@@ -147,7 +146,7 @@ def choose(browser: Any, field: str, value: Any) -> None:
     """Give a field of the page a value, as a reader does."""
     browser.execute_script(
         "const field = document.getElementById(arguments[0]);"
-        "if (field.type === 'checkbox') field.checked = arguments[1]; else field.value = arguments[1];"
+        "field.value = arguments[1];"
         "field.dispatchEvent(new Event('input'))",
         field,
         value,
@@ -342,7 +341,9 @@ def test_in_a_browser_zooming_changes_the_axis_and_stays(browser: Any) -> None:
 def test_in_a_browser_both_losses_are_in_one_chart(browser: Any) -> None:
     choose(browser, "curve-value", "losses of G and D")
     wait(browser, f"{count(LINES)} === 8")
-    dashes = f"[...document.querySelectorAll('{LINES}')].map(e => e.getAttribute('stroke-dasharray'))"
+    dashes = (
+        f"[...document.querySelectorAll('{LINES}')].map(e => e.getAttribute('stroke-dasharray'))"
+    )
     assert len(set(evaluate(browser, dashes))) == 2
     text = browser.find_element("css selector", "#curves .legend").text
     assert re.search(r"hidden_dim=128, lr=0.001\s+G [0-9.]+, D [0-9.]+", text)
