@@ -39,16 +39,18 @@ from gan.run.result import Record
 
 REAL_TAG = "samples/real"
 """The tag of a picture of real samples."""
+VERDICT_TAG = "verdict"
+"""The tag of sentences about what goes wrong in a run."""
 
 DESCRIPTION_TAGS = {
     "config/text_summary",
-    "samples/real",
     custom_scalar_metadata.CONFIG_SUMMARY_TAG,
     metadata.SESSION_START_INFO_TAG,
     metadata.SESSION_END_INFO_TAG,
     REAL_TAG,
+    VERDICT_TAG,
 }
-"""Tags of what tells of the whole run, and not of one of its steps."""
+"""Tags of what a run writes, or repeats, into an event file that does not describe it yet."""
 
 Value = bool | int | float | str
 

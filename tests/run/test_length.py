@@ -12,7 +12,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from gan.commands import resume
 from gan.errors import UserError
 from gan.run.directory import read_config, read_overrides
-from gan.run.result import Result, read_records, read_result, write_result
+from gan.run.result import Record, Result, read_records, read_result, write_result
+from gan.run.verdict import Watch
 from gan.train import run
 
 IN_TURN = ("logging.every=5", "metrics.every=10", "trainer.max_steps=20")
@@ -200,7 +201,14 @@ def test_extension_that_is_killed_leaves_a_run_that_goes_on(
     assert result["extended"] == [{"step": 20, "max_steps": 20}] * is_longer
 
 
-def test_tensorboard_tells_of_the_new_length_and_keeps_every_curve(tmp_path: Path) -> None:
+def test_tensorboard_tells_of_the_new_length_and_keeps_every_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(watch: Watch, record: Record) -> str | None:
+        return "bad" if record["step"] == 10 else None
+
+    monkeypatch.setattr(Watch, "follow", follow)
+
     def scalars(events: EventAccumulator) -> dict[str, list[tuple[int, float, float]]]:
         tags = events.Tags()["scalars"]
         return {tag: [(e.step, e.wall_time, e.value) for e in events.Scalars(tag)] for tag in tags}
@@ -213,6 +221,7 @@ def test_tensorboard_tells_of_the_new_length_and_keeps_every_curve(tmp_path: Pat
         assert values[: len(before[tag])] == before[tag]
         assert values[-1][0] == 40
     assert [event.step for event in events.Images("samples")] == [0, 10, 20, 30, 40]
+    assert [event.step for event in events.Tensors("verdict")] == [10]
     (text,) = events.Tensors("config/text_summary")
     assert "max_steps: 40" in text.tensor_proto.string_val[0].decode()
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
