@@ -145,7 +145,9 @@ def _needed_columns(table: Table) -> list[str]:
         for name in _telling_keys(table)
     }
     swept = sorted(filter(times.get, times), key=lambda name: -times[name])
-    return ["run", "status", *objectives[:1], *swept, *objectives[1:]]
+    needed = ["run", "status", *objectives[:1], *swept, *objectives[1:]]
+    # An objective that is no metric, such as a loss, is no column here.
+    return [name for name in needed if name in _important_columns(table)]
 
 
 def _print_as(form: str, frame: pd.DataFrame) -> None:

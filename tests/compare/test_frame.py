@@ -137,7 +137,7 @@ def test_a_verdict_is_a_column_if_any_run_has_one(tmp_path: Path) -> None:
     table = read_table([tmp_path])
     columns = list(table.frame)
     assert columns[columns.index("status") + 1] == "verdict"
-    assert table.frame["verdict"].tolist() == ["mode collapse", None]
+    assert table.frame["verdict"].fillna("").tolist() == ["mode collapse", ""]
     assert [run.remark for run in table.runs] == [text, None]
 
 

@@ -73,3 +73,15 @@ def test_keys_that_say_nothing_about_the_shown_runs_are_left_out(tmp_path: Path)
     table = read_table([tmp_path])
     assert _important_columns(table)[1:3] == ["hidden_dim", "lr"]
     assert _important_columns(where(table, "hidden_dim == 32"))[1:2] == ["lr"]
+
+
+def test_runs_without_metrics_are_shown_with_their_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdict = {"problem": "mode collapse", "since": 250, "text": "It has collapsed."}
+    for lr in ("1e-4", "1e-3"):
+        make_run(tmp_path / lr, "metrics=none", f"optimizer.lr={lr}", verdict=verdict)
+    print_runs(read_table([tmp_path]), "table")
+    head, *rows, _ = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["run", "lr", "status", "verdict"]
+    assert all("completed  mode collapse" in row for row in rows)
