@@ -66,7 +66,7 @@ def render_page(table: Table, title: str) -> str:
     from vl_convert import javascript_bundle
 
     folder = files("gan.compare")
-    library = javascript_bundle(None).replace("</script", "<\\/script")
+    library = javascript_bundle().replace("</script", "<\\/script")
     names = ("page.filter.js", "page.charts.js", "page.js")
     script = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
     # The name of a run or a note may hold anything, and "<" could end the element that holds it.
