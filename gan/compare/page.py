@@ -63,10 +63,12 @@ def write_page(table: Table, out: Path, title: str) -> None:
 def render_page(table: Table, title: str) -> str:
     """Return the HTML of the page."""
     # Importing it takes a while, and bundling takes a second or two.
-    from vl_convert import javascript_bundle
+    import vl_convert
 
     folder = files("gan.compare")
-    library = javascript_bundle().replace("</script", "<\\/script")
+    # Versions of the package differ in how they declare that there need be no argument.
+    bundle: Any = vl_convert.javascript_bundle
+    library = bundle().replace("</script", "<\\/script")
     names = ("page.filter.js", "page.charts.js", "page.js")
     script = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
     # The name of a run or a note may hold anything, and "<" could end the element that holds it.
