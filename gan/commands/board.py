@@ -8,6 +8,7 @@ best=20         only the best runs, by sort=NAME or their objective
 """
 
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -95,6 +96,14 @@ def linked(folder: Path, run_dirs: Sequence[Path]) -> Iterator[Path]:
 def _check(options: Options) -> None:
     if not 0 <= options.port < 65536:
         raise UserError(f"port={options.port}: must be from 0 to 65535")
+    with socket.socket() as sock:
+        # TensorBoard does the same, so that a server may follow one that has just ended.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", options.port))
+        except OSError as error:
+            reason = f"cannot be used ({error.strerror}); port=0 takes any free port"
+            raise UserError(f"port={options.port}: {reason}") from error
     for name in ("last", "best"):
         value = getattr(options, name)
         if value is not None and value < 1:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import sys
 import tempfile
 import time
@@ -155,3 +156,10 @@ def test_tensorboard_shows_a_row_for_each_run_curves_samples_and_networks(
         assert complaints == []
     finally:
         browser.quit()
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port={port}: cannot be used .*; port=0 takes"):
+            board([tmp_path], Options(port=port))
