@@ -2,6 +2,7 @@
 
 what=steps       steps per second, beside a plain loop and bare arithmetic
                  (steps, hidden_dim, device)
+what=waiting     ways in which idle threads wait, alone and beside busy programs (steps, hidden_dim)
 what=sweeps      the time that launchers take (steps)
 what=metrics     the time that metrics take, beside torchmetrics where installed (samples, device)
 what=compare     the time that tables and pages of 1,000 made-up runs take
@@ -21,7 +22,7 @@ from pathlib import Path
 from gan.commands.command_line import run_command
 from gan.errors import UserError, nearest
 
-KINDS = ("steps", "sweeps", "metrics", "compare", "vectorized")
+KINDS = ("steps", "waiting", "sweeps", "metrics", "compare", "vectorized")
 """Values of the option `what`."""
 
 
@@ -72,6 +73,10 @@ def benchmark(paths: list[Path], options: Options) -> None:
         from benchmarks.steps import time_steps
 
         time_steps(rounds=rounds, steps=steps, hidden_dim=options.hidden_dim, device=device)
+    elif options.what == "waiting":
+        from benchmarks.waiting import time_waiting
+
+        time_waiting(rounds=rounds, steps=steps, hidden_dim=options.hidden_dim)
     elif options.what == "sweeps":
         from benchmarks.sweeps import time_sweeps
 

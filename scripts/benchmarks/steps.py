@@ -26,12 +26,12 @@ def time_steps(*, rounds: int, steps: int, hidden_dim: int, device: str) -> None
     recipe = ["experiment=lab", "data=mnist5k", f"model.hidden_dim={hidden_dim}"]
     cfg = compose(*recipe, f"device={device}")
     bf16 = compose(*recipe, f"device={device}", "trainer.precision=bf16")
-    ours = _our_loop(cfg)
+    ours = our_loop(cfg)
     ours(1)
     loops = {
         "plain loop": _plain_loop(cfg),
         "ours": ours,
-        "ours, bf16": _our_loop(bf16),
+        "ours, bf16": our_loop(bf16),
         "matrix products alone": products(record_operations(partial(ours, 1)), find_device(device)),
     }
     seconds = median_seconds({name: partial(loop, steps) for name, loop in loops.items()}, rounds)
@@ -45,7 +45,8 @@ def time_steps(*, rounds: int, steps: int, hidden_dim: int, device: str) -> None
     Console().print(table)
 
 
-def _our_loop(cfg: DictConfig) -> Steps:
+def our_loop(cfg: DictConfig) -> Steps:
+    """Return training steps of a configuration, without logging or metrics."""
     parts = build(cfg)
     state = initial_state(parts, cfg.seed)
     batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
