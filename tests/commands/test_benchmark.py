@@ -44,7 +44,7 @@ def test_the_help_lists_what_can_be_timed(
     [
         (
             "what=metric",
-            "what=metric: must be one of steps, sweeps, metrics, compare, vectorized; ",
+            "what=metric: must be one of steps, waiting, sweeps, metrics, compare, vectorized; ",
         ),
         ("rounds=0", "rounds=0: must be at least 1"),
         ("steps=0", "steps=0: must be at least 1"),
