@@ -30,7 +30,10 @@ async function drawWanted(element) {
     element.chart?.finalize();
     // The policy of the page forbids to compile texts, so Vega interprets its expressions: `ast`.
     element.chart = await vegaEmbed(element, { config: CONFIG, autosize: { type: "fit-x", contains: "padding" }, ...spec },
-      { renderer: "svg", ast: true, actions: false, defaultStyle: false, tooltip: showHint });
+      { renderer: "svg", ast: true, actions: false, defaultStyle: false, tooltip: false });
+    // The datum of what Vega adds around the nearest mark is that mark. Its own tooltips leave out lines.
+    element.chart.view.addEventListener("pointermove", (event, item) => showHint(event, (item?.datum?.datum ?? item?.datum)?.hint));
+    element.onpointerleave = (event) => showHint(event);
     drawn(element.chart.view);
   }
 }
@@ -42,8 +45,8 @@ function showNoChart(element, text) {
 }
 
 // Show the hint of the datum under the pointer. Its texts come from runs and stay texts.
-function showHint(_handler, event, _item, value) {
-  const box = find("#hint"), hint = value?.hint;
+function showHint(event, hint) {
+  const box = find("#hint");
   box.hidden = !hint;
   if (!hint) return;
   box.replaceChildren(make("strong", { textContent: hint.title }), make("table", {}, ...hint.rows.map(({ label, text, look }) =>
@@ -91,7 +94,7 @@ function curvesSpec({ lines, steps, title, log, zoom, description, height }) {
         encoding: { y, ...look, strokeDash: { field: "dash", scale: null }, description: { field: "line" } } },
       { data: { values: marks }, mark: { type: "point", filled: true, size: 45, opacity: 1 },
         encoding: { y, color: look.color, shape: { field: "shape", scale: null }, description: { field: "text" } } },
-      { data: { values: steps }, mark: { type: "rule", tooltip: { content: "data" }, aria: false, stroke: "var(--soft)" },
+      { data: { values: steps }, mark: { type: "rule", aria: false, stroke: "var(--soft)" },
         params: [{ name: "pointed", select: { type: "point", fields: ["step"], on: "pointermove", nearest: true,
           clear: "pointerout" } }],
         encoding: { opacity: { condition: { param: "pointed", empty: false, value: 0.7 }, value: 0 } } },
@@ -108,7 +111,7 @@ function marked(points) {
 function heatMapSpec({ cells, rows, columns, rowTitle, columnTitle, description }) {
   const lines = Math.max(...cells.map((cell) => cell.text.length), 1);
   const axis = { grid: false, labelAngle: 0, labelOverlap: false };
-  const box = { type: "rect", tooltip: { content: "data" }, stroke: "var(--line)" };
+  const box = { type: "rect", stroke: "var(--line)" };
   return {
     description, width: { step: 108 }, height: { step: 18 * lines + 22 }, autosize: "pad", data: { values: cells },
     encoding: {
@@ -128,7 +131,7 @@ function heatMapSpec({ cells, rows, columns, rowTitle, columnTitle, description 
 // A line for each run through the places, from 0 to 1, of its values in every column.
 function parallelSpec({ lines, ticks, columns, width, description }) {
   const common = { detail: { field: "row" }, order: { field: "index" } };
-  const mark = { type: "line", tooltip: { content: "data" }, cursor: "pointer" };
+  const mark = { type: "line", cursor: "pointer" };
   return {
     description, width, height: 320,
     encoding: {

@@ -389,11 +389,10 @@ function showSamples() {
 // --- Failures and cost ---
 
 function showFailuresAndCost() {
-  const remark = (row) => data.remarks?.[row] ?? null;
-  const failed = state.visible.filter((row) => BAD.has(cell(row, "status")) || cell(row, "error") !== null || remark(row));
+  const failed = state.visible.filter((row) => BAD.has(cell(row, "status")) || cell(row, "error") !== null || data.remarks[row] !== null);
   find("#failures").replaceChildren(failed.length ? make("ul", {}, ...failed.map((row) => make("li", {
     textContent: `${cell(row, "run")}: ${cell(row, "status")} at step ${format(cell(row, "steps"))}` +
-      [cell(row, "error"), remark(row)].filter((text) => text !== null).map((text) => `, ${text}`).join("") })))
+      [cell(row, "error"), data.remarks[row]].filter((text) => text !== null).map((text) => `, ${text}`).join("") })))
     : make("p", { textContent: "No run failed, diverged or was pruned." }));
   const total = (name, rows) => rows.reduce((sum, row) => sum + (cell(row, name) ?? 0), 0);
   const kinds = distinct("status", state.visible);

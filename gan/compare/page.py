@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,8 @@ def write_page(table: Table, out: Path, title: str) -> None:
 
 def render_page(table: Table, title: str) -> str:
     """Return the HTML of the page."""
-    # Importing it takes a while, and bundling takes a second or two.
-    import vl_convert
-
     folder = files("gan.compare")
-    # Versions of the package differ in how they declare that there need be no argument.
-    bundle: Any = vl_convert.javascript_bundle
-    library = bundle().replace("</script", "<\\/script")
+    library = _library()
     names = ("page.filter.js", "page.charts.js", "page.js")
     script = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
     # The name of a run or a note may hold anything, and "<" could end the element that holds it.
@@ -84,6 +80,15 @@ def render_page(table: Table, title: str) -> str:
     # The template is split before anything is inserted, so "@@" in the data is left alone.
     pieces = folder.joinpath("page.html").read_text(encoding="utf-8").split("@@")
     return "".join(parts[piece] if at % 2 else piece for at, piece in enumerate(pieces))
+
+
+@cache
+def _library() -> str:
+    """Return the JavaScript that draws charts. This takes seconds when it is called first."""
+    from vl_convert import javascript_bundle
+
+    bundle = javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle.replace("</script", "<\\/script")
 
 
 def _digest(script: str) -> str:

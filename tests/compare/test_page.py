@@ -26,7 +26,17 @@ EVIL_NAME = "evil<img src=x onerror=document.title='run'>"
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page") / "sweep"
     make_sweep(folder)
-    make_run(folder / EVIL_NAME, f'notes="{EVIL}"', value=0.9, status="failed", error=EVIL, image=9)
+    make_run(
+        folder / EVIL_NAME,
+        f'notes="{EVIL}"',
+        value=0.9,
+        status="failed",
+        error=EVIL,
+        image=9,
+    )
+    diverged = folder / "hidden_dim=256,lr=0.001,seed=2" / "result.json"
+    verdict = {"problem": "mode collapse", "since": 100, "text": f"mode collapse {EVIL}"}
+    diverged.write_text(json.dumps(json.loads(diverged.read_text()) | {"verdict": verdict}))
     return folder
 
 
@@ -272,7 +282,8 @@ def test_in_a_browser_every_view_is_drawn(browser: Any) -> None:
     slider.send_keys(keys.ARROW_LEFT)
     assert "400" in browser.find_element("id", "step-text").text
     assert evaluate(browser, "document.querySelector('#samples td img').src") != first
-    assert "evil" in browser.find_element("id", "failures").text
+    assert f"{EVIL_NAME}: failed at step 600" in browser.find_element("id", "failures").text
+    assert f"mode collapse {EVIL}" in browser.find_element("id", "failures").text
     pictures = "[...document.querySelectorAll('#samples img')].every(i => i.alt && i.naturalWidth)"
     wait(browser, pictures)
 
