@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
     """A problem that a run has."""
 
     problem: str
-    """The name of the problem, such as "mode collapse"."""
+    """The name, such as "mode collapse"."""
     since: int
     """The first step at which it was seen."""
     text: str
@@ -114,7 +114,7 @@ class Rule(NamedTuple):
 
 @dataclass
 class _Sign:
-    """What the records so far say about one problem."""
+    """The signs of one problem in the records so far."""
 
     rule: Rule
     is_told: bool = False
@@ -123,7 +123,7 @@ class _Sign:
     turned: int | None = None
     """The first of the latest steps at which the opposite of what is told was seen."""
     words: str = ""
-    """The figures in which the problem was last seen."""
+    """The sign of the problem that was seen last, in words."""
 
     def follow(self, record: Record, config: Config) -> None:
         if not all(name in record for name in self.rule.needs):
