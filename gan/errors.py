@@ -74,7 +74,11 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return a hint such as `; did you mean 'lr'?`, or "" if no allowed name is similar."""
+def nearest(name: str, allowed: Iterable[str], above: str = "") -> str:
+    """Return a hint such as `; did you mean 'lr'?`, or "" if no allowed name is similar.
+
+    Args:
+        above: the beginning of a dotted key, to be shown before the name.
+    """
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return f"; did you mean '{above}{close[0]}'?" if close else ""

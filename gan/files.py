@@ -22,6 +22,14 @@ DAY = 24 * 60 * 60.0
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
+def expanded(path: str) -> str:
+    """Return a path with the home directory for a ~ at its beginning, as a shell would."""
+    # A folder may have the name ~x where there is no user x.
+    with suppress(RuntimeError):
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    return path
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and move it there if the block ends without an error.

@@ -216,7 +216,11 @@ def test_a_sweep_whose_runs_fail_raises_after_the_others_are_done(tmp_path: Path
 @pytest.mark.parametrize(
     ("points", "overrides", "expected"),
     [
-        ({"optimizer.lrr": [1, 2]}, [], "unknown key 'optimizer.lrr'; did you mean 'lr'?"),
+        (
+            {"optimizer.lrr": [1, 2]},
+            [],
+            "unknown key 'optimizer.lrr'; did you mean 'optimizer.lr'?",
+        ),
         ({"optimizer.lr": ["a", "b"]}, [], "optimizer.lr=a: must be a number"),
         ({"loss": ["hing", "minimax"]}, [], "loss=hing: no such option"),
         ({"seed": [0, 1]}, ["los=hinge"], "unknown key 'los'"),

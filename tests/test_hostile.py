@@ -618,7 +618,7 @@ def test_bad_runs_do_not_stop_a_comparison(
         assert "\ngood" in out, content[:80]
         assert f"\nbad{number}" in out, content[:80]
         assert "\x1b" not in out + err
-    compare.compare([tmp_path / "runs"], compare.Options(html=str(tmp_path / "page.html")))
+    compare.compare([tmp_path / "runs"], compare.Options(html=tmp_path / "page.html"))
     compare.compare([tmp_path / "runs"], compare.Options(group="seed", sort="sliced_wasserstein"))
     clean.clean([tmp_path / "runs"], clean.Options())
 

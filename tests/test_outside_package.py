@@ -114,7 +114,7 @@ def test_keys_of_an_outside_function_have_its_types(composed: Callable[[str], ob
     [
         ("loss=soft_hing", "did you mean 'soft_hinge'"),
         ("loss=soft_hinge loss.sharpnes=3", "loss.sharpnes=3: unknown key"),
-        ("loss=soft_hinge loss.sharpnes=3", "did you mean 'sharpness'"),
+        ("loss=soft_hinge loss.sharpnes=3", "did you mean 'loss.sharpness'"),
         ("loss=soft_hinge +loss.width=3", "loss.width: unknown key; loss has"),
         ("loss=soft_hinge loss.sharpness=0", "loss.sharpness=0.0: must be above 0"),
         ("loss=soft_hinge loss.sharpness=big", "loss.sharpness=big: must be a number"),

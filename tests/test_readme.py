@@ -1,4 +1,4 @@
-"""Every README: its Python runs, its commands are right, and its links lead somewhere."""
+"""Every README: its Python runs, its examples train, and its links lead somewhere."""
 
 import __future__
 
@@ -6,10 +6,8 @@ import importlib
 import io
 import os
 import re
-import shlex
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,25 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
+from readmes import NAMES, READMES, ROOT, blocks
 
 from gan.config.compose import compose
 from gan.train import run
-
-ROOT = Path(__file__).parent.parent
-READMES = sorted(
-    path
-    for path in ROOT.rglob("README.md")
-    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
-)
-NAMES = [str(path.relative_to(ROOT)) for path in READMES]
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """The code of a language in a text; the blocks may be indented."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE)
-    return [textwrap.dedent(code) for _, code in found]
 
 
 @pytest.fixture(scope="module")
@@ -74,66 +58,6 @@ def test_python_in_a_readme_runs(
 def test_a_readme_with_python_is_among_them() -> None:
     assert "README.md" in NAMES
     assert blocks((ROOT / "README.md").read_text(), "python")
-
-
-@pytest.mark.parametrize("readme", READMES, ids=NAMES)
-def test_commands_in_a_readme_parse_in_bash(readme: Path) -> None:
-    for block in blocks(readme.read_text(), "bash"):
-        done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
-        assert done.returncode == 0, f"{done.stderr}\n{block}"
-
-
-@pytest.mark.parametrize("readme", READMES, ids=NAMES)
-def test_commands_in_a_readme_hold_nothing_that_bash_expands(readme: Path) -> None:
-    for block in blocks(readme.read_text(), "bash"):
-        # What is quoted, and what follows a hash, is left alone.
-        bare = re.sub(r"'[^']*'|\"[^\"$`]*\"|(?<!\S)#.*", "", block)
-        assert not re.search(r"=\S*[][(){}*?$<>!]", bare), block
-
-
-def commands(readme: Path) -> Iterator[list[str]]:
-    """The words of every command that runs a script of this project."""
-    for block in blocks(readme.read_text(), "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            for command in line.split("&&"):
-                words = shlex.split(command, comments=True)
-                if "python" in words:
-                    yield words[words.index("python") + 1 :]
-
-
-@pytest.mark.parametrize("readme", READMES, ids=NAMES)
-def test_scripts_that_a_readme_names_exist(readme: Path) -> None:
-    for script, *_ in commands(readme):
-        assert script.startswith("-") or (ROOT / script).is_file(), script
-    for script in re.findall(r"`(scripts/\w+\.py)", readme.read_text()):
-        assert (ROOT / script).is_file(), script
-
-
-def ends(overrides: list[str]) -> list[list[str]]:
-    """The overrides of the first and of the last point of a sweep; twice the same of one run."""
-    points: list[list[str]] = [[], []]
-    for override in OverridesParser.create().parse_overrides(overrides):
-        text, key = override.input_line, override.get_key_element()
-        assert text is not None
-        if not override.is_sweep_override():
-            values = [text]
-        elif override.is_discrete_sweep():
-            values = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        else:
-            sweep = override.value()
-            values = [f"{key}={sweep.start}", f"{key}={sweep.end - 1e-6}"]  # type: ignore[union-attr,operator]
-        points[0].append(values[0])
-        points[1].append(values[-1])
-    return points
-
-
-TRAIN = {
-    f"{name}: {' '.join(words)}": words
-    for name, readme in zip(NAMES, READMES, strict=True)
-    for script, *words in commands(readme)
-    # The options of other folders are not known here.
-    if script == "scripts/train.py" and "--config-dir" not in words
-}
 
 
 def test_the_loss_that_the_readme_adds_trains(tmp_path: Path) -> None:
@@ -212,14 +136,6 @@ def write_samples(path: Path) -> None:
             Image.fromarray(image).save(buffer, format="PNG")
         table = {"image": [buffer.getvalue() for buffer in buffers]}
         pd.DataFrame(table | {"label": [f"scan {n}" for n in labels]}).to_parquet(path)
-
-
-@pytest.mark.parametrize("words", TRAIN.values(), ids=TRAIN)
-def test_training_commands_in_a_readme_compose(words: list[str]) -> None:
-    options = ("-m", "--multirun", "--help", "--cfg", "job")
-    overrides = [word for word in words if word not in options]
-    for point in ends(overrides):
-        compose(*point)
 
 
 def anchors(markdown: Path) -> set[str]:

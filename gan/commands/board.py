@@ -1,10 +1,7 @@
 """Open TensorBoard on runs: gan board [DIR] [port=6006] [last=20] [best=20]
 
 Shows outputs/ if no directory is given: every step of the sample grids, and new values every few
-seconds while runs go on. Only this machine can connect. port=0 takes any free port.
-
-last=20         only the newest runs
-best=20         only the best runs, by sort=NAME or their objective
+seconds while runs go on. Only this machine can connect.
 """
 
 import signal
@@ -17,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.commands.command_line import run_command
+from gan.commands.help import option
 from gan.errors import UserError
 from gan.invocation import command_line
 
@@ -31,10 +29,12 @@ EVENT_FILES = "events.out.tfevents.*"
 class Options:
     """Options of `gan board`."""
 
-    port: int = 6006
-    last: int | None = None
-    best: int | None = None
-    sort: str | None = None
+    port: int = option(6006, "port to serve on; 0 takes any free port")
+    last: int | None = option(None, "only so many of the newest runs")
+    best: int | None = option(None, "only so many of the best runs")
+    sort: str | None = option(
+        None, "column that says which runs are best; null takes the objective"
+    )
 
 
 def main() -> None:

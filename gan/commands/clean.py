@@ -4,11 +4,6 @@ Lists what can go, and removes it with yes=true: checkpoints of finished runs th
 `keep` best, failed runs, and runs that ended before anything was logged. Interrupted runs stay, as
 they can go on. So does everything that a process is working in. At the end it says what takes
 up the disk, and how much of that can go.
-
-keep=10          this many of the best runs keep their checkpoints, by sort=NAME or their objective
-older=0          only runs in which nothing has changed for so many days
-checkpoints=false, failed=false, empty=false leave these alone
-where=...        only runs that match a condition, as in `gan compare`
 """
 
 import sys
@@ -16,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.commands.command_line import run_command
+from gan.commands.help import option
 from gan.errors import UserError, printable
 
 DAY = 86400
@@ -28,14 +24,20 @@ KINDS = ("checkpoints", "failed", "empty")
 class Options:
     """Options of `gan clean`."""
 
-    keep: int = 10
-    older: float = 0.0
-    sort: str | None = None
-    where: str | None = None
-    checkpoints: bool = True
-    failed: bool = True
-    empty: bool = True
-    yes: bool = False
+    keep: int = option(10, "number of the best runs that keep their checkpoints")
+    older: float = option(0.0, "only runs in which nothing has changed for so many days")
+    sort: str | None = option(
+        None,
+        "column that says which runs are best; null takes the objective",
+    )
+    where: str | None = option(None, "condition on columns, as for compare")
+    checkpoints: bool = option(
+        True,
+        "remove checkpoints of finished runs that are not among the best",
+    )
+    failed: bool = option(True, "remove failed runs")
+    empty: bool = option(True, "remove runs that ended before anything was logged")
+    yes: bool = option(False, "remove it, instead of only listing it")
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 import functools
 import os
 import sys
-from collections.abc import Callable, Container
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import Field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -18,16 +18,32 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.config.checks import checked
-from gan.config.compose import can_explain, explain, split_words
-from gan.config.overrides import escaped
+from gan import __version__
+from gan.commands.flags import read_flags
+from gan.commands.help import named_options, options_help
+from gan.commands.train_help import train_help
+from gan.config.checks import checked, explain_value, is_under
+from gan.config.compose import can_explain, explain
+from gan.config.loader import as_given
 from gan.config.schema import CONF_DIR
 from gan.errors import Interrupted, UserError, first_line, nearest
+from gan.files import expanded
 from gan.invocation import as_typed_here
 from gan.run.directory import remove_empty
 from gan.startup import lost_output, start_program
 
 Options = TypeVar("Options")
+
+VERSION = f"gan-sweeps {__version__}"
+OF_SWEEPS = ("sweep", "hydra.sweep", "hydra.sweeper", "hydra.launcher")
+"""Keys and groups that do nothing in a single run, with dots for slashes."""
+OF_HYDRAS_JOBS = (
+    "hydra.job.chdir",
+    "hydra.job.env_set",
+    "hydra.job.env_copy",
+    "hydra.output_subdir",
+)
+"""Keys that Hydra's own launchers read, and the launchers of this package do not."""
 
 
 def run_command(
@@ -50,13 +66,13 @@ def run_command(
     start_program()
     arguments = sys.argv[1:]
     try:
-        if "-h" in arguments or "--help" in arguments:
+        if "--version" in arguments:
+            print(VERSION)
+        elif "-h" in arguments or "--help" in arguments:
             print(as_typed_here(str(sys.modules[command.__module__].__doc__)))
-            print("Options:")
-            for line in OmegaConf.to_yaml(options).splitlines():
-                print(f"  {line}")
+            print("Options:", *options_help(options), sep="\n")
         else:
-            command(*_parse(arguments, options, names))
+            command(*parse(arguments, options, names))
     except (UserError, Interrupted) as error:
         fail(error)
     except KeyboardInterrupt:
@@ -93,10 +109,14 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
             remove_empty(run_dir, run_dir.parents)
             raise user_error from error
 
-    _check_folders()
     app = hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")(job)
     try:
-        app()
+        if "--version" in sys.argv[1:]:
+            print(VERSION)
+        elif read_flags().help:
+            print(*train_help(sys.argv[1:]), sep="\n")
+        else:
+            app()
     except Interrupted as error:
         fail(error)
     except KeyboardInterrupt:
@@ -107,21 +127,6 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
             raise
         fail(user_error)
     _report_lost_output()
-
-
-def _check_folders() -> None:
-    """Refuse folders of YAML files that are not there. One is relative to the working directory."""
-    places, _ = split_words(sys.argv[1:])
-    for place in ("config-path", "config-dir"):
-        if place in places and not Path(places[place]).is_dir():
-            given = f"--{place}={places[place]}"
-            fail(UserError(f"{given}: there is no such folder of configurations"))
-    for index, word in enumerate(sys.argv):
-        name, equals, value = word.partition("=")
-        if name in ("--config-path", "-cp") and (equals or index + 1 < len(sys.argv)):
-            path = Path(value if equals else sys.argv[index + 1]).absolute()
-            # Hydra would look beside a module of this package.
-            sys.argv[index : index + (1 if equals else 2)] = [f"--config-path={path}"]
 
 
 class CheckConfig(Callback):
@@ -136,10 +141,21 @@ class CheckConfig(Callback):
             # Hydra sets it after this, and a value may ask for it.
             config.hydra.runtime.output_dir = str(Path(config.hydra.run.dir).absolute())
         try:
+            for word in _words_about(config, OF_SWEEPS):
+                raise UserError(f"{word}: is about a sweep, and this is one run; add -m to sweep")
             checked(config)
         except UserError as error:
             # Hydra turns any exception of a callback into a warning, except SystemExit.
             fail(error)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """End the process with one line if a word of the command line would do nothing."""
+        for word in _words_about(config, ["hydra.run"]):
+            fail(UserError(f"{word}: is about one run; a sweep takes hydra.sweep.dir=DIR"))
+        if str(config.hydra.launcher._target_).startswith("hydra_plugins.gan_"):
+            for word in _words_about(config, OF_HYDRAS_JOBS):
+                problem = "has no effect on the runs of a sweep, which are processes of their own"
+                fail(UserError(f"{word}: {problem}; leave it out"))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """End the process with one line if the run failed by a user error."""
@@ -148,6 +164,14 @@ class CheckConfig(Callback):
         error = kwargs["job_return"]._return_value
         if isinstance(error, UserError):
             fail(error)
+
+
+def _words_about(config: DictConfig, keys: Iterable[str]) -> Iterator[str]:
+    """Yield the words of the command line that set one of some keys, or a key below it."""
+    given = config.hydra.overrides
+    for word in [*as_given(given.hydra), *as_given(given.task)]:
+        if is_under(word.lstrip("+~").partition("=")[0].replace("/", "."), keys):
+            yield word
 
 
 class OneLineCallbacks(Callbacks):
@@ -195,7 +219,7 @@ def as_user_error(error: Exception) -> UserError | None:
 
 def unknown_option(argument: str, options: type[Any]) -> UserError:
     """Return the error for NAME=VALUE where there is no option NAME."""
-    allowed, name = list(option_types(options)), argument.partition("=")[0]
+    allowed, name = list(named_options(options)), argument.partition("=")[0]
     hint = f"allowed: {', '.join(allowed)}{nearest(name, allowed)}"
     return UserError(f"{argument}: unknown option '{name}'; {hint}")
 
@@ -208,39 +232,48 @@ def _report_lost_output() -> OSError | None:
     return error
 
 
-def _parse(arguments: list[str], options: type[Options], names: bool) -> tuple[list[Path], Options]:
-    types = option_types(options)
-    is_path = {argument: _is_path(argument, types, names) for argument in arguments}
-    paths = [Path(argument) for argument in arguments if is_path[argument]]
-    given = [argument for argument in arguments if not is_path[argument]]
-    # The values of text options are not parsed: "7" and "[a]" stay text.
-    texts: dict[str, str | None] = {}
-    others = []
-    for option in given:
-        name, _, value = option.partition("=")
-        if name not in types:
-            raise unknown_option(option, options)
-        if types[name] in (str, str | None):
-            texts[name] = None if value == "null" else value
+def parse(
+    arguments: list[str], options: type[Options], names: bool = False
+) -> tuple[list[Path], Options]:
+    """Return the paths and the options of a command line.
+
+    Args:
+        options, names: as for `run_command`.
+
+    Raises:
+        UserError: an argument is neither, or a value has the wrong type.
+    """
+    entries = named_options(options)
+    paths = []
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if not argument:
+            raise UserError("'': an empty argument; a path was expected")
+        if argument.startswith("-"):
+            raise UserError(f"{argument}: no such flag; there are --help and --version")
+        if _is_path(argument, entries, names):
+            paths.append(Path(expanded(argument)))
+        elif name not in entries:
+            raise unknown_option(argument, options)
+        elif not value:
+            raise UserError(f"{argument}: needs a value; leave the option out for its default")
         else:
-            others.append(f"{name}={value}")
+            values[entries[name].name] = _read_value(options, entries[name], argument)
+    return paths, options(**values)
+
+
+def _read_value(options: type[Any], entry: Field[Any], argument: str) -> Any:
+    """Return the value of an option. A text is not parsed: "7" and "[a]" stay text."""
+    kind, text = entry.type, argument.partition("=")[2]
+    if kind in (str, str | None, Path, Path | None):
+        value = None if text == "null" and kind in (str | None, Path | None) else text
+        return Path(expanded(text)) if value and kind in (Path, Path | None) else value
     try:
-        parsed = escaped(OmegaConf.to_container(OmegaConf.from_dotlist(others)))
-        merged = OmegaConf.merge(OmegaConf.structured(options), parsed, escaped(texts))
+        given = OmegaConf.from_dotlist([f"{entry.name}={text}"])
+        return OmegaConf.select(OmegaConf.merge(OmegaConf.structured(options), given), entry.name)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UserError(f"{' '.join(given)}: {str(error).splitlines()[0]}") from error
-    return paths, OmegaConf.to_object(merged)  # type: ignore[return-value]
-
-
-def option_types(options: type[Any], prefix: str = "") -> dict[str, Any]:
-    """Return the types of options by their names, which have dots where a field is a dataclass."""
-    types: dict[str, Any] = {}
-    for field in fields(options):
-        if isinstance(field.type, type) and is_dataclass(field.type):
-            types |= option_types(field.type, f"{prefix}{field.name}.")
-        else:
-            types[prefix + field.name] = field.type
-    return types
+        raise UserError(f"{argument}: {explain_value(error)}") from error
 
 
 def _is_path(argument: str, options: Container[str], names: bool) -> bool:

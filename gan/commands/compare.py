@@ -1,13 +1,11 @@
 """Compare runs: gan compare [DIR...] [sort=lenet_fid] [where="lr<1e-3"] [group=seed]
 
 Takes directories of runs, of sweeps, or of both at any depth; outputs/ if none is given. Prints a
-table on a terminal and CSV elsewhere, unless format=table, csv, json, markdown or latex says which.
+table, best run first, unless an option asks for something else:
 
-sort=NAME       sort by any column, metrics best first; sort=-NAME turns the order around
-where=...       only runs that match: where='lr < 1e-3 and status == "completed"'
-columns=A,B     show these columns, or any other keys of the configuration
-last=20         only the newest runs
-group=seed      medians over runs that differ in nothing else, ranked, with ties
+    gan compare outputs where='lr < 1e-3 and status == "completed"' sort=seconds last=20
+    gan compare SWEEP_DIR group=seed
+    gan compare SWEEP_DIR html=report.html
 
 Two groups of runs are compared over the seeds that they share, by the names of their values or by
 their directories: gan compare SWEEP_DIR recipe=lab versus recipe=wgan_gp
@@ -27,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan.commands.command_line import run_command, unknown_option
+from gan.commands.help import option
 from gan.errors import UserError, printable
 from gan.invocation import command_line
 
@@ -44,15 +43,37 @@ VERSUS = Path("versus")
 class Options:
     """Options of `gan compare`."""
 
-    sort: str | None = None
-    where: str | None = None
-    group: str | None = None
-    columns: str | None = None
-    last: int | None = None
-    format: str = "auto"
-    export: str | None = None
-    html: str | None = None
-    png: str | None = None
+    sort: str | None = option(
+        None,
+        "column to sort by, metrics best first; -NAME turns the order around; null takes the "
+        "objective",
+    )
+    where: str | None = option(
+        None,
+        "condition on columns: comparisons, arithmetic, and, or, not, in",
+    )
+    group: str | None = option(
+        None,
+        "rank medians over runs that differ only in these columns, such as seed",
+    )
+    columns: str | None = option(
+        None,
+        "columns or keys of the configuration to show, separated by commas",
+    )
+    last: int | None = option(None, "only so many of the newest runs")
+    format: str = option(
+        "auto",
+        "table, csv, json, markdown or latex; auto is a table on a terminal and CSV elsewhere",
+    )
+    export: Path | None = option(
+        None,
+        "with best: write the best run as an experiment to this YAML file",
+    )
+    html: Path | None = option(
+        None,
+        "write a page with tables, curves, heat maps and samples to this file",
+    )
+    png: Path | None = option(None, "write curves, ranking and heat map as pictures to this folder")
 
 
 def main() -> None:
@@ -90,35 +111,39 @@ def compare(paths: list[Path], options: Options) -> None:
     if options.last is not None:
         runs = query.newest(runs, options.last)
     runs = query.ordered(runs, options.sort or runs.objective)
-    try:
-        if BEST in paths:
-            _repeat_best(runs, options)
-        elif sides:
-            from gan.compare.versus import versus
+    if BEST in paths:
+        # They tell of damaged files, which may be why the best run cannot be repeated.
+        _print_notes(runs)
+        _repeat_best(runs, options)
+        return
+    if sides:
+        from gan.compare.versus import versus
 
-            metric = query.ranking_metric(runs, options.sort)
-            table.print_versus(versus(runs, sides, metric), options.format)
-        elif options.html is not None:
-            from gan.compare.page import write_page
+        metric = query.ranking_metric(runs, options.sort)
+        table.print_versus(versus(runs, sides, metric), options.format)
+    elif options.html is not None:
+        from gan.compare.page import write_page
 
-            write_page(runs, Path(options.html), ", ".join(map(str, folders)) or "outputs")
-            print(options.html)
-        elif options.png is not None:
-            # Needs matplotlib, which takes another second.
-            from gan.compare.figures import write_figures
+        write_page(runs, Path(options.html), ", ".join(map(str, folders)) or "outputs")
+        print(options.html)
+    elif options.png is not None:
+        # Needs matplotlib, which takes another second.
+        from gan.compare.figures import write_figures
 
-            metric = query.ranking_metric(runs, options.sort)
-            print(*write_figures(runs, Path(options.png), metric), sep="\n")
-        elif options.group is None:
-            columns = options.columns.split(",") if options.columns else []
-            table.print_runs(runs, options.format, columns)
-        else:
-            metric = query.ranking_metric(runs, options.sort)
-            table.print_ranking(rank(runs, options.group, metric), options.format)
-    finally:
-        # They tell of damaged files, which may be why something failed.
-        for note in runs.notes:
-            print(f"note: {printable(note)}", file=sys.stderr)
+        metric = query.ranking_metric(runs, options.sort)
+        print(*write_figures(runs, Path(options.png), metric), sep="\n")
+    elif options.group is None:
+        columns = options.columns.split(",") if options.columns else []
+        table.print_runs(runs, options.format, columns)
+    else:
+        metric = query.ranking_metric(runs, options.sort)
+        table.print_ranking(rank(runs, options.group, metric), options.format)
+    _print_notes(runs)
+
+
+def _print_notes(runs: "Table") -> None:
+    for note in runs.notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
 
 
 def _sides(paths: list[Path]) -> tuple[list[str], list[str]] | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from gan.commands.command_line import run_command
+from gan.commands.help import option
 from gan.compare.read import find_runs
 from gan.config.compose import compose
 from gan.errors import NotFinite, UserError, printable
@@ -46,12 +47,21 @@ FLOOR = "real training samples"
 class Options:
     """Options of `gan evaluate`."""
 
-    metrics: str = "fast"
-    name: str | None = None
-    samples: int | None = None
-    split: str | None = None
-    weights: str = "auto"
-    device: str = "auto"
+    metrics: str = option(
+        "fast",
+        "option of the config group metrics: default, fast, full, colour or points",
+    )
+    name: str | None = option(None, "NAME in metrics-NAME.json; null takes the option of metrics")
+    samples: int | None = option(None, "number of samples; null takes that of metrics")
+    split: str | None = option(
+        None,
+        "real images to compare with, train or test; null takes those of metrics",
+    )
+    weights: str = option(
+        "auto",
+        "auto, average or generator; auto takes averaged weights if the run has them",
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
 
 
 def main() -> None:

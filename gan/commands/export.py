@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.commands.command_line import run_command
+from gan.commands.help import option
 from gan.errors import UserError
 from gan.invocation import command_line
 from gan.startup import fast_imports
@@ -18,8 +19,14 @@ from gan.startup import fast_imports
 class Options:
     """Options of `gan export`."""
 
-    out: str = "generator.safetensors"
-    weights: str = "auto"
+    out: Path = option(
+        Path("generator.safetensors"),
+        "file to write: NAME.safetensors, NAME.pt2 or NAME.onnx",
+    )
+    weights: str = option(
+        "auto",
+        "auto, average or generator; auto takes averaged weights if the run has them",
+    )
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan.commands.command_line import run_command
+from gan.commands.help import option
 from gan.errors import UserError
 from gan.files import replacing, temporary_folder, write_bytes
 from gan.invocation import command_line
@@ -55,16 +56,27 @@ MOST_FRAMES = 60
 class Options:
     """Options of `gan generate`."""
 
-    n: int = 64
-    seed: int = 0
-    out: str = "samples.png"
-    label: int | None = None
-    interpolate: bool = False
-    frames: int = 12
-    progress: bool = False
-    caption: bool = True
-    weights: str = "auto"
-    device: str = "auto"
+    n: int = option(64, "number of samples, or of latents that a walk passes")
+    seed: int = option(0, "seed of the latents")
+    out: Path = option(
+        Path("samples.png"),
+        "NAME.png is a grid, NAME.npz arrays, NAME.gif an endless walk, NAME a folder of PNG files",
+    )
+    label: int | None = option(None, "class of all samples, if the generator is conditional")
+    interpolate: bool = option(
+        False,
+        "in a PNG, draw n - 1 rows that lead from each latent to the next",
+    )
+    frames: int = option(12, "images from one latent of a walk to the next, both included")
+    progress: bool = option(
+        False, "a GIF of the run's grids, from the first step to the last, of the same latents"
+    )
+    caption: bool = option(True, "write the step over pictures")
+    weights: str = option(
+        "auto",
+        "auto, average or generator; auto takes averaged weights if the run has them",
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
 
 
 FREE_IN_PROGRESS = ("out", "progress", "caption")

@@ -2,24 +2,18 @@
 
 A run continues from its last checkpoint; a finished one stays as it is, unless it gets a greater
 length. A sweep runs what is left of its plan.
-
-trainer.max_steps=30000   train a run to that step, as if it had had this length from the start
-trainer.max_epochs=60     the same, in passes over the data
-device=cpu                continue on another device: auto, cpu, cuda, cuda:N or mps
-retry_failed=true         run the failed runs of a sweep again
-n_jobs=2                  train so many runs of a sweep at the same time
-restart=true              begin a run again, without what it has recorded and saved
 """
 
 import logging
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from gan.commands import train
 from gan.commands.command_line import run_command
+from gan.commands.help import option
 from gan.config.overrides import as_override
 from gan.errors import PrintableFormatter, UserError
 from gan.invocation import command_line
@@ -30,22 +24,27 @@ from gan.sweep.directory import JOBS_FILE
 
 
 @dataclass
-class Length:
-    """The length of a run, of which one is given."""
-
-    max_steps: int | None = None
-    max_epochs: int | None = None
-
-
-@dataclass
 class Options:
     """Options of `gan resume`."""
 
-    device: str | None = None
-    retry_failed: bool = False
-    n_jobs: int | None = None
-    restart: bool = False
-    trainer: Length = field(default_factory=Length)
+    device: str | None = option(None, "continue on another device: auto, cpu, cuda, cuda:N or mps")
+    retry_failed: bool = option(False, "run the failed runs of a sweep again")
+    n_jobs: int | None = option(
+        None,
+        "runs of a sweep to train at the same time; null keeps the sweep's number",
+    )
+    restart: bool = option(
+        False,
+        "begin a run again at its first step, without what it has recorded and saved",
+    )
+    max_steps: int | None = option(
+        None,
+        "train a run to this step, as if it had had this length from the start",
+        name="trainer.max_steps",
+    )
+    max_epochs: int | None = option(
+        None, "the same, in passes over the data", name="trainer.max_epochs"
+    )
 
 
 def main() -> None:
@@ -67,7 +66,8 @@ def resume(paths: list[Path], options: Options) -> None:
             f"usage: {command_line('resume')} DIR [trainer.max_steps=30000] [device=cpu]"
         )
     (path,) = paths
-    length = {key: value for key, value in asdict(options.trainer).items() if value is not None}
+    lengths = {"max_steps": options.max_steps, "max_epochs": options.max_epochs}
+    length = {key: value for key, value in lengths.items() if value is not None}
     asked = " ".join(f"trainer.{key}={value}" for key, value in length.items())
     if (path / SWEEP_FILE).exists():
         if options.restart:

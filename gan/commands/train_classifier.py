@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from hydra.utils import instantiate
 
 from gan.commands.command_line import run_command
+from gan.commands.help import option
 from gan.config.compose import compose
 from gan.errors import UserError, nearest
 from gan.files import replacing
@@ -39,12 +40,12 @@ SHIFT = 2
 class Options:
     """Options of `gan train-classifier`."""
 
-    data: str = "mnist"
-    out: str = "classifier.safetensors"
-    epochs: int = 6
-    batch_size: int = 128
-    lr: float = 3e-3
-    seed: int = 0
+    data: str = option("mnist", "mnist or fashion_mnist")
+    out: Path = option(Path("classifier.safetensors"), "file to write")
+    epochs: int = option(6, "passes over the training images")
+    batch_size: int = option(128, "images in a batch")
+    lr: float = option(3e-3, "highest learning rate of the schedule")
+    seed: int = option(0, "seed of the weights and of the batches")
 
 
 def main() -> None:

@@ -251,7 +251,8 @@ def _typed(group: str, node: DictConfig) -> DictConfig:
     for name in names:
         if name not in settings and not (target and read_signature(target).takes_any):
             has = f"; {group} has {', '.join(['_target_', *settings])}"
-            raise UserError(f"{group}.{name}: unknown key{nearest(name, settings) or has}")
+            hint = nearest(name, settings, f"{group}.") or has
+            raise UserError(f"{group}.{name}: unknown key{hint}")
         if name in settings and settings[name].type is UNTYPED:
             raise UserError(
                 f"{group}.{name}: the parameter of {target} needs a type, such as {name}: float"
@@ -330,7 +331,7 @@ def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any,
         if path == "hydra":
             continue
         if limits is not None and name not in limits:
-            raise UserError(f"{path}: unknown key{nearest(name, limits)}")
+            raise UserError(f"{path}: unknown key{nearest(name, limits, prefix)}")
         try:
             value = cfg[name]
         except OmegaConfBaseException as error:
@@ -346,6 +347,8 @@ def _outside(value: Any, limits: dict[str, Any]) -> str | None:
     if "choices" in limits and value not in limits["choices"]:
         choices = [str(choice) for choice in limits["choices"]]
         return f"be one of {', '.join(choices)}" + nearest(str(value), choices)
+    if "path" in limits and not value:
+        return "be the path of a file or a folder"
     if "pattern" in limits and not re.fullmatch(limits["pattern"], value):
         return f"match {limits['pattern'].replace('|', ' | ')}"
     if isinstance(value, float) and math.isinf(value):

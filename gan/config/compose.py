@@ -187,6 +187,9 @@ def source_words(hydra: Any) -> list[str]:
         elif provider == "command-line":
             words.append(f"--config-dir={path}")
         elif provider.startswith("hydra.searchpath"):
+            if source.schema == "file":
+                # From another working directory it would be another folder.
+                path = str(Path(hydra.runtime.cwd, path))
             others.append(f"{source.schema}://{path}")
     if hydra.job.config_name != CONFIG_NAME:
         words.append(f"--config-name={hydra.job.config_name}")
@@ -217,6 +220,8 @@ def explain(error: Exception, words: Sequence[str]) -> str:
     """Return one line about an error that Hydra raised for these words."""
     text, (_, overrides) = str(error), split_words(words)
     given = {with_quotes(override): override for override in overrides}
+    if nameless := [override for override in overrides if not override.partition("=")[0].strip()]:
+        return f"{nameless[0] or repr('')}: cannot be read as KEY=VALUE"
     if isinstance(error, OverrideParseException):
         return f"{given.get(error.override, error.override)}: cannot be read as KEY=VALUE"
     if flags := [hint for start, hint in _FLAGS.items() if text.startswith(start)]:
@@ -229,13 +234,12 @@ def explain(error: Exception, words: Sequence[str]) -> str:
             is_group = group in (*GROUPS, *_GLOBAL_GROUPS)
             if is_group and not isinstance(yaml.safe_load(option), str):
                 return _unknown_option(f"{group}/{option}", words)
-            if not group:
-                return f"={option}: cannot be read as KEY=VALUE"
     if found := re.match(r"Could not override '([^']+)'", text):
         return _unknown_key(found[1], words)
     if found := re.match(r"Error merging override (.*)", text):
         cause = explain_value(error.__cause__ or error)
-        return f"{given.get(found[1], found[1])}: {cause}"
+        hint = "; leave it out for the default" if cause.endswith("not be null") else ""
+        return f"{given.get(found[1], found[1])}: {cause}{hint}"
     if found := re.match(r"Could not append to config. An item is already at '([^']+)'", text):
         return f"+{found[1]}: is there already; leave out the plus"
     if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'", text):
@@ -266,6 +270,7 @@ def _unknown_key(name: str, words: Sequence[str]) -> str:
     _, overrides = split_words(words)
     with config_loader(words) as loader:
         groups = [*loader.list_groups(""), *_GLOBAL_GROUPS]
+    given = next((o for o in overrides if o.lstrip("+~").startswith(name + "=")), name)
     # The options that are chosen decide which keys there are.
     values = [o for o in overrides if o.partition("=")[0] not in groups or "," in o]
     of_hydra = name.startswith("hydra.")
@@ -274,14 +279,20 @@ def _unknown_key(name: str, words: Sequence[str]) -> str:
     cfg = compose_unchecked(choices, with_hydra=of_hydra)
     if of_hydra:
         # Hydra's own values may not resolve here.
-        node = OmegaConf.select(cfg, parent)
-        known = [f"{parent}.{key!s}" for key in node] if isinstance(node, DictConfig) else []
+        while not isinstance(node := OmegaConf.select(cfg, parent), DictConfig):
+            name, (parent, _, leaf) = parent, parent.rpartition(".")
+        known = [f"{parent}.{key!s}" for key in node]
     else:
         known = [*flatten(cfg), *ABSENT_IF, *groups]
-    given = next((o for o in overrides if o.lstrip("+~").startswith(name + "=")), name)
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
-    if not parent or not siblings:
-        hint = nearest(name, known) or f"; there are {', '.join(GROUPS)}"
+    same = [key for key in known if key.rpartition(".")[2] == leaf]
+    if of_hydra and (name in known or not known):
+        # A mapping takes any key, but Hydra takes no new one without a plus.
+        return f"{given}: not there yet; add it by +{name}{'.KEY' if name in known else ''}=VALUE"
+    if parent and siblings:
+        hint = nearest(leaf, siblings, f"{parent}.") or f"; {parent} has {', '.join(siblings)}"
+    elif same:
+        hint = f"; did you mean '{same[0]}'?"
     else:
-        hint = nearest(leaf, siblings) or f"; {parent} has {', '.join(siblings)}"
+        hint = nearest(name, known) or f"; there are {', '.join(GROUPS)}"
     return f"{given}: unknown key '{name}'{hint}"

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra._internal import hydra as hydra_program
@@ -26,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from gan.config.checks import is_under
 from gan.config.overrides import takes_any_text, value_as_written, with_quotes
 from gan.errors import UserError
+from gan.files import expanded
 
 PARAMS = "hydra.sweeper.params"
 """The key below which an experiment may sweep over keys and groups."""
@@ -63,9 +65,21 @@ class Loader(ConfigLoaderImpl):
         """Return the configuration that overrides give, with Hydra's own part."""
         loader = copy.copy(self)
         loader._run_mode = run_mode
-        return super(Loader, loader).load_configuration(
+        cfg = super(Loader, loader).load_configuration(
             config_name, overrides, run_mode, from_shell, validate_sweep_overrides
         )
+        for key in ("run", "sweep"):
+            path = leaves(cfg.hydra[key])["dir"]
+            if not path:
+                raise UserError(f"hydra.{key}.dir=: must be the path of a directory")
+            OmegaConf.update(cfg, f"hydra.{key}.dir", expanded(path))
+        folder = cfg.hydra.output_subdir
+        if folder is not None and Path(folder) == Path():
+            raise UserError(
+                f"hydra.output_subdir={folder}: Hydra's files would take the place of the run's; "
+                "name a folder, or take null for none"
+            )
+        return cfg
 
     @staticmethod
     def validate_sweep_overrides_legal(

@@ -14,6 +14,7 @@ from gan.config.checks import identifies_run
 from gan.config.overrides import as_override
 from gan.config.schema import SCHEMAS, TARGET_GROUPS, settings_of
 from gan.errors import UserError
+from gan.files import expanded
 
 
 def with_absolute_paths(cfg: DictConfig) -> DictConfig:
@@ -33,14 +34,19 @@ def overrides_with_absolute_paths(overrides: Sequence[str], cfg: DictConfig) -> 
     """Return overrides that name the same files in every working directory.
 
     Args:
+        overrides: may hold `--config-dir=FOLDER` and `--config-path=FOLDER`.
         cfg: the configuration that they give.
     """
     paths = dict(_absolute_paths(partial(OmegaConf.select, cfg)))
     texts = []
     for text in overrides:
-        name, equals, _ = text.partition("=")
+        name, equals, value = text.partition("=")
         key = name.lstrip("+")
-        texts.append(f"{name}={as_override(paths[key])}" if equals and key in paths else text)
+        if name in ("--config-dir", "--config-path"):
+            text = f"{name}={_absolute(value)}"
+        elif equals and key in paths:
+            text = f"{name}={as_override(paths[key])}"
+        texts.append(text)
     return texts
 
 
@@ -90,10 +96,7 @@ def _path_settings(group: str, target: str | None) -> list[str]:
 def _absolute(value: Any) -> Any:
     # The address of something on the network is no path.
     if isinstance(value, str) and value and "://" not in value:
-        # A folder may have the name ~x where there is no user x.
-        with suppress(RuntimeError):
-            value = str(Path(value).expanduser())
-        return str(Path(value).absolute())
+        return str(Path(expanded(value)).absolute())
     if isinstance(value, str):
         return value
     return [_absolute(item) for item in value] if isinstance(value, Sequence) else value

@@ -7,7 +7,7 @@ line is written by hand and stays.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType
@@ -36,7 +36,7 @@ _TYPES: dict[Any, str] = {
 }
 _LIMITS = {"min": "at least", "max": "at most", "above": "above", "below": "below"}
 
-Row = tuple[str, str, str]
+Row = tuple[str, Any, str]
 """The type and range of a key, its default and its meaning."""
 
 
@@ -56,9 +56,13 @@ def update(text: str) -> str:
     return text.partition(MARK)[0] + MARK + "".join(f"\n{block}\n" for block in _blocks())
 
 
-def read_option(group: str, name: str) -> Option:
-    """Return an option of a group, or a file at the top of conf/ for the group ""."""
-    path = CONF_DIR / group / f"{name}.yaml"
+def read_option(group: str, name: str, folders: Sequence[Path] = (CONF_DIR,)) -> Option:
+    """Return an option of a group, or a file at the top of conf/ for the group "".
+
+    Args:
+        folders: where the option may lie; the first one that has it counts.
+    """
+    path = find_option(group, name, folders)
     about, comments = read_comments(path)
     values: Any = OmegaConf.to_container(OmegaConf.load(path))
     schema: type | None = None
@@ -72,13 +76,19 @@ def read_option(group: str, name: str) -> Option:
         if source in ("schema", "/schema@_here_"):
             schema = OmegaConf.get_type(ConfigStore.instance().load(f"schema/{base}.yaml").node)
         elif source.endswith("@_here_") or (source == group and base not in ("_self_", *GROUPS)):
-            parent = read_option(source.removeprefix("/").removesuffix("@_here_"), base)
+            parent = read_option(source.removeprefix("/").removesuffix("@_here_"), base, folders)
             values, comments = parent.values | values, parent.comments | comments
             schema = schema or parent.schema
     if group in TARGET_GROUPS:
         names = tuple(key for key in values if key not in ("defaults", "_target_"))
-        schema = target_schema(group, values["_target_"], names)
+        schema = target_schema(group, values.get("_target_"), names)
     return Option(about, schema, values, comments)
+
+
+def find_option(group: str, name: str, folders: Sequence[Path]) -> Path:
+    """Return the YAML file of an option in the first folder that has it, or else in conf/."""
+    found = (folder / group / f"{name}.yaml" for folder in folders)
+    return next(filter(Path.is_file, found), CONF_DIR / group / f"{name}.yaml")
 
 
 def read_comments(path: Path) -> tuple[str, dict[str, str]]:
@@ -110,7 +120,7 @@ def _blocks() -> Iterator[str]:
     defaults = compose_unchecked([], with_hydra=True).hydra.runtime.choices
     hydra = {f"hydra.{key}": value for key, value in flatten(main.values["hydra"]).items()}
     yield "## Keys of the top level, and Hydra's own"
-    yield _table({"config": _rows(main._replace(values=main.values | hydra))})
+    yield _table({"config": key_rows(main._replace(values=main.values | hydra))})
     for group in [*GROUPS, "recipe", "experiment", "hydra/launcher", "hydra/sweeper"]:
         names = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
         names.sort(key=lambda name: name != defaults[group])
@@ -124,11 +134,11 @@ def _blocks() -> Iterator[str]:
             items.append(f"- [{name}]({group}/{name}.yaml){note}: {option.about}{calls}")
         yield "\n".join(items)
         if group not in ("recipe", "experiment"):
-            yield _table({name: _rows(option) for name, option in options.items()})
+            yield _table({name: key_rows(option) for name, option in options.items()})
 
 
-def _rows(option: Option) -> dict[str, Row]:
-    """Return a row for each key of an option, except for targets."""
+def key_rows(option: Option) -> dict[str, Row]:
+    """Return a row for each key of an option that has a comment, except for targets."""
     declared = {entry.name: entry for entry in fields(option.schema)} if option.schema else {}
     rows = {}
     values = option.values | flatten(option.values)
@@ -138,9 +148,7 @@ def _rows(option: Option) -> dict[str, Row]:
             continue
         value, entry = values[key], declared.get(key)
         kind = _kind(entry.type, entry.metadata) if entry else _TYPES[type(value)]
-        shown = value if isinstance(value, str) and value else json.dumps(value)
-        default = "must be set" if value == "???" else f"`{shown}`"
-        rows[key] = kind, default, option.comments[key]
+        rows[key] = kind, value, option.comments[key]
     return rows
 
 
@@ -170,9 +178,15 @@ def _table(options: Mapping[str, Mapping[str, Row]]) -> str:
     for key in dict.fromkeys(key for rows in options.values() for key in rows):
         having = {name: rows[key] for name, rows in options.items() if key in rows}
         where = f" in {', '.join(having)}" if len(having) < len(options) else ""
-        cells = [_cell({name: row[column] for name, row in having.items()}) for column in range(3)]
+        shown = {name: (row[0], _default(row[1]), row[2]) for name, row in having.items()}
+        cells = [_cell({name: row[column] for name, row in shown.items()}) for column in range(3)]
         lines.append(f"| `{key}`{where} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    shown = value if isinstance(value, str) and value else json.dumps(value)
+    return "must be set" if value == "???" else f"`{shown}`"
 
 
 def _cell(texts: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from gan.config.checks import flatten
 from gan.config.overrides import as_override, escaped
 from gan.errors import UserError
+from gan.files import expanded
 from gan.run.directory import CONFIG_FILE, read_config
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def with_init_hash(cfg: DictConfig, run_dir: Path | None = None) -> DictConfig:
         if expected is not None:
             raise UserError(f"trainer.init_hash={expected}: needs trainer.init_from")
         return cfg
-    path = Path(place).expanduser().absolute()
+    if not place:
+        raise UserError("trainer.init_from=: must be the path of a run, or null for none")
+    path = Path(expanded(place)).absolute()
     if expected is None and not path.exists() and run_dir and (run_dir / CONFIG_FILE).exists():
         stored = read_config(run_dir).trainer
         expected = stored.get("init_hash") if stored.get("init_from") == str(path) else None

@@ -135,9 +135,12 @@ def make_plan(
     swept = sorted({*swept, *varying, *(["seed"] if seeds > 1 else [])})
     for key in swept:
         if not defines_result(key):
+            values = ", ".join(map(str.strip, texts.get(key, ())))
+            # Free text is likely to have commas.
+            quotes = f", as in \"{key}='{values}'\"" if key == "notes" else ""
             raise UserError(
                 f"{key}: cannot be swept over, a run ends the same whatever its value; "
-                "set it once for all runs"
+                f"set it once for all runs{quotes}"
             )
     if seeds > 1 and "seed" in varying:
         raise UserError(f"sweep.seeds={seeds}: the seed is swept as well; leave out one of them")
@@ -192,7 +195,8 @@ def refuse_unknown_keys(composer: Composer, points: Sequence[Point]) -> None:
             )
         group, _, name = key.rpartition(".")
         known = [one.rpartition(".") for options in has for one in composer.keys(options)]
-        if hint := nearest(name, {leaf: None for above, _, leaf in known if above == group}):
+        siblings = {leaf: None for above, _, leaf in known if above == group}
+        if hint := nearest(name, siblings, f"{group}." if group else ""):
             raise UserError(f"{text}: unknown key '{key}'{hint}")
 
 
@@ -344,15 +348,15 @@ def _jobs_of_point(
     return jobs
 
 
-def _override_texts(composer: Composer, points: Sequence[Point]) -> dict[str, set[str]]:
-    """Return the values that each key has in overrides, as they are written."""
-    texts: dict[str, set[str]] = {}
+def _override_texts(composer: Composer, points: Sequence[Point]) -> dict[str, list[str]]:
+    """Return the different values that each key has in overrides, as they are written."""
+    texts: dict[str, dict[str, None]] = {}
     for point in points:
         for text in point:
             override = composer.parse(text)
             value = override.get_value_element_as_str()
-            texts.setdefault(override.key_or_group, set()).add(value)
-    return texts
+            texts.setdefault(override.key_or_group, {})[value] = None
+    return {key: [*values] for key, values in texts.items()}
 
 
 def _values_by_key(jobs: Sequence[Job]) -> dict[str, list[Any]]:

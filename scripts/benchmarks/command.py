@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.commands.command_line import run_command
+from gan.commands.help import option
 from gan.errors import UserError, nearest
 
 KINDS = ("steps", "waiting", "sweeps", "metrics", "compare", "vectorized")
@@ -30,16 +31,19 @@ KINDS = ("steps", "waiting", "sweeps", "metrics", "compare", "vectorized")
 class Options:
     """Options of `scripts/benchmark.py`."""
 
-    what: str = "steps"
-    rounds: int = 9
-    steps: int | None = None
-    hidden_dim: int = 256
-    samples: int = 10_000
-    device: str = "cpu"
-    members: int = 16
-    model: str = "base"
-    data: str = "mnist5k"
-    compile: bool = True
+    what: str = option("steps", "steps, sweeps, metrics, compare or vectorized")
+    rounds: int = option(9, "rounds; each one times every row once, and the table shows medians")
+    steps: int | None = option(
+        None,
+        "training steps of a run; null is 100, or 32 with what=vectorized",
+    )
+    hidden_dim: int = option(256, "width of the networks, where the model has one")
+    samples: int = option(10_000, "samples to measure")
+    device: str = option("cpu", "auto, cpu, cuda, cuda:N or mps")
+    members: int = option(16, "runs that are trained together")
+    model: str = option("base", "option of the config group model")
+    data: str = option("mnist5k", "option of the config group data")
+    compile: bool = option(True, "also time compiled steps")
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def test_a_gif_of_the_progress_shows_what_was_drawn_in_training(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "progress.gif"
-    generate([run_dir], Options(progress=True, out=str(out)))
+    generate([run_dir], Options(progress=True, out=out))
     assert capsys.readouterr().out == f"{out}\n"
     gif = Image.open(out)
     assert getattr(gif, "n_frames", 1) == 3
@@ -33,7 +33,7 @@ def test_a_gif_of_the_progress_shows_what_was_drawn_in_training(
         gif.seek(index)
         expected = for_people(open_exact(path), caption(step, 31))
         assert np.array_equal(np.asarray(gif.convert("L")), np.asarray(expected)), step
-    generate([run_dir], Options(progress=True, out=str(out), caption=False))
+    generate([run_dir], Options(progress=True, out=out, caption=False))
     assert Image.open(out).size == (3 * 242, 3 * 242)
 
 
@@ -43,7 +43,7 @@ def test_a_gif_of_many_pictures_has_the_first_and_the_last(run_dir: Path, tmp_pa
         picture.save(run_dir / "samples" / f"step-{step:06d}.png")
     for step in (200, 400, 600):
         (run_dir / "samples" / f"step-{step:06d}.png").unlink()
-    generate([run_dir], Options(progress=True, out=str(tmp_path / "a.gif"), caption=False))
+    generate([run_dir], Options(progress=True, out=tmp_path / "a.gif", caption=False))
     gif = Image.open(tmp_path / "a.gif")
     assert getattr(gif, "n_frames", 1) == MOST_FRAMES
     levels = []
@@ -56,17 +56,17 @@ def test_a_gif_of_many_pictures_has_the_first_and_the_last(run_dir: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"out": "a.png"}, "out=a.png: progress=true makes a GIF"),
+        ({"out": Path("a.png")}, "out=a.png: progress=true makes a GIF"),
         ({"seed": 3}, "seed=3: not with progress=true"),
         ({"interpolate": True}, "interpolate=true: not with progress=true"),
-        ({"out": "/dev/null/a.gif"}, "out=/dev/null/a.gif: cannot be written"),
+        ({"out": Path("/dev/null/a.gif")}, "out=/dev/null/a.gif: cannot be written"),
     ],
 )
 def test_what_a_gif_of_the_progress_cannot_be_is_refused(
     run_dir: Path, options: dict[str, object], expected: str
 ) -> None:
     with pytest.raises(UserError) as raised:
-        generate([run_dir], Options(**{"progress": True, "out": "a.gif"} | options))  # type: ignore[arg-type]
+        generate([run_dir], Options(**{"progress": True, "out": Path("a.gif")} | options))  # type: ignore[arg-type]
     assert expected in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -74,7 +74,7 @@ def test_what_a_gif_of_the_progress_cannot_be_is_refused(
 def test_a_run_without_fit_pictures_makes_no_gif_of_the_progress(
     run_dir: Path, tmp_path: Path
 ) -> None:
-    options = Options(progress=True, out=str(tmp_path / "a.gif"))
+    options = Options(progress=True, out=tmp_path / "a.gif")
     first, second, third = sample_files(run_dir).values()
     Image.new("L", (9, 9)).save(first)
     with pytest.raises(UserError, match=r"step-000200\.png: is not as large as step-000600\.png"):

@@ -11,18 +11,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from PIL import Image
 from runs import SCRIPTS, SHORT
 from sweep_commands import Begin
 
-from gan.commands.command_line import option_types
 from gan.commands.generate import write_samples
+from gan.commands.help import TYPES, default_text, named_options
 from gan.errors import UserError
 from gan.run.pictures import open_exact
 from gan.run.result import read_result
@@ -30,31 +30,14 @@ from gan.run.result import read_result
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
 
 COMMANDS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
-TYPES: dict[object, str] = {
-    int: "whole number",
-    int | None: "whole number",
-    float: "number",
-    bool: "true or false",
-    str: "text",
-    str | None: "text",
-}
-"""Names in scripts/README.md of the types of options."""
 
 
-def options_of(name: str) -> dict[str, tuple[object, object]]:
-    """Return the type and the default of each option; train has none besides Hydra's overrides."""
+def options_of(name: str) -> dict[str, Field[Any]]:
+    """Return the options of a command; train has none besides Hydra's overrides."""
     if name == "train":
         return {}
     package = "benchmarks.command" if name == "benchmark" else f"gan.commands.{name}"
-    options = importlib.import_module(package).Options
-    defaults = OmegaConf.structured(options)
-    types = option_types(options)
-    return {key: (kind, OmegaConf.select(defaults, key)) for key, kind in types.items()}
-
-
-def as_yaml(value: object) -> str:
-    text = "null" if value is None else str(value)
-    return text.lower() if isinstance(value, bool) else text
+    return named_options(importlib.import_module(package).Options)
 
 
 def typed(name: str, *arguments: object) -> str:
@@ -97,8 +80,10 @@ def test_help_prints_every_option_and_imports_no_torch(
     monkeypatch.syspath_prepend(str(SCRIPTS))
     command = [sys.executable, "-X", "importtime", str(SCRIPTS / f"{name}.py"), "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    for option in options_of(name):
-        assert re.search(rf"\n +'?{option.rpartition('.')[2]}'?: ", done.stdout)
+    for option, field in options_of(name).items():
+        assert f"\n  {option}={default_text(field)} " in done.stdout
+        first_words = " ".join(field.metadata["about"].split()[:2])
+        assert f" {TYPES[field.type]}: {first_words}" in done.stdout
     # All of standard error is lines such as "import time:  123 |  456 |   gan.errors".
     columns = [line.split("|") for line in done.stderr.splitlines()]
     assert all(first.startswith("import time:") for first, *_ in columns)
@@ -109,7 +94,7 @@ def test_help_prints_every_option_and_imports_no_torch(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_readme_lists_every_option_with_its_type_and_default(
+def test_the_readme_lists_every_option_with_its_type_default_and_meaning(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
@@ -117,10 +102,12 @@ def test_the_readme_lists_every_option_with_its_type_and_default(
     section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     assert section
     assert f"python scripts/{name}.py" in section[1]
-    rows = re.findall(r"^\| `(\w[\w.]*)` \| (.*?) \| `(.*?)` \|", section[1], re.MULTILINE)
-    assert rows == [
-        (option, TYPES[kind], as_yaml(default))
-        for option, (kind, default) in options_of(name).items()
+    # The help has neither links nor quotes.
+    plain = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", section[1])
+    rows = re.findall(r"^\| `(\w[\w.]*)` \| (.*?) \| `(.*?)` \| (.*?) \|$", plain, re.MULTILINE)
+    assert [(*row[:3], row[3].replace("`", "")) for row in rows] == [
+        (option, TYPES[field.type], default_text(field), field.metadata["about"])
+        for option, field in options_of(name).items()
     ]
 
 
@@ -150,7 +137,7 @@ def test_a_multirun_trains_every_combination(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["model.hiden_dim=3"], "unknown key 'model.hiden_dim'; did you mean 'hidden_dim'?"),
+        (["model.hiden_dim=3"], "unknown key 'model.hiden_dim'; did you mean 'model.hidden_dim'?"),
         (["model=bse"], "did you mean 'base'?"),
         (["optimizer.lr=abc"], "optimizer.lr=abc: must be a number"),
         (["model.hidden_dim=0"], "model.hidden_dim=0: must be at least 1"),
@@ -266,7 +253,7 @@ def test_generate_writes_each_kind_of_file(run_dir: Path, tmp_path: Path) -> Non
 def test_generate_refuses_wrong_arguments(run_dir: Path, tmp_path: Path) -> None:
     assert "not a run directory" in refused("generate", tmp_path, cwd=tmp_path)
     assert "did you mean 'seed'" in refused("generate", run_dir, "sed=1", cwd=tmp_path)
-    assert "could not be converted" in refused("generate", run_dir, "n=many", cwd=tmp_path)
+    assert "n=many: must be a whole number" in refused("generate", run_dir, "n=many", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_the_best_point_is_repeated_as_a_sweep_over_its_seeds(
     compare([tmp_path, BEST], Options())
     assert shlex.split(capsys.readouterr().out)[-2:] == ["optimizer.lr=0.1", "seed=0"]
     with pytest.raises(UserError, match="an experiment is one run"):
-        compare([tmp_path, BEST], Options(group="seed", export="conf/experiment/best.yaml"))
+        compare([tmp_path, BEST], Options(group="seed", export=Path("conf/experiment/best.yaml")))
 
 
 def test_the_command_is_the_one_that_started_the_run(tmp_path: Path) -> None:

@@ -45,14 +45,14 @@ def test_the_command_line_overrides_an_experiment() -> None:
 
 WRONG = [
     # Unknown keys
-    ("optimizer.lrr=1", ["optimizer.lrr=1", "unknown key", "'lr'"]),
-    ("model.hiden_dim=1", ["model.hiden_dim=1", "unknown key", "'hidden_dim'"]),
-    ("trainer.max_step=3", ["trainer.max_step=3", "unknown key", "'max_steps'"]),
+    ("optimizer.lrr=1", ["optimizer.lrr=1", "unknown key", "'optimizer.lr'"]),
+    ("model.hiden_dim=1", ["model.hiden_dim=1", "unknown key", "'model.hidden_dim'"]),
+    ("trainer.max_step=3", ["trainer.max_step=3", "unknown key", "'trainer.max_steps'"]),
     ("model.foo=1", ["model.foo=1", "unknown key", "latent_dim, conditional"]),
-    ("seeds=3", ["seeds=3", "unknown key", "'seed'"]),
+    ("seeds=3", ["seeds=3", "unknown key", "'sweep.seeds'"]),
     ("modle=base", ["modle=base", "unknown key", "'model'"]),
     ("+model.foo=1", ["model.foo", "unknown key"]),
-    ("++model.hiden_dim=1", ["model.hiden_dim", "unknown key", "'hidden_dim'"]),
+    ("++model.hiden_dim=1", ["model.hiden_dim", "unknown key", "'model.hidden_dim'"]),
     ("+foo=1", ["foo", "unknown key"]),
     ("optimizer=sgd optimizer.betas=[0,0]", ["optimizer.betas", "unknown key", "nesterov"]),
     ("penalty=none penalty.gamma=1", ["penalty.gamma=1", "unknown key", "interval"]),

@@ -155,9 +155,9 @@ def test_the_command_says_which_weights_it_wrote(
     averaged: TrainedGenerator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a.safetensors"
-    command([tmp_path / "run"], Options(str(out)))
+    command([tmp_path / "run"], Options(out))
     assert "average weights of step 2; its samples differ" in capsys.readouterr().out
-    command([tmp_path / "run"], Options(str(out), weights="generator"))
+    command([tmp_path / "run"], Options(out, weights="generator"))
     assert load_generator(out).weights == "generator"
     with pytest.raises(UserError, match=r"weights=average: .* holds generator"):
         load_generator(out, "average")

@@ -24,7 +24,7 @@ LONGER = "trainer.max_steps=40"
 
 def extend(run_dir: Path, max_steps: int | None = 40, max_epochs: int | None = None) -> None:
     """Do what `gan resume RUN_DIR trainer.max_steps=40` does."""
-    options = resume.Options(trainer=resume.Length(max_steps, max_epochs))
+    options = resume.Options(max_steps=max_steps, max_epochs=max_epochs)
     resume.resume([run_dir], options)
 
 

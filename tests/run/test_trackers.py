@@ -186,7 +186,7 @@ def test_an_unwritable_tracker_gives_one_warning(alone: Path, tmp_path: Path) ->
         (["_target_=fake_trackers.Notebook"], "cannot be made (TypeError: "),
         (
             ["_target_=fake_trackers.Notebook", "folder=a", "troubel=x"],
-            "logging.trackers.x.troubel=x: unknown key; did you mean 'trouble'?",
+            "logging.trackers.x.troubel=x: unknown key; did you mean 'logging.trackers.x.trouble'?",
         ),
     ],
 )

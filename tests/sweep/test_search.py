@@ -123,7 +123,7 @@ def test_pruner_is_chosen_by_its_name(pruner: str, kind: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
-        (["optimizer.lrr=interval(1,2)"], "did you mean 'lr'?"),
+        (["optimizer.lrr=interval(1,2)"], "did you mean 'optimizer.lr'?"),
         (["optimizer.lr=interval(-1,2)"], "optimizer.lr=-1.0: must be above 0"),
         (["optimizer.lr=3"], "nothing to search over"),
         (["optimizer.lr=interval(2,1)"], "optimizer.lr=interval(2,1): "),

@@ -130,7 +130,7 @@ def test_a_key_that_only_swept_options_have_is_set(path: Path) -> None:
     ("overrides", "message"),
     [
         (["optimizer=adam,sgd", "optimizer.momentum=0.5"], "optimizer=adam has no key"),
-        (["optimizer=sgd,adam", "optimizer.momentun=0.5"], "did you mean 'momentum'"),
+        (["optimizer=sgd,adam", "optimizer.momentun=0.5"], "did you mean 'optimizer.momentum'"),
         (["experiment=mlp,zoo"], r"sets hydra\.sweeper\.params"),
         (["seed=1,2", "hydra.sweep.subdir=x"], r"^hydra\.sweep\.subdir=x: has no effect"),
     ],
@@ -156,9 +156,15 @@ def test_points_know_the_values_of_hydra(path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.lrr=1,2", "optimizer.lrr=1: unknown key 'optimizer.lrr'; did you mean 'lr'?"),
+        (
+            "optimizer.lrr=1,2",
+            "optimizer.lrr=1: unknown key 'optimizer.lrr'; did you mean 'optimizer.lr'?",
+        ),
         ("optimizer.lr=1e-3,abc", "optimizer.lr=abc: must be a number"),
-        ("hydra.launcher.n_jbs=1", "unknown key 'hydra.launcher.n_jbs'; did you mean 'n_jobs'?"),
+        (
+            "hydra.launcher.n_jbs=1",
+            "unknown key 'hydra.launcher.n_jbs'; did you mean 'hydra.launcher.n_jobs'?",
+        ),
         ("model=small,larg", "model=larg: no such option; allowed: base, dcgan"),
     ],
 )
@@ -175,7 +181,7 @@ def test_typo_is_refused_with_the_nearest_name(path: Path, override: str, messag
 def test_command_with_a_typo_prints_one_line_and_starts_nothing(path: Path) -> None:
     code, out, err = execute(sweep_command(path, "optimizer.lrr=1,2"))
     assert (code, out) == (2, "")
-    assert err == "optimizer.lrr=1: unknown key 'optimizer.lrr'; did you mean 'lr'?\n"
+    assert err == "optimizer.lrr=1: unknown key 'optimizer.lrr'; did you mean 'optimizer.lr'?\n"
     assert not path.exists()
 
 

@@ -103,7 +103,8 @@ def _make(key: str, settings: Mapping[str, Any]) -> Tracker:
         ) from error
     parameters = inspect.signature(tracker_class).parameters
     for name in keywords.keys() - parameters.keys():
-        hint = nearest(name, parameters) or f"; {target} has {', '.join(parameters) or 'no keys'}"
+        has = f"; {target} has {', '.join(parameters) or 'no keys'}"
+        hint = nearest(name, parameters, f"{key}.") or has
         raise UserError(f"{key}.{name}={keywords[name]}: unknown key{hint}")
     try:
         tracker: Tracker = tracker_class(**keywords)
