@@ -112,8 +112,6 @@ def compare(paths: list[Path], options: Options) -> None:
         runs = query.newest(runs, options.last)
     runs = query.ordered(runs, options.sort or runs.objective)
     if BEST in paths:
-        # They tell of damaged files, which may be why the best run cannot be repeated.
-        _print_notes(runs)
         _repeat_best(runs, options)
         return
     if sides:
@@ -169,6 +167,8 @@ def _repeat_best(runs: "Table", options: Options) -> None:
     from gan.compare.rank import rank
 
     metric = query.ranking_metric(runs, options.sort)
+    # They tell of damaged files, which may be why the best run cannot be repeated.
+    _print_notes(runs)
     if options.group is not None:
         if options.export is not None:
             raise UserError(f"export={options.export}: an experiment is one run; leave out group=")
