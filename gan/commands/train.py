@@ -61,4 +61,5 @@ def conclude(run_dir: Path) -> None:
     cfg, result = read_config(run_dir), read_result(run_dir)
     if result and result["status"] == Status.DIVERGED:
         raise Diverged(divergence(run_dir, cfg, result))
-    log.info("%s", next_steps(run_dir, cfg))
+    of_sweep = (run_dir.parent / SWEEP_FILE).exists()
+    log.info("%s", next_steps(run_dir, cfg, of_sweep=of_sweep))

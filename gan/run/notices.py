@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from gan.build import Parts, optimizer_settings
-from gan.config.checks import doubts, plain
+from gan.config.checks import doubts, flatten, plain
 from gan.data.base import summary
 from gan.errors import printable
 from gan.invocation import as_seen_here, commands
@@ -16,6 +16,7 @@ from gan.metrics.catalogue import METRICS, direction, typical
 from gan.run.directory import SAMPLES
 from gan.run.progress import counted, duration
 from gan.run.result import Result, Status
+from gan.run.verdict import smoothness
 
 WIDTH = 80
 """The width in characters that the lines of a notice keep to, where words can be broken."""
@@ -103,25 +104,33 @@ def divergence(run_dir: Path, cfg: DictConfig, result: Result) -> str:
     if cfg.trainer.precision == "bf16":
         causes.append("bf16 may be too coarse")
         changes.append("trainer.precision=fp32")
-    if not cfg.penalty._target_:
+    if penalty := smoothness(flatten(cfg)):
         causes.append("nothing keeps the discriminator smooth")
-        changes.append("penalty=r1")
+        changes.append(penalty)
     return (
         f"{as_seen_here(run_dir)}: diverged at step {result['steps']}{reason}: "
         f"{'; '.join(causes)}; repeat it with {' or '.join(changes)}"
     )
 
 
-def next_steps(run_dir: Path, cfg: DictConfig) -> str:
-    """Return what can be done with a completed run, as commands."""
+def next_steps(run_dir: Path, cfg: DictConfig, *, of_sweep: bool = False) -> str:
+    """Return what can be done with a completed run, as commands.
+
+    Args:
+        of_sweep: the run belongs to a sweep, so its length is that of the sweep's plan.
+    """
     run = as_seen_here(run_dir)
     together = run.parent if run.is_absolute() or len(run.parts) == 1 else run.parts[0]
+    length = {key: cfg.trainer[key] for key in ("max_steps", "max_epochs")}
+    twice = next(f"trainer.{key}={2 * value}" for key, value in length.items() if value)
+    longer = [] if of_sweep else [("train it longer", "resume", run, twice)]
     measure = [] if cfg.metrics.names else [("measure it", "evaluate", run, "metrics=default")]
     return commands(
         ("see curves and samples in TensorBoard", "board", run),
         *measure,
         ("draw more samples", "generate", run, "n=64"),
         ("compare it with other runs", "compare", together),
+        *longer,
     )
 
 

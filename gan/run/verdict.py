@@ -215,7 +215,7 @@ def _against_collapse(config: Config) -> str:
     return (
         _lower_rate(config)
         or _equal_rates(config, weaker="discriminator")
-        or _smoothness(config)
+        or smoothness(config)
         or _packing(config)
         or _half_rate(config)
     )
@@ -226,7 +226,7 @@ def _against_a_strong_discriminator(config: Config) -> str:
         _lower_rate(config)
         or _equal_rates(config, weaker="generator")
         or ("loss=non_saturating" if _option(config, "loss") == "minimax" else "")
-        or _smoothness(config)
+        or smoothness(config)
         or ("trainer.n_critic=1" if config.get("trainer.n_critic", 1) > 1 else "")
         or _strength(config, 10)
         or _half_rate(config)
@@ -244,7 +244,7 @@ def _against_a_weak_discriminator(config: Config) -> str:
 
 
 def _against_divergence(config: Config) -> str:
-    return _lower_rate(config) or _smoothness(config) or _half_rate(config)
+    return _lower_rate(config) or smoothness(config) or _half_rate(config)
 
 
 def _lower_rate(config: Config) -> str:
@@ -263,8 +263,8 @@ def _equal_rates(config: Config, weaker: str) -> str:
     return f"discriminator_optimizer.lr={rates[0]:g}" if is_apart else ""
 
 
-def _smoothness(config: Config) -> str:
-    """Return a penalty, if nothing but clipped weights keeps the discriminator smooth."""
+def smoothness(config: Config) -> str:
+    """Return a penalty to try, if nothing but clipped weights keeps the discriminator smooth."""
     penalty = _option(config, "penalty")
     if penalty not in ("", "weight_clip") or config.get("model.discriminator_spectral_norm"):
         return ""

@@ -58,7 +58,9 @@ def test_next_steps_are_commands_that_a_shell_takes_apart_again(
     text = next_steps(finished, read_config(finished))
     lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     assert lines[0] == command_line("board", "a run")
-    assert [shlex.split(line)[-1] for line in lines] == ["a run", "n=64", "."]
+    last_words = ["a run", "n=64", ".", "trainer.max_steps=4"]
+    assert [shlex.split(line)[-1] for line in lines] == last_words
+    assert "max_steps" not in next_steps(finished, read_config(finished), of_sweep=True)
 
 
 def test_a_diverged_run_says_why_it_may_have_and_ends_with_an_error(
