@@ -69,9 +69,11 @@ class Options:
     )
     frames: int = option(12, "images from one latent of a walk to the next, both included")
     progress: bool = option(
-        False, "a GIF of the run's grids, from the first step to the last, of the same latents"
+        False, "make a GIF of the samples that training drew, always of the same latents"
     )
-    caption: bool = option(True, "write the step over pictures")
+    caption: bool = option(
+        True, "write the step, and the epoch if it is known, over a PNG or a GIF"
+    )
     weights: str = option(
         "auto",
         "auto, average or generator; auto takes averaged weights if the run has them",

@@ -188,7 +188,7 @@ def test_runs_are_found_at_a_path_and_at_any_depth_below_it(sweep: Path) -> None
         (["{run}", "metrics=fats"], "metrics=fats: no such option; allowed: colour, default"),
         (["{run}", "metrics=none"], "metrics=none: measures nothing"),
         (["{run}", "metrics=points"], "high_quality is for a mixture of points"),
-        (["{run}", "samples=many"], "could not be converted to Integer"),
+        (["{run}", "samples=many"], "must be a whole number"),
         (["{run}", "samples=0"], "metrics.samples=0: must be at least "),
         (["{run}", "samples=100"], "metrics.samples=100: lenet_fid needs 129 samples"),
         (["{run}", "split=tets"], "split=tets: must be one of train, test; did you mean 'test'?"),
