@@ -1,5 +1,6 @@
 """Attempts for a cohort, and a parent process in memory that hands them to it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from signal import Signals
@@ -98,8 +99,9 @@ def train_alone(attempt: Attempt) -> Path:
 
 def log_messages(run_dir: Path) -> list[str]:
     """Return the messages in a run's log, without times, levels and the run's directory."""
-    lines = (run_dir / "train.log").read_text().splitlines()
-    return [line.split(" ", 3)[3].replace(f"{run_dir}: ", "") for line in lines]
+    text = (run_dir / "train.log").read_text().replace(str(run_dir), "RUN")
+    _, *messages = re.split(r"^\d{4}-\d\d-\d\d \S+ [A-Z]+ ", text, flags=re.MULTILINE)
+    return [re.sub(r" time \S+ s ", " ", " ".join(message.split())) for message in messages]
 
 
 def assert_alike(one: Path, other: Path) -> None:

@@ -73,7 +73,7 @@ def closing(run_dir: Path, cfg: DictConfig, result: Result) -> str:
     """Return how a run ended, its objective, what is typical of it, and where the samples are."""
     title = f"{as_seen_here(run_dir)}: {result['status']} at step {result['steps']}"
     name, value = result["objective_name"], result["objective"]
-    facts: dict[str, str] = {}
+    facts: dict[str, str | Path] = {}
     if result["status"] == Status.DIVERGED:
         title += f", {result['error']}" if result.get("error") else ""
     elif name in METRICS and value is not None:
@@ -92,7 +92,7 @@ def closing(run_dir: Path, cfg: DictConfig, result: Result) -> str:
     facts["time"] = duration(result["seconds"])
     if pictures := list((run_dir / SAMPLES).glob("step-*.png")):
         newest = max(pictures, key=lambda path: (len(path.name), path.name))
-        facts["samples"] = str(as_seen_here(newest))
+        facts["samples"] = as_seen_here(newest)
     return _notice(title, facts.items())
 
 
@@ -134,20 +134,18 @@ def next_steps(run_dir: Path, cfg: DictConfig, *, of_sweep: bool = False) -> str
     )
 
 
-def _notice(title: str, facts: Iterable[tuple[str, str]]) -> str:
+def _notice(title: str, facts: Iterable[tuple[str, str | Path]]) -> str:
     facts = list(facts)
-    indent = " " * (4 + max(len(name) for name, _ in facts))
-    lines = [
-        # A path stays whole, so that it can be copied.
-        textwrap.fill(
-            f"  {name:{len(indent) - 4}}  {printable(text)}",
-            WIDTH,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for name, text in facts
-    ]
+    width = max(len(name) for name, _ in facts)
+    lines = []
+    for name, fact in facts:
+        line = f"  {name:{width}}  {printable(str(fact))}"
+        # A path stays on one line, so that it can be copied.
+        if not isinstance(fact, Path):
+            line = textwrap.fill(
+                line, WIDTH, subsequent_indent=" " * (width + 4), break_on_hyphens=False
+            )
+        lines.append(line)
     return "\n".join([printable(title), *lines])
 
 

@@ -24,6 +24,13 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
 
 
+SOME_EXPERIMENTS = [
+    pytest.param(name, marks=[] if name in ("lab", "zoo", "ring8") else pytest.mark.slow)
+    for name in options("experiment")
+]
+"""All experiments, of which a few are tried by default: one run, a sweep, and other data."""
+
+
 def below(cfg: DictConfig, group: str) -> dict[str, Any]:
     """Return what a configuration says about a group, with interpolations as they are written."""
     node = OmegaConf.to_container(cfg[group])
@@ -44,7 +51,7 @@ def composer_of(experiment: str, *others: str) -> Composer:
     return Composer(loader, master)
 
 
-@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize("experiment", SOME_EXPERIMENTS)
 def test_chosen_recipe_is_trained_in_every_experiment(experiment: str) -> None:
     composer = composer_of(experiment)
     for recipe in options("recipe"):
@@ -62,7 +69,7 @@ def test_chosen_recipe_is_trained_in_every_experiment(experiment: str) -> None:
         assert {key: flat[key] for key in flatten(file)} == flatten(file), recipe
 
 
-@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize("experiment", SOME_EXPERIMENTS)
 def test_chosen_options_are_trained_in_every_experiment(experiment: str) -> None:
     composer = composer_of(experiment, "model=base")
     count = max(len(options(group)) for group in GROUPS)

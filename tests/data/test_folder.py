@@ -304,7 +304,8 @@ def test_classes_and_their_sizes_are_logged(
     run(cfg, tmp_path / "run")
     assert f"{photos}: 33 images: cat 12, dog 21" in caplog.messages
     train_log = (tmp_path / "run" / "train.log").read_text()
-    assert "30 samples to train on, 3 to test with; 2 classes of 11 to 19 each" in train_log
+    expected = "30 grey images of 4x4 to train on, 3 to test with; 2 classes of 11 to 19 each"
+    assert expected in " ".join(train_log.split())
     assert "splits" not in caplog.text
 
 

@@ -138,6 +138,7 @@ def test_penalty_on_features_is_refused_where_the_discriminator_has_none(tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["outside.consistency", "outside.feature_consistency"])
 def test_compiled_run_with_a_penalty_of_its_own_is_like_an_eager_one(
     tmp_path: Path, target: str
@@ -155,6 +156,10 @@ def test_compiled_run_with_a_state_of_its_own_is_refused(tmp_path: Path) -> None
     cfg = with_group("loss", {"_target_": "outside.SavedAverage"}, "trainer.compile=true")
     with pytest.raises(UserError, match=r"^trainer\.compile=true: the loss keeps a state"):
         run(cfg, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_compiled_run_with_a_state_that_is_not_saved_is_refused(tmp_path: Path) -> None:
     cfg = with_group("loss", {"_target_": "outside.counting_loss"}, "trainer.compile=true")
     with pytest.raises(UserError, match=r"^loss: keeps a state"):
         run(cfg, tmp_path / "other")

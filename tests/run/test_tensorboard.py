@@ -165,7 +165,7 @@ def test_resumed_run_repeats_and_loses_no_event(
     ours, theirs = read_events(run_dir), read_events(finished)
     assert ours.Tags() == theirs.Tags()
     # Not a picture twice.
-    assert [image.step for image in ours.Images("samples")] == [10, 20, 30, 40]
+    assert [image.step for image in ours.Images("samples")] == [0, 10, 20, 30, 40]
     for name in theirs.Tags()["scalars"]:
         read = [(event.step, event.value) for event in ours.Scalars(name)]
         expected = [(event.step, event.value) for event in theirs.Scalars(name)]

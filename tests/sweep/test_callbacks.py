@@ -83,7 +83,10 @@ def noting(notes: Path, *overrides: str) -> list[str]:
     return [*added, *overrides]
 
 
-@pytest.mark.parametrize("launcher", ["local", "vectorized", "basic"])
+@pytest.mark.parametrize(
+    "launcher",
+    ["local", *(pytest.param(n, marks=pytest.mark.slow) for n in ("vectorized", "basic"))],
+)
 def test_callbacks_are_told_once_of_each_job(tmp_path: Path, notes: Path, launcher: str) -> None:
     command = sweep_command(tmp_path / "sweep", *noting(notes, "seed=3,5"))
     if launcher == "basic":
@@ -101,6 +104,7 @@ def test_callbacks_are_told_once_of_each_job(tmp_path: Path, notes: Path, launch
     ]
 
 
+@pytest.mark.slow
 def test_callbacks_are_told_of_the_trials_of_a_search(tmp_path: Path, notes: Path) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed")
     search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "seed=4"]
@@ -153,7 +157,8 @@ def test_callbacks_are_told_of_the_end_of_a_stopped_sweep(
 
 def test_callbacks_are_told_of_a_run_that_is_refused(tmp_path: Path, notes: Path) -> None:
     command = sweep_command(tmp_path, *noting(notes, "seed=3", "trainer.batch_size=100000"))
-    command.remove("--multirun")
+    command = [word for word in command if word != "--multirun" and "hydra.sweep" not in word]
+    command = [word for word in command if "hydra.launcher" not in word]
     command.append("+hydra.callbacks.mine.raises_in=run_start")
     code, _, err = execute([*command, f"hydra.run.dir={tmp_path / 'run'}"])
     assert code == 2
