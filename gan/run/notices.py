@@ -77,10 +77,11 @@ def closing(run_dir: Path, cfg: DictConfig, result: Result) -> str:
     if result["status"] == Status.DIVERGED:
         title += f", {result['error']}" if result.get("error") else ""
     elif name in METRICS and value is not None:
-        facts["objective"] = f"{name} {value:.4g}, {direction(name).adjective} is better"
+        objective = f"{name} {value:.4g}, {direction(name).adjective} is better"
         best = result["best"].get(name)
         if best and best["step"] != result["steps"]:
-            facts["objective"] += f"; the best was {best['value']:.4g} at step {best['step']:,}"
+            objective += f"; the best was {best['value']:.4g} at step {best['step']:,}"
+        facts["objective"] = objective
         data = cfg.data._target_.rpartition(".")[2]
         if known := typical(name, data, cfg.metrics.samples, cfg.metrics.split):
             values = "; ".join(f"{one.value} by {one.source}" for one in known)

@@ -36,6 +36,7 @@ class InstantRuns:
             sweep.run_dir(name).mkdir()
             seed = sweep.jobs[name].config["seed"]
             result = {"status": self.status.value, "objective": seed, "steps": 1, "seconds": 10.0}
+            result["objective_name"] = "sliced_wasserstein"
             write_result(sweep.run_dir(name), result)
 
 
