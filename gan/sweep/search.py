@@ -525,8 +525,12 @@ def _is_resumed(sweep: Sweep) -> bool:
     """Return whether the present command line is a stored one with settings for this time."""
     if not sweep.commands:
         return False
-    stored = search_command(sweep.path)
-    return sys.argv[1 : 1 + len(stored)] == stored
+    # Flags have no fixed place on a command line.
+    stored, given = (
+        [word for word in words if not word.startswith("--")]
+        for words in (search_command(sweep.path), sys.argv[1:])
+    )
+    return given[: len(stored)] == stored
 
 
 def _repeat_failed_trials(sweep: Sweep, study: "optuna.Study") -> None:
