@@ -161,6 +161,7 @@ def test_a_sweep_has_the_jobs_that_the_command_line_gives(tmp_path: Path) -> Non
     assert after == before
 
 
+@pytest.mark.slow
 def test_a_sweep_over_a_list_of_points_trains_these_alone(tmp_path: Path) -> None:
     points: list[dict[str, Any]] = [
         {"loss": "hinge"},
@@ -177,6 +178,7 @@ def test_a_sweep_over_a_list_of_points_trains_these_alone(tmp_path: Path) -> Non
     assert set(more["loss"]) == {"hinge", "wasserstein", "minimax"}
 
 
+@pytest.mark.slow
 def test_a_search_from_python_is_resumed_by_its_own_command_line(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     settings = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2")

@@ -135,6 +135,7 @@ def test_mistakes_in_outside_keys_are_explained_in_one_line(
     assert "\n" not in text
 
 
+@pytest.mark.slow
 def test_sweep_of_outside_parts_survives_a_kill_and_its_best_run_is_repeated(
     environment: None, tmp_path: Path
 ) -> None:

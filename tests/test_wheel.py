@@ -115,6 +115,7 @@ def test_options_of_the_users_own_are_found(programs: Path, folder: Path) -> Non
     assert "gan.losses.hinge" in (folder / "soft/config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_in_workers_and_its_best_command_repeats_it(
     programs: Path, folder: Path
 ) -> None:

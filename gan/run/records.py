@@ -83,10 +83,10 @@ class Records:
         if self.events and self.events.is_new:
             self.events.write_image(0, REAL_TAG, exact)
 
-    def write_text(self, step: int, tag: str, text: str) -> None:
+    def write_remark(self, step: int, tag: str, text: str) -> None:
         """Write a text to TensorBoard."""
         if self.events:
-            self.events.write_text(step, tag, text)
+            self.events.write_remark(step, tag, text)
             self.events.flush()
 
     def marks(self) -> dict[str, list[int]]:

@@ -491,7 +491,7 @@ class Run:
         for record in records:
             sentence = self._watch.follow(record)
             if sentence and self._records.events and self._records.events.is_new:
-                self._records.write_text(record["step"], VERDICT_TAG, sentence)
+                self._records.write_remark(record["step"], VERDICT_TAG, sentence)
         self._began = time.monotonic() - self.state.seconds
         self._recorded_seconds = self.state.seconds
         self._reported = time.monotonic()
@@ -585,7 +585,7 @@ class Run:
         assert self._records
         if sentence := self._watch.follow(record):
             log.log(WARNING if self._watch.verdict else INFO, "%s: %s", self.run_dir, sentence)
-            self._records.write_text(self.step, VERDICT_TAG, sentence)
+            self._records.write_remark(self.step, VERDICT_TAG, sentence)
 
     def _write_result(self, status: Status, error: str | None = None) -> Result:
         verdict = self._watch.verdict

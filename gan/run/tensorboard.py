@@ -134,7 +134,7 @@ class EventFile:
         value = Summary.Value(tag=tag, image=summary)
         self._write(Event(step=step, summary=Summary(value=[value])))
 
-    def write_text(self, step: int, tag: str, text: str) -> None:
+    def write_remark(self, step: int, tag: str, text: str) -> None:
         """Write a text, which TensorBoard reads as Markdown."""
         plugin = SummaryMetadata.PluginData(plugin_name="text")
         value = Summary.Value(

@@ -129,6 +129,7 @@ def test_a_cohort_refuses_the_run_whose_data_have_changed(killed: Path) -> None:
     assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["vectorized", pytest.param("local", marks=pytest.mark.slow)])
 def test_workers_refuse_runs_of_a_sweep_whose_data_have_changed(
     tmp_path: Path, begin: Begin, launcher: str

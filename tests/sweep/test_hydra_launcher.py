@@ -96,6 +96,7 @@ def test_launcher_of_hydra_runs_a_grid(path: Path) -> None:
     assert_is_run_by_hydra(path, command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SlurmLauncher", "RayLauncher"])
 def test_launcher_of_another_package_may_have_the_name_of_one_of_ours(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -140,6 +141,7 @@ def test_launcher_of_another_package_plans_runs_and_resumes_sweeps(
     assert statuses(path) == {"seed=1": "completed", "seed=2": "completed"}
 
 
+@pytest.mark.slow
 def test_launcher_of_another_package_runs_a_search(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

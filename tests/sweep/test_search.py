@@ -232,6 +232,7 @@ def test_killed_and_resumed_search_ends_with_its_number_of_trials(tmp_path: Path
     assert "its search has another fixed" in err
 
 
+@pytest.mark.slow
 def test_search_has_several_objectives_and_repeats_points_over_seeds(tmp_path: Path) -> None:
     path = tmp_path / "sweep"
     code, out, err = execute(
@@ -261,6 +262,7 @@ def test_search_has_several_objectives_and_repeats_points_over_seeds(tmp_path: P
     assert "optuna-dashboard sqlite:///" in out
 
 
+@pytest.mark.slow
 def test_point_that_is_chosen_again_is_not_trained_again(tmp_path: Path) -> None:
     """Four choices among two values repeat a point."""
     path = tmp_path / "sweep"
