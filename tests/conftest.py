@@ -42,6 +42,12 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _plain_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take back what a command sets for Hydra when a test calls it in this process."""
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
 @pytest.fixture
 def begin() -> Iterator[Begin]:
     """Return a function that starts a command, which is killed if the test ends before it."""
