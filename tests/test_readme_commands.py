@@ -45,6 +45,7 @@ SHORT = (
     "metrics.samples=200",
     "logging.every=2",
     "logging.samples_every=6",
+    "logging.samples_every_epochs=null",
     "threads=1",
 )
 """Overrides that follow those of a training command, so that it takes seconds."""
@@ -215,7 +216,7 @@ def execute(command: str, folder: Path) -> None:
 
 
 def with_real_names(command: str) -> str:
-    """A command with real directories in the place of RUN_DIR and the like, and fewer seeds."""
+    """A command with real directories in the place of RUN_DIR and the like, and less to train."""
     names = {
         "SWEEP_DIR": "outputs/recipes" if "recipe=" in command else "outputs/rates",
         "SWEEP_A": "outputs/recipes",
@@ -223,6 +224,8 @@ def with_real_names(command: str) -> str:
         "RUN_DIR": "outputs/conditional" if "label=" in command else RUN_DIR,
         "range(32)": "range(2)",
         "range(8)": "range(2)",
+        "trainer.max_steps=30000": "trainer.max_steps=12",
+        "trainer.max_epochs=60": "trainer.max_epochs=1",
     }
     for name, real in names.items():
         command = re.sub(rf"(?<!\w){re.escape(name)}", real, command)
