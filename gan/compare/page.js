@@ -152,10 +152,10 @@ function smooth(values, weight) {
 const copies = new Set(data.copies);
 // Visible rows that count in statistics: a run that repeats another one does not.
 const counted = () => state.visible.filter((row) => !copies.has(row));
-// Return { label, rows } for visible rows that have the same keys, or the same keys except for the seed. A label
+// Return { label, rows } for rows that have the same keys, or the same keys except for the seed. A label
 // names only keys in which these rows differ, and a text says what it is by itself.
-function groupRows(overSeeds) {
-  const groups = new Map(), rows = counted();
+function groupRows(overSeeds, rows) {
+  const groups = new Map();
   const keys = data.keys.filter((name) => !(overSeeds && name === "seed") && distinct(name, rows).length > 1);
   const labelOf = (row) => keys.length ? keys.map((name) => {
     const value = cell(row, name);
@@ -193,7 +193,8 @@ const CHARTS = new Map([...data.curves.names.filter(isMetric).map(alone),
   ...data.curves.names.filter((name) => !isMetric(name)).map(alone)]);
 function showCurves() {
   const title = find("#curve-value").value, names = Object.entries(CHARTS.get(title) ?? {}), chart = find("#curves .chart");
-  const groups = groupRows(find("#bands").checked).map(({ label, rows }) => ({ label, runs: rows.length,
+  const drawable = counted().filter((row) => names.some(([name]) => data.curves.runs[row][name]));
+  const groups = groupRows(find("#bands").checked, drawable).map(({ label, rows }) => ({ label, runs: rows.length,
     curves: names.map(([name, short], index) => ({ short, index, points: curvePoints(rows, name) })).filter(({ points }) => points.length),
   })).filter(({ curves }) => curves.length);
   // Lines of a metric begin with the best one, others follow the table.
