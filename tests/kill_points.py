@@ -246,16 +246,14 @@ def train_longer(folder: Path) -> None:
 
 def train_grid(folder: Path) -> None:
     """Train a grid of two runs."""
-    master, loader = composed_sweep()
-    master.hydra.sweep.dir = str(folder)
+    master, loader = composed_sweep(folder)
     run_sweep(master, loader, POINTS, in_launcher(HereLauncher()))
 
 
 def train_search(folder: Path) -> None:
     """Search among two points."""
     vars(sys.modules["gan.sweep.search"])["planning_launcher"] = lambda settings: HereLauncher()
-    master, loader = composed_sweep(*SEARCH)
-    master.hydra.sweep.dir = str(folder)
+    master, loader = composed_sweep(folder, *SEARCH)
     run_search(master, loader, [*SHORT, "optimizer.lr=1e-4,2e-4"])
 
 
@@ -266,9 +264,9 @@ def composed() -> DictConfig:
 
 
 @cache
-def composed_sweep(*overrides: str) -> tuple[DictConfig, ConfigLoader]:
-    """Return the configuration of a sweep, and the loader."""
-    return compose_sweep(*SHORT, *overrides)
+def composed_sweep(folder: Path, *overrides: str) -> tuple[DictConfig, ConfigLoader]:
+    """Return the configuration of a sweep in a folder, and the loader."""
+    return compose_sweep(*SHORT, *overrides, f"hydra.sweep.dir={folder}")
 
 
 WORKS: dict[str, Work] = {

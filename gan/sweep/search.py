@@ -335,6 +335,9 @@ class _Search:
         while True:
             if self._left_running:
                 trial = self._left_running.pop(0)
+                # A process that was killed may have left some values unchosen. Others stay.
+                for key, distribution in self._planner.space.items():
+                    trial._suggest(key, distribution)
             elif self._ended_trials() + len(self._active) < self._n_trials:
                 trial = self._study.ask(self._planner.space)
             else:

@@ -353,6 +353,41 @@ def test_pruned_run_that_loses_its_process_is_pruned_again(
     assert len(launcher.requests) > 1
 
 
+def test_trial_that_was_killed_before_all_values_were_chosen_gets_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "gan.sweep.search.planning_launcher", lambda settings: ForgetfulLauncher(retries=0)
+    )
+    path, keys = tmp_path / "sweep", {"optimizer.lr", "model.hidden_dim"}
+    words = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", f"hydra.sweep.dir={path}")
+    choose = optuna.trial.Trial._suggest
+
+    def killed_at_the_second(trial: Any, name: str, distribution: Any) -> Any:
+        if trial.params:
+            raise RuntimeError("killed")
+        return choose(trial, name, distribution)
+
+    def search() -> None:
+        master, loader = compose_sweep(*words)
+        run_search(master, loader, [LOG_LR, "model.hidden_dim=16,32"])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.trial.Trial._suggest", killed_at_the_second)
+        with pytest.raises(RuntimeError, match="killed"):
+            search()
+    (left,) = trials(path)
+    assert len(left.params) == 1
+    search()
+    (ended,) = trials(path)
+    assert ended.state == State.COMPLETE
+    assert {*ended.params} == keys
+    assert left.params.items() <= ended.params.items()
+    (line,) = (path / "jobs.jsonl").read_text().splitlines()
+    given = dict(text.split("=", 1) for text in json.loads(line)["overrides"])
+    assert keys <= {*given}
+
+
 def test_failed_trials_are_repeated_when_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
