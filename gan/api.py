@@ -31,18 +31,6 @@ if TYPE_CHECKING:
     from gan.compare.read import StoredRun
     from gan.run.trained import TrainedGenerator
 
-__all__ = [
-    "TrainedRun",
-    "compose",
-    "history",
-    "load_generator",
-    "load_runs",
-    "open_run",
-    "run",
-    "sample",
-    "sweep",
-]
-
 Grid = Mapping[str, Any]
 """Values by key. A list, tuple or range holds values to sweep over; anything else is one value."""
 
@@ -66,12 +54,7 @@ class TrainedRun:
     def objective(self) -> float:
         """The last value of its objective: the worst possible one if it diverged, NaN if it has
         none."""
-        from gan.metrics.catalogue import sign
-
-        stored, name = self._stored, self._objective_name
-        if stored.status() == "diverged":
-            return sign(name) * math.inf
-        return float(stored.final.get(name, math.nan))
+        return _objective(self._stored)
 
     @property
     def history(self) -> "pd.DataFrame":
@@ -102,11 +85,12 @@ class TrainedRun:
 
     def _repr_html_(self) -> str:
         """Return the newest samples and a line, for a notebook."""
+        from gan.run.pictures import sample_files
+
         text = escape(f"{self.run_dir}: {self._summary()}")
-        grids = sorted((self.run_dir / "samples").glob("step-*.png"))
-        if not grids:
+        if not (grids := sample_files(self.run_dir)):
             return f"<div>{text}</div>"
-        data = b64encode(grids[-1].read_bytes()).decode()
+        data = b64encode(grids[max(grids)].read_bytes()).decode()
         style = "width: 400px; max-width: 100%; image-rendering: pixelated"
         picture = f'<img alt="samples" style="{style}" src="data:image/png;base64,{data}">'
         return f"<div>{picture}<br>{text}</div>"
@@ -117,15 +101,19 @@ class TrainedRun:
 
         return read_run(self.run_dir)
 
-    @property
-    def _objective_name(self) -> str:
-        return str(self._stored.config["metrics.objective"])
-
     def _summary(self) -> str:
         stored = self._stored
-        text = f"{stored.status()} at step {stored.steps}"
-        name = self._objective_name
-        return f"{text}, {name} {self.objective:.4g}" if name in stored.final else text
+        name, value = stored.config["metrics.objective"], _objective(stored)
+        measured = f", {name} {value:.4g}" if name in stored.final else ""
+        return f"{stored.status()} at step {stored.steps}{measured}"
+
+
+def _objective(stored: "StoredRun") -> float:
+    from gan.run.result import objective
+
+    if stored.finished:
+        return objective(stored.result)
+    return float(stored.final.get(stored.config["metrics.objective"], math.nan))
 
 
 @overload

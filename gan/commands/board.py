@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.commands.command_line import run_command
-from gan.commands.help import option
+from gan.commands.help import SORT_BEST, option
 from gan.errors import UserError
 from gan.invocation import command_line
+from gan.run.directory import EVENT_FILES
 
 MOST_GRIDS = 10_000
 """The number of sample grids of a run that TensorBoard shows."""
 MOST_TICKED, MOST_TICKED_IN_TIME_SERIES = 40, 500
 """The numbers of runs up to which tabs of TensorBoard begin with all of them ticked."""
-EVENT_FILES = "events.out.tfevents.*"
 
 
 @dataclass
@@ -32,9 +32,7 @@ class Options:
     port: int = option(6006, "port to serve on; 0 takes any free port")
     last: int | None = option(None, "only so many of the newest runs")
     best: int | None = option(None, "only so many of the best runs")
-    sort: str | None = option(
-        None, "column that says which runs are best; null takes the objective"
-    )
+    sort: str | None = option(None, SORT_BEST)
 
 
 def main() -> None:

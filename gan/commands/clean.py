@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.commands.command_line import run_command
-from gan.commands.help import option
+from gan.commands.help import SORT_BEST, option
 from gan.errors import UserError, printable
 
 DAY = 86400
@@ -26,10 +26,7 @@ class Options:
 
     keep: int = option(10, "number of the best runs that keep their checkpoints")
     older: float = option(0.0, "only runs in which nothing has changed for so many days")
-    sort: str | None = option(
-        None,
-        "column that says which runs are best; null takes the objective",
-    )
+    sort: str | None = option(None, SORT_BEST)
     where: str | None = option(None, "condition on columns, as for compare")
     checkpoints: bool = option(
         True,

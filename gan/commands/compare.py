@@ -122,14 +122,14 @@ def compare(paths: list[Path], options: Options) -> None:
     elif options.html is not None:
         from gan.compare.page import write_page
 
-        write_page(runs, Path(options.html), ", ".join(map(str, folders)) or "outputs")
+        write_page(runs, options.html, ", ".join(map(str, folders)) or "outputs")
         print(options.html)
     elif options.png is not None:
         # Needs matplotlib, which takes another second.
         from gan.compare.figures import write_figures
 
         metric = query.ranking_metric(runs, options.sort)
-        print(*write_figures(runs, Path(options.png), metric), sep="\n")
+        print(*write_figures(runs, options.png, metric), sep="\n")
     elif options.group is None:
         columns = options.columns.split(",") if options.columns else []
         table.print_runs(runs, options.format, columns)
@@ -184,7 +184,7 @@ def _repeat_best(runs: "Table", options: Options) -> None:
             words, remarks = repeat.command(best)
             print(shlex.join(words))
         else:
-            remarks = repeat.export(best, Path(options.export))
+            remarks = repeat.export(best, options.export)
             print(options.export)
     for remark in remarks:
         print(f"note: {printable(remark)}", file=sys.stderr)

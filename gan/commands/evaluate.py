@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from gan.commands.command_line import run_command
-from gan.commands.help import option
+from gan.commands.help import DEVICES, WEIGHTS, option
 from gan.compare.read import find_runs
 from gan.config.compose import compose
 from gan.errors import NotFinite, UserError, printable
@@ -57,11 +57,8 @@ class Options:
         None,
         "real images to compare with, train or test; null takes those of metrics",
     )
-    weights: str = option(
-        "auto",
-        "auto, average or generator; auto takes averaged weights if the run has them",
-    )
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
+    weights: str = option("auto", WEIGHTS)
+    device: str = option("auto", DEVICES)
 
 
 def main() -> None:
@@ -232,7 +229,7 @@ def _print_table(rows: Sequence[Measurement], out: "Console") -> None:
         (run,) = runs
         out.print(f"{_shown(run)}: {run.weights} weights after step {run.step}", soft_wrap=True)
         cells = [[_value(row, name) for row in rows] for name in names]
-        better = [f"{direction(name).adjective}" if name in METRICS else "" for name in names]
+        better = [direction(name).adjective if name in METRICS else "" for name in names]
         header = ["metric", "value", *([FLOOR] if len(rows) > 1 else []), "better"]
         columns = [names, *map(list, zip(*cells, strict=True)), better]
         out.print(_table(header, columns))

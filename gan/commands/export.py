@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.commands.command_line import run_command
-from gan.commands.help import option
+from gan.commands.help import WEIGHTS, option
 from gan.errors import UserError
 from gan.invocation import command_line
 from gan.startup import fast_imports
@@ -23,10 +23,7 @@ class Options:
         Path("generator.safetensors"),
         "file to write: NAME.safetensors, NAME.pt2 or NAME.onnx",
     )
-    weights: str = option(
-        "auto",
-        "auto, average or generator; auto takes averaged weights if the run has them",
-    )
+    weights: str = option("auto", WEIGHTS)
 
 
 def main() -> None:
@@ -49,7 +46,7 @@ def export(paths: list[Path], options: Options) -> None:
         from gan.run.trained import load_generator
 
     trained = load_generator(paths[0], options.weights)
-    difference = export(trained, Path(options.out))
+    difference = export(trained, options.out)
     print(
         f"{options.out}: {trained.weights} weights of step {trained.step}; "
         f"its samples differ from the run's by at most {difference:.2g}"

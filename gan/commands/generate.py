@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan.commands.command_line import run_command
-from gan.commands.help import option
+from gan.commands.help import DEVICES, WEIGHTS, option
 from gan.errors import UserError
 from gan.files import replacing, temporary_folder, write_bytes
 from gan.invocation import command_line
@@ -74,11 +74,8 @@ class Options:
     caption: bool = option(
         True, "write the step, and the epoch if it is known, over a PNG or a GIF"
     )
-    weights: str = option(
-        "auto",
-        "auto, average or generator; auto takes averaged weights if the run has them",
-    )
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
+    weights: str = option("auto", WEIGHTS)
+    device: str = option("auto", DEVICES)
 
 
 FREE_IN_PROGRESS = ("out", "progress", "caption")
@@ -98,7 +95,7 @@ def generate(paths: list[Path], options: Options) -> None:
     """
     if len(paths) != 1:
         raise UserError(f"usage: {command_line('generate')} RUN_DIR n=64 seed=1 out=digits.png")
-    out = Path(options.out)
+    out = options.out
     if options.progress:
         for name, default in vars(Options()).items():
             if name not in FREE_IN_PROGRESS and (value := getattr(options, name)) != default:

@@ -25,6 +25,12 @@ TYPES: dict[Any, str] = {
 """Words for the types of a command's options."""
 
 
+WEIGHTS = "auto, average or generator; auto takes averaged weights if the run has them"
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+SORT_BEST = "column that says which runs are best; null takes the objective"
+"""Meanings of options that several commands have."""
+
+
 def option(default: Any, about: str, *, name: str | None = None) -> Any:
     """Declare an option of a command: its default, and what it means.
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from gan.commands import train
 from gan.commands.command_line import run_command
-from gan.commands.help import option
+from gan.commands.help import DEVICES, option
 from gan.config.overrides import as_override
 from gan.errors import PrintableFormatter, UserError
 from gan.invocation import command_line
@@ -27,7 +27,7 @@ from gan.sweep.directory import JOBS_FILE
 class Options:
     """Options of `gan resume`."""
 
-    device: str | None = option(None, "continue on another device: auto, cpu, cuda, cuda:N or mps")
+    device: str | None = option(None, f"continue on another device: {DEVICES}")
     retry_failed: bool = option(False, "run the failed runs of a sweep again")
     n_jobs: int | None = option(
         None,

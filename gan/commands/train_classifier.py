@@ -64,7 +64,7 @@ def train_classifier(paths: list[Path], options: Options) -> None:
     if options.data not in NAMES:
         hint = nearest(options.data, NAMES)
         raise UserError(f"data={options.data}: must be one of {', '.join(NAMES)}{hint}")
-    out = Path(options.out)
+    out = options.out
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -13,7 +13,15 @@ from gan.compare.frame import Table
 from gan.compare.query import ordered
 from gan.compare.read import StoredRun
 from gan.errors import UserError
-from gan.run.directory import CHECKPOINTS, SAMPLES, WRITTEN, claimed, in_use, remove_empty
+from gan.run.directory import (
+    CHECKPOINTS,
+    EVENT_FILES,
+    SAMPLES,
+    WRITTEN,
+    claimed,
+    in_use,
+    remove_empty,
+)
 from gan.run.result import FINISHED
 from gan.sweep import SWEEP_FILE
 
@@ -21,7 +29,7 @@ ALL = "all"
 OTHERS = "other files"
 USES = {
     "checkpoints": (f"{CHECKPOINTS}/*",),
-    "events": ("*/events.out.tfevents.*",),
+    "events": (f"*/{EVENT_FILES}",),
     "samples": (f"{SAMPLES}/*",),
     "logs": ("*/*.log", "*/*.jsonl", "*/result.json", "*/metrics-*.json"),
 }

@@ -32,6 +32,7 @@ from gan.run import measured
 from gan.run.directory import CONFIG_FILE
 from gan.run.verdict import SHARE
 from gan.sweep.plan import short_names
+from gan.sweep.report import UNORDERED
 
 DESCRIPTIVE_KEYS = ("name", "tags", "notes")
 """Keys that do not change a result. They still become columns if runs differ in them."""
@@ -423,7 +424,7 @@ def _remarks_on_weights(runs: Sequence[StoredRun]) -> list[str]:
 
 def _remarks_on_objective(runs: Sequence[StoredRun], objective: str) -> list[str]:
     if any(run.config for run in runs) and not _objectives(runs):
-        return ["nothing was measured (metrics=none), so the runs are in no order"]
+        return [UNORDERED]
     if objective in TRAINING_VALUES:
         return [f"the objective {objective} does not measure the samples"]
     if has_direction(objective):

@@ -168,9 +168,10 @@ def _curves(table: Table, names: Sequence[str]) -> Json:
 
 def _samples(runs: Sequence[StoredRun]) -> Json:
     """Return sample pictures at some of the steps at which runs have any, the last one included."""
+    picture_url = cache(_picture_url)
     files_by_run = [sample_files(Path(run.path)) for run in runs]
     steps = sorted({step for by_step in files_by_run for step in by_step})
-    newest = [_picture_url(by_step[max(by_step)]) for by_step in files_by_run if by_step]
+    newest = [picture_url(by_step[max(by_step)]) for by_step in files_by_run if by_step]
     count = max(MAX_PICTURE_TEXT // max(sum(len(url or "") for url in newest), 1), 1)
     if len(steps) > count:
         last = len(steps) - 1
@@ -184,11 +185,9 @@ def _samples(runs: Sequence[StoredRun]) -> Json:
             for step in steps
             if min(by_step, default=math.inf) <= step
         }
-        urls = {path: _picture_url(path) for path in set(paths.values())}
-        pictures_by_run.append(
-            {str(step): urls[path] for step, path in paths.items() if urls[path]}
-        )
-    real = (_picture_url(Path(run.path, "samples", REAL_FILE)) for run in runs)
+        urls = {str(step): picture_url(path) for step, path in paths.items()}
+        pictures_by_run.append({step: url for step, url in urls.items() if url})
+    real = (picture_url(Path(run.path, "samples", REAL_FILE)) for run in runs)
     return {"steps": steps, "runs": pictures_by_run, "real": next(filter(None, real), None)}
 
 

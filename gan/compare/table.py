@@ -50,7 +50,8 @@ def print_runs(table: Table, form: str, columns: Sequence[str] = ()) -> None:
         ways = [way for name in columns for way in table.ways_of(name)]
         frame = pd.DataFrame({name: table.column(name) for name in ways})
     if not columns and form not in ("csv", "json"):
-        frame, needed = frame[_important_columns(table)], _needed_columns(table)
+        important = _important_columns(table)
+        frame, needed = frame[important], _needed_columns(table, important)
     if form != "table":
         _print_as(form, frame)
         return
@@ -136,18 +137,20 @@ def _telling_keys(table: Table) -> list[str]:
     return [name for name in table.keys if name in telling]
 
 
-def _needed_columns(table: Table) -> list[str]:
-    """Return the columns that a narrow terminal shows in any case, the most important first."""
+def _needed_columns(table: Table, columns: Sequence[str]) -> list[str]:
+    """Return those of the columns that a narrow terminal shows in any case, the most important
+    first."""
     objectives = [*table.ways_of(table.objective)]
     given = given_keys(table.runs)
     times = {
         name: sum(count for text, count in given.items() if is_under(table.keys[name], [text]))
-        for name in _telling_keys(table)
+        for name in columns
+        if name in table.keys
     }
     swept = sorted(filter(times.get, times), key=lambda name: -times[name])
     needed = ["run", "status", *objectives[:1], *swept, *objectives[1:]]
     # An objective that is no metric, such as a loss, is no column here.
-    return [name for name in needed if name in _important_columns(table)]
+    return [name for name in needed if name in columns]
 
 
 def _print_as(form: str, frame: pd.DataFrame) -> None:

@@ -3,7 +3,7 @@
 import copy
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -165,6 +165,19 @@ def identifies_run(key: str) -> bool:
     Initial weights count by their content, and not by the place where they are.
     """
     return defines_result(key) and key != "trainer.init_from"
+
+
+def option_name(group: str, flat: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+    """Return the chosen option of a config group, or the name of its function if that is not known.
+
+    It is "none" where neither is.
+
+    Args:
+        flat: the configuration with dotted keys.
+        choices: the chosen options of the config groups, as far as they are known.
+    """
+    function = str(flat.get(f"{group}._target_") or "none").rpartition(".")[2]
+    return str(choices.get(group, function))
 
 
 def is_under(key: str, names: Iterable[str]) -> bool:

@@ -38,6 +38,8 @@ REAL_FILE = "real.png"
 """Real samples in the folder of sample pictures, in the same arrangement."""
 LENGTH = ("trainer.max_steps", "trainer.max_epochs")
 """Keys of the length of a run: one of them is a number, and the other null."""
+EVENT_FILES = "events.out.tfevents.*"
+"""The pattern of the names of TensorBoard's event files."""
 CHECKSUM = "# The lines below have the CRC-32 "
 """The beginning of the first line of a YAML file. Earlier versions wrote no such line."""
 LAST_KEYS = ("seed", "threads", "name")
@@ -50,7 +52,7 @@ WRITTEN = (
     LOG_FILE,
     "provenance.json",
     "uncommitted*.diff",
-    "events.out.tfevents.*",
+    EVENT_FILES,
     "metrics-*.json",
     f"{SAMPLES}/{REAL_FILE}",
     f"{SAMPLES}/step-*.png",

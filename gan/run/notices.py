@@ -8,21 +8,19 @@ from omegaconf import DictConfig
 from torch import nn
 
 from gan.build import Parts, optimizer_settings
-from gan.config.checks import doubts, flatten, plain
+from gan.config.checks import doubts, flatten, option_name
 from gan.data.base import summary
 from gan.errors import printable
 from gan.invocation import as_seen_here, commands
 from gan.metrics.catalogue import METRICS, direction, typical
-from gan.run.directory import SAMPLES
+from gan.run.length import length
+from gan.run.pictures import sample_files
 from gan.run.progress import counted, duration
 from gan.run.result import Result, Status
-from gan.run.verdict import smoothness
+from gan.run.verdict import USUAL_RATE, smoothness
 
 WIDTH = 80
 """The width in characters that the lines of a notice keep to, where words can be broken."""
-
-USUAL_LR = 2e-4
-"""A learning rate that suits most GANs with Adam."""
 
 
 def opening(
@@ -45,25 +43,27 @@ def opening(
     """
     where = as_seen_here(run_dir)
     title = f"{where}: continuing after step {step:,}" if step else f"{where}: training a GAN"
-    data = f"{_option(cfg, choices, 'data')}: {summary(parts.data)}"
+    groups = ("data", "model", "loss", "penalty", "optimizer")
+    options = {group: option_name(group, flatten(cfg), choices) for group in groups}
+    data = f"{options['data']}: {summary(parts.data)}"
     networks = (
-        f"{_option(cfg, choices, 'model')}: generator of {_size(parts.generator)} parameters, "
+        f"{options['model']}: generator of {_size(parts.generator)} parameters, "
         f"discriminator of {_size(parts.discriminator)}"
     )
-    loss, penalty = (_option(cfg, choices, group) for group in ("loss", "penalty"))
-    optimizer = f"{_option(cfg, choices, 'optimizer')}, lr {cfg.optimizer.lr:g}"
+    penalty = "no penalty" if options["penalty"] == "none" else f"penalty {options['penalty']}"
+    optimizer = f"{options['optimizer']}, lr {cfg.optimizer.lr:g}"
     discriminator_lr = optimizer_settings(cfg, "discriminator")["lr"]
     if discriminator_lr != cfg.optimizer.lr:
         optimizer += f", {discriminator_lr:g} for the discriminator"
     epochs = total_steps / per_epoch
-    length = f"{counted(total_steps, 'step')} of {counted(cfg.trainer.batch_size, 'sample')}: "
-    length += counted(round(epochs), "epoch") if epochs >= 10 else f"{epochs:.2g} epochs"
+    extent = f"{counted(total_steps, 'step')} of {counted(cfg.trainer.batch_size, 'sample')}: "
+    extent += counted(round(epochs), "epoch") if epochs >= 10 else f"{epochs:.2g} epochs"
     facts = {
         "data": data,
         "networks": networks,
-        "loss": f"{loss}, {'no penalty' if penalty == 'none' else f'penalty {penalty}'}",
+        "loss": f"{options['loss']}, {penalty}",
         "optimizer": optimizer,
-        "length": length,
+        "length": extent,
         "device": f"{parts.device}, {counted(cfg.threads, 'thread')}",
     }
     return _notice(title, facts.items())
@@ -91,9 +91,8 @@ def closing(run_dir: Path, cfg: DictConfig, result: Result) -> str:
     elif value is not None:
         facts["objective"] = f"{name} {value:.4g}, which does not measure the samples"
     facts["time"] = duration(result["seconds"])
-    if pictures := list((run_dir / SAMPLES).glob("step-*.png")):
-        newest = max(pictures, key=lambda path: (len(path.name), path.name))
-        facts["samples"] = as_seen_here(newest)
+    if pictures := sample_files(run_dir):
+        facts["samples"] = as_seen_here(pictures[max(pictures)])
     return _notice(title, facts.items())
 
 
@@ -101,7 +100,7 @@ def divergence(run_dir: Path, cfg: DictConfig, result: Result) -> str:
     """Return in one line when a run diverged, why it may have, and what to try."""
     reason = f", {result['error']}" if result.get("error") else ""
     causes = [*doubts(cfg), f"a learning rate of {cfg.optimizer.lr:g} may be too high"]
-    changes = [f"optimizer.lr={min(cfg.optimizer.lr / 10, USUAL_LR):g}"]
+    changes = [f"optimizer.lr={min(cfg.optimizer.lr / 10, USUAL_RATE):g}"]
     if cfg.trainer.precision == "bf16":
         causes.append("bf16 may be too coarse")
         changes.append("trainer.precision=fp32")
@@ -122,8 +121,7 @@ def next_steps(run_dir: Path, cfg: DictConfig, *, of_sweep: bool = False) -> str
     """
     run = as_seen_here(run_dir)
     together = run.parent if run.is_absolute() or len(run.parts) == 1 else run.parts[0]
-    length = {key: cfg.trainer[key] for key in ("max_steps", "max_epochs")}
-    twice = next(f"trainer.{key}={2 * value}" for key, value in length.items() if value)
+    (twice,) = (f"trainer.{name}={2 * value}" for name, value in length(cfg).items())
     longer = [] if of_sweep else [("train it longer", "resume", run, twice)]
     measure = [] if cfg.metrics.names else [("measure it", "evaluate", run, "metrics=default")]
     return commands(
@@ -148,13 +146,6 @@ def _notice(title: str, facts: Iterable[tuple[str, str | Path]]) -> str:
             )
         lines.append(line)
     return "\n".join([printable(title), *lines])
-
-
-def _option(cfg: DictConfig, choices: Mapping[str, str], group: str) -> str:
-    """Return the option of a config group by its name, or by its function's name."""
-    if choices.get(group) not in (None, "null"):
-        return choices[group]
-    return (plain(cfg[group]).get("_target_") or "none").rpartition(".")[2]
 
 
 def _size(network: nn.Module) -> str:

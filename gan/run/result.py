@@ -129,9 +129,11 @@ def objective(result: Result) -> float:
     It is NaN for a run that has no objective, and did not diverge.
     """
     name, value = result["objective_name"], result["objective"]
-    if name is None and result["status"] != Status.DIVERGED:
+    diverged = result["status"] == Status.DIVERGED
+    if name is None and not diverged:
         return math.nan
-    return (sign(name) if name else 1) * math.inf if value is None else float(value)
+    is_worst = diverged or value is None
+    return (sign(name) if name else 1) * math.inf if is_worst else float(value)
 
 
 def best_values(records: list[Record], earlier: Best | None = None) -> Best:

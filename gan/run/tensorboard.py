@@ -30,10 +30,11 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from gan.build import Parts
-from gan.config.checks import defines_result, flatten
+from gan.config.checks import defines_result, flatten, option_name
 from gan.config.schema import GLOBAL_GROUPS, TARGET_GROUPS
 from gan.files import readable, replacing
 from gan.metrics.catalogue import METRICS
+from gan.run.directory import EVENT_FILES
 from gan.run.pictures import as_png
 from gan.run.result import Record
 
@@ -82,7 +83,7 @@ def tag_of(name: str) -> str:
 
 def event_files(run_dir: Path) -> list[Path]:
     """Return the event files of a run."""
-    return sorted(run_dir.glob("events.out.tfevents.*"))
+    return sorted(run_dir.glob(EVENT_FILES))
 
 
 class EventFile:
@@ -274,11 +275,9 @@ def hyperparameters(flat: Mapping[str, Any], choices: Mapping[str, str]) -> dict
         choices: the chosen options of the config groups, as far as they are known.
     """
     values: dict[str, Value] = {
-        group: readable(str(choices.get(group, "none"))) for group in GLOBAL_GROUPS
+        group: readable(option_name(group, flat, choices))
+        for group in (*GLOBAL_GROUPS, *TARGET_GROUPS)
     }
-    for group in TARGET_GROUPS:
-        function = str(flat.get(f"{group}._target_") or "none").rpartition(".")[2]
-        values[group] = readable(str(choices.get(group, function)))
     for key, value in flat.items():
         if (
             value is not None

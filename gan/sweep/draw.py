@@ -16,6 +16,34 @@ Draw = Callable[[random.Random], str]
 """A function that draws a value, as it stands in an override."""
 
 
+def overrides_of_space(
+    loader: ConfigLoader, arguments: Sequence[str], params: Mapping[str, object]
+) -> dict[str, Override]:
+    """Return the overrides of a search by their keys, of which some have several values.
+
+    A key that is given twice counts where it was given last.
+
+    Args:
+        arguments: the overrides of the command line. They replace those of `params`.
+        params: further keys of the space, such as `{"optimizer.lr": "interval(1e-4, 1e-3)"}`.
+
+    Raises:
+        UserError: nothing is left to choose.
+    """
+    given: dict[str, Override] = {}
+    texts = [*(f"{key}={value}" for key, value in params.items()), *arguments]
+    for override in OverridesParser.create(config_loader=loader).parse_overrides(texts):
+        key = override.get_key_element()
+        given.pop(key, None)
+        given[key] = override
+    if not any(override.is_sweep_override() for override in given.values()):
+        raise UserError(
+            "nothing to search over: give a key several values or an interval, "
+            "as in 'optimizer.lr=tag(log, interval(1e-5, 1e-3))'"
+        )
+    return given
+
+
 def random_points(
     loader: ConfigLoader,
     arguments: Sequence[str],
@@ -28,36 +56,24 @@ def random_points(
     their number.
 
     Args:
-        arguments: the overrides of the command line. They replace those of `params`.
-        params: further keys of the space, such as `{"optimizer.lr": "interval(1e-4, 1e-3)"}`.
+        arguments, params: see `overrides_of_space`.
         count: the number of points.
         seed: decides which points these are.
 
     Raises:
         UserError: nothing is left to choose, or an interval is empty.
     """
-    draws: dict[str, Draw | None] = {}
-    fixed: dict[str, str] = {}
-    texts = [*(f"{key}={value}" for key, value in params.items()), *arguments]
-    for override in OverridesParser.create(config_loader=loader).parse_overrides(texts):
-        key = override.get_key_element()
-        # A key that is given twice counts where it was given last.
-        draws.pop(key, None)
-        assert override.input_line is not None
-        is_swept = override.is_sweep_override()
-        draws[key] = _draw(override) if is_swept else None
-        fixed[key] = override.input_line
-    if not any(draws.values()):
-        raise UserError(
-            "nothing to search over: give a key several values or an interval, "
-            "as in 'optimizer.lr=tag(log, interval(1e-5, 1e-3))'"
-        )
+    given = overrides_of_space(loader, arguments, params)
+    draws = {key: _draw(one) if one.is_sweep_override() else None for key, one in given.items()}
     points: list[Point] = []
     for number in range(count):
         # A key more or less leaves the values of the others alone.
         streams = {key: random.Random(stream(seed, "search", number, key)) for key in draws}
         points.append(
-            [f"{key}={draw(streams[key])}" if draw else fixed[key] for key, draw in draws.items()]
+            [
+                f"{key}={draw(streams[key])}" if draw else str(given[key].input_line)
+                for key, draw in draws.items()
+            ]
         )
     return points
 

@@ -25,6 +25,9 @@ from gan.sweep.schedule import JobEnded, Retry, ScheduleEvent
 PLAIN_WIDTH = 160
 """The width of a page in characters where there is no terminal to ask."""
 
+UNORDERED = "nothing was measured (metrics=none), so the runs are in no order"
+"""A line about runs without an objective."""
+
 STYLES = {
     "completed": "green",
     "diverged": "magenta",
@@ -215,7 +218,7 @@ def print_runs(rows: Iterable[StatusRow], objective: str | None) -> None:
 def print_order(objective: str | None) -> None:
     """Print which way the objective of a table gets better."""
     if objective is None:
-        line = "nothing was measured (metrics=none), so the runs are in no order"
+        line = UNORDERED
     elif objective in METRICS:
         line = f"{objective}: {direction(objective).adjective} is better"
     else:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import (
     BaseDistribution,
@@ -14,6 +13,7 @@ from optuna.distributions import (
 )
 
 from gan.errors import UserError
+from gan.sweep.draw import overrides_of_space
 
 Space = dict[str, BaseDistribution]
 """Distributions by dotted key. The values of a choice are texts, as they stand in an override."""
@@ -25,20 +25,14 @@ def read_space(
     """Return the space, and the overrides that all points share.
 
     Args:
-        arguments: the overrides of the command line. They replace those of `params`.
-        params: further keys of the space, such as `{"optimizer.lr": "interval(1e-4, 1e-3)"}`.
+        arguments, params: see `overrides_of_space`.
 
     Raises:
         UserError: nothing is left to choose, or an interval is empty.
     """
-    parser = OverridesParser.create(config_loader=loader)
     space: Space = {}
-    fixed: dict[str, str] = {}
-    texts = [*(f"{key}={value}" for key, value in params.items()), *arguments]
-    for override in parser.parse_overrides(texts):
-        key = override.get_key_element()
-        space.pop(key, None)
-        fixed.pop(key, None)
+    fixed: list[str] = []
+    for key, override in overrides_of_space(loader, arguments, params).items():
         assert override.input_line is not None
         if override.is_sweep_override():
             try:
@@ -46,13 +40,8 @@ def read_space(
             except ValueError as error:
                 raise UserError(f"{override.input_line}: {error}") from error
         else:
-            fixed[key] = override.input_line
-    if not space:
-        raise UserError(
-            "nothing to search over: give a key several values or an interval, "
-            "as in 'optimizer.lr=tag(log, interval(1e-5, 1e-3))'"
-        )
-    return space, list(fixed.values())
+            fixed.append(override.input_line)
+    return space, fixed
 
 
 def overrides(point: Mapping[str, Any]) -> list[str]:
