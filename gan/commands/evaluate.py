@@ -9,7 +9,8 @@ metrics and, where split is test, their floor: the values that real training ima
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,25 +75,28 @@ def evaluate(paths: list[Path], options: Options) -> None:
     """
     if not paths:
         raise UserError(f"usage: {command_line('evaluate')} RUN_DIR... metrics=fast")
-    from rich.progress import track
-
     from gan.sweep.report import console
 
     with fast_imports():
         import gan.run.trained  # noqa: F401
     run_dirs = runs_to_measure(paths)
     settings = metric_settings(options.metrics, options.samples, options.split)
-    measurements = measure_runs(
-        run_dirs,
-        settings,
-        name=options.name or options.metrics,
-        weights=options.weights,
-        device=options.device,
-    )
     out = console()
-    hidden = not out.is_terminal
-    rows = list(track(measurements, "measuring", len(run_dirs), console=out, disable=hidden))
+    with _progress(out, len(run_dirs) * (len(settings.names) + 1)) as show_part:
+        measurements = measure_runs(
+            run_dirs,
+            settings,
+            name=options.name or options.metrics,
+            weights=options.weights,
+            device=options.device,
+            on_part=show_part,
+        )
+        rows = list(measurements)
     _print_table(sorted(rows, key=lambda row: row.name == FLOOR), out)
+
+
+OnPart = Callable[[str], None]
+"""A function of the next part of the work, which is about to begin: samples, or a metric."""
 
 
 class Measurement(NamedTuple):
@@ -152,7 +156,13 @@ def metric_settings(metrics: str, samples: int | None, split: str | None) -> Dic
 
 
 def measure_runs(
-    run_dirs: Sequence[Path], settings: DictConfig, *, name: str, weights: str, device: str
+    run_dirs: Sequence[Path],
+    settings: DictConfig,
+    *,
+    name: str,
+    weights: str,
+    device: str,
+    on_part: OnPart = lambda part: None,
 ) -> Iterator[Measurement]:
     """Measure the newest checkpoint of each run, and write metrics-NAME.json into its directory.
 
@@ -162,6 +172,7 @@ def measure_runs(
     Args:
         settings: a composed config group `metrics`.
         weights: as for `gan.run.trained.load_generator`.
+        on_part: called for each run before its samples are drawn, and before each metric.
 
     Raises:
         UserError: a run has no checkpoint, gives NaN or was trained on other data than are there
@@ -178,6 +189,7 @@ def measure_runs(
         load_generator(run_dir, weights)
     by_data: dict[str, tuple[Evaluator, dict[str, float] | None, str | None]] = {}
     for run_dir in run_dirs:
+        on_part("samples")
         cfg = read_trusted_config(run_dir)
         key = OmegaConf.to_yaml(cfg.data)
         is_first = key not in by_data
@@ -191,7 +203,8 @@ def measure_runs(
         z = evaluation.draw_latents(settings.samples, trained.latent_dim, cfg.seed, "evaluation")
         labels = measure.labels_like_real(len(z)) if trained.classes else None
         try:
-            values = measure(evaluation.generate(trained.to(target), z.to(target), labels))
+            samples = evaluation.generate(trained.to(target), z.to(target), labels)
+            values = measure(samples, on_part)
         except NotFinite as error:
             raise UserError(f"{run_dir}: at step {trained.step} {error}") from error
         facts: dict[str, Any] = {"step": trained.step, "weights": trained.weights}
@@ -209,6 +222,24 @@ def _floor(measure: "Evaluator", data: "Data", settings: DictConfig) -> dict[str
     available = data.real_size("train")
     count = settings.samples if available is None else min(settings.samples, available)
     return measure(data.real("train", count)[0])
+
+
+@contextmanager
+def _progress(out: "Console", parts: int) -> Iterator[OnPart]:
+    """Yield a function that shows the next part of the work, on a terminal and in a notebook."""
+    from rich.progress import Progress
+
+    visible = out.is_terminal or out.is_jupyter
+    with Progress(console=out, disable=not visible, transient=True) as bar:
+        task = bar.add_task("measuring", total=parts)
+        begun = 0
+
+        def show(part: str) -> None:
+            nonlocal begun
+            bar.update(task, completed=begun, description=f"measuring: {part}")
+            begun += 1
+
+        yield show
 
 
 def _write_facts(path: Path, facts: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Real and generated samples side by side, and the metrics that compare them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -165,14 +165,20 @@ class Evaluator:
         """Return labels (count,) that are as frequent as those of the real samples."""
         return self._labels[torch.arange(count, device=self._labels.device) % len(self._labels)]
 
-    def __call__(self, fake: Tensor) -> dict[str, float]:
+    def __call__(
+        self, fake: Tensor, on_metric: Callable[[str], None] = lambda name: None
+    ) -> dict[str, float]:
         """Return the metrics of raw generated samples (n, *shape), in the order of their names.
 
         KID comes with its standard error, as `NAME/se`.
+
+        Args:
+            on_metric: called with the name of each metric before it is computed.
         """
         comparison = Comparison(self._data, self._real, Samples(fake, self._data))
         values: dict[str, float] = {}
         for metric in self._metrics:
+            on_metric(metric.name)
             values |= metric.values(comparison)
         return values
 

@@ -284,3 +284,28 @@ def test_metrics_are_named_one_by_one_too() -> None:
     assert list(settings.names) == ["precision", "sliced_wasserstein"]
     with pytest.raises(UserError, match="metrics=precison"):
         metric_settings("precison", 60, None)
+
+
+def test_progress_names_the_samples_and_each_metric_of_each_run(sweep: Path) -> None:
+    settings = metric_settings("precision,sliced_wasserstein", 60, None)
+    parts: list[str] = []
+    run_dirs = runs_to_measure([sweep])
+    list(
+        measure_runs(
+            run_dirs, settings, name="x", weights="auto", device="cpu", on_part=parts.append
+        )
+    )
+    assert parts == ["samples", "precision", "sliced_wasserstein"] * 2
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_bar_shows_the_part_that_is_measured_on_a_terminal_only(
+    sweep: Path,
+    evaluate: Evaluate,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_terminal: bool,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR" if is_terminal else "NO_COLOR", "1")
+    evaluate(sweep, "metrics=sliced_wasserstein", "samples=60")
+    assert ("measuring: sliced_wasserstein" in capsys.readouterr().out) == is_terminal
