@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from gan.config.checks import checked
-from gan.errors import NotFinite
+from gan.errors import NotFinite, UserError
 from gan.run.progress import OnProgress
 from gan.run.result import Status
 from gan.run.run import Run
@@ -120,8 +120,31 @@ def make_step(run: Run) -> Step:
         # Importing the compiler takes seconds that an eager run does not need.
         from gan.functional.compiled import make_compiled_step
 
-        step = make_compiled_step(run.cfg, run.parts, run.state)
+        if run.compiles_if_possible:
+            step = _compiled_if_possible(run, step)
+        else:
+            step = make_compiled_step(run.cfg, run.parts, run.state)
     return _profiled(run, step) if trainer.profile else step
+
+
+def _compiled_if_possible(run: Run, eager: Step) -> Step:
+    """Return the compiled step of a run, which becomes its eager one if it cannot be compiled."""
+    from gan.functional.compiled import make_compiled_step
+
+    chosen: Step | None = None
+
+    def step(batch: Batch, kind: StepKind) -> None:
+        nonlocal chosen
+        try:
+            chosen = chosen or make_compiled_step(run.cfg, run.parts, run.state)
+            chosen(batch, kind)
+        except UserError as error:
+            # Nothing has changed: a step is compiled before any of it is computed.
+            run.keep_eager(str(error))
+            chosen = eager
+            eager(batch, kind)
+
+    return step
 
 
 def _profiled(run: Run, step: Step) -> Step:

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 FIELDS = {
     "0.2.0": {
         "result.json": "status objective_name objective final best steps images seconds "
-        "images_per_second name seed ended error verdict device threads data_hash code measured "
-        "choices extended versions platform git",
+        "images_per_second name seed ended error verdict device threads matmul data_hash code "
+        "measured choices extended versions platform git",
         "sweep.json": "project version swept fixed sources threads launcher search commands",
         "a command in sweep.json": "time arguments request jobs",
         "a line of jobs.jsonl": "name identity overrides config choices",

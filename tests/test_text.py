@@ -70,7 +70,7 @@ def test_several_values_of_a_key_that_is_no_free_text_need_a_sweep(override: str
 def test_a_stored_text_is_not_resolved_again(tmp_path: Path) -> None:
     words = [r"notes=cost \${x}", "discriminator_optimizer.lr=${optimizer.lr}", "notes_of=${y"]
     cfg = compose(*words[:2])
-    store_config(tmp_path, cfg, words, 1)
+    store_config(tmp_path, cfg, words, dict)
     stored = read_config(tmp_path)
     assert (stored.notes, stored.discriminator_optimizer.lr) == ("cost ${x}", 2e-4)
     assert read_overrides(tmp_path) == words

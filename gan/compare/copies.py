@@ -6,7 +6,7 @@ from typing import Any
 from gan.compare.read import StoredRun
 from gan.sweep.plan import identity
 
-CIRCUMSTANCES = ("device", "threads", "platform", "versions", "git")
+CIRCUMSTANCES = ("device", "threads", "matmul", "platform", "versions", "git")
 """Entries of result.json that may change a result and are no part of a run's identity."""
 
 

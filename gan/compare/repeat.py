@@ -19,7 +19,7 @@ from gan.config.trust import powers, refuse_untrusted, untrusted, word_powers
 from gan.errors import UserError
 from gan.files import replacing
 from gan.invocation import command as command_words
-from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE
+from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE, ROUNDING
 from gan.run.provenance import code_hashes
 from gan.run.result import environment
 
@@ -99,13 +99,16 @@ def command(run: StoredRun) -> tuple[list[str], list[str]]:
         remarks.append(f"the run's own overrides {known}, these are new ones")
         options, values = difference_from_default(run)
         words, _ = _with_changed_values(run, [*_places(run), *_as_overrides(options | values)])
-    # Rounding depends on the number of threads.
-    threads = run.config.get("threads")
-    if threads and not any(text.startswith("threads=") for text in words):
-        words.append(f"threads={threads}")
+    given = {text.partition("=")[0] for text in words}
+    words += [text for text in _rounding(run) if text.partition("=")[0] not in given]
     refuse_untrusted(run.path, word_powers(words))
     remarks += _check_data(run, words)
     return [*command_words("train"), *words], remarks
+
+
+def _rounding(run: StoredRun) -> list[str]:
+    """Return overrides for what rounding depends on, as far as the run is not of an old version."""
+    return [f"{key}={run.config[key]}" for key in ROUNDING if run.config.get(key)]
 
 
 def _check_data(run: StoredRun, words: list[str]) -> list[str]:
@@ -215,8 +218,7 @@ def export(run: StoredRun, path: Path) -> list[str]:
     nested = OmegaConf.create({"name": path.stem})
     for key, value in values.items():
         OmegaConf.update(nested, key, escaped(value), force_add=True)
-    threads = run.config.get("threads")
-    words = [*places, f"experiment={path.stem}", *([f"threads={threads}"] if threads else [])]
+    words = [*places, f"experiment={path.stem}", *_rounding(run)]
     name = "".join(c if c.isprintable() else "?" for c in Path(run.path).name)
     text = f"# @package _global_\n# The run {name}: gan train {shlex.join(words)}\n"
     if options:

@@ -30,6 +30,7 @@ from gan.metrics.catalogue import METRICS
 RESULT_FREE = (
     "device",
     "threads",
+    "matmul",
     "name",
     "tags",
     "notes",
@@ -86,7 +87,7 @@ def checked(cfg: DictConfig) -> DictConfig:
         if settings.get("nesterov") and settings.get("momentum") == 0:
             raise UserError(f"{group}.nesterov=true: needs {group}.momentum above 0")
     for key in ("compile", "cuda_graphs"):
-        if cfg.schedule._target_ and cfg.trainer[key]:
+        if cfg.schedule._target_ and cfg.trainer[key] not in (False, "auto"):
             raise UserError(f"trainer.{key}=true: needs schedule=none, learning rates that stay")
     if cfg.trainer.batch_size % cfg.trainer.pac:
         raise UserError(
@@ -358,7 +359,7 @@ def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any,
 def _outside(value: Any, limits: dict[str, Any]) -> str | None:
     """Return what the value must do, to be read after the word "must"; None if it is in range."""
     if "choices" in limits and value not in limits["choices"]:
-        choices = [str(choice) for choice in limits["choices"]]
+        choices = [_show(choice) for choice in limits["choices"]]
         return f"be one of {', '.join(choices)}" + nearest(str(value), choices)
     if "path" in limits and not value:
         return "be the path of a file or a folder"

@@ -163,7 +163,7 @@ def _kind(hint: Any, limits: Mapping[str, Any]) -> str:
         count = f" of {limits['length']}" if "length" in limits else ""
         return f"list{count}, each value: {_kind(kinds[0], limits)}"
     if "choices" in limits:
-        return "one of " + ", ".join(f"`{choice}`" for choice in limits["choices"])
+        return "one of " + ", ".join(_default(choice) for choice in limits["choices"])
     if "pattern" in limits:
         return f"text that matches `{limits['pattern']}`"
     if "path" in limits:

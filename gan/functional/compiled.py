@@ -1,7 +1,13 @@
 """Steps of a program: as they are, compiled by torch.compile, or captured as a CUDA graph."""
 
+import getpass
+import os
+import tempfile
 import warnings
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -13,6 +19,7 @@ from gan.build import Parts
 from gan.errors import NotSupported, UserError, first_line
 from gan.functional.step import Program, functional_step, make_program
 from gan.functional.tensors import Tensors, named_tensors
+from gan.locks import lock_at
 from gan.run.state import State
 from gan.step import Batch, StepKind, StepResult
 
@@ -113,21 +120,44 @@ class _CompiledStep:
 
     def __init__(self, plain: Step, tensors: Tensors, batch: Batch):
         graph, self._structure = _trace(plain, tensors, batch)
-        self._compiled = torch.compile(graph, dynamic=False)
+        self._compiled, self._code = torch.compile(graph, dynamic=False), graph.code
         self._names = list(tensors)
         self._has_run = False
 
     def __call__(self, tensors: Tensors, batch: Batch) -> StepResult:
         flat = [tensors[name].detach() for name in self._names] + pytree.tree_leaves(batch)
-        try:
-            outputs = self._compiled(*flat)
-        except Exception as error:
-            if self._has_run:
-                raise
-            raise NotSupported(f"torch.compile fails: {first_line(error)}") from error
-        self._has_run = True
+        outputs = self._compiled(*flat) if self._has_run else self._compile(flat)
         result: StepResult = pytree.tree_unflatten(outputs, self._structure)
         return result
+
+    def _compile(self, flat: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        """Make the first step, which compiles.
+
+        torch keeps what it compiles on the disk. Of several processes with the same step, such as
+        the workers of a sweep, one compiles, and the others wait and take it from there.
+        """
+        shapes = [(tuple(tensor.shape), tensor.dtype) for tensor in flat]
+        try:
+            with _lock_for(f"{self._code} {shapes}"):
+                outputs: Sequence[Tensor | None] = self._compiled(*flat)
+        except Exception as error:
+            raise NotSupported(f"torch.compile fails: {first_line(error)}") from error
+        self._has_run = True
+        return outputs
+
+
+def _lock_for(text: str) -> AbstractContextManager[object]:
+    """Return a lock that processes of this user share for one text, or nothing if none can be had.
+
+    A few texts share a lock, so that only a few files are left behind.
+    """
+    number = zlib.crc32(text.encode()) % 16
+    try:
+        user = getpass.getuser().replace(os.sep, "-")
+        return lock_at(Path(tempfile.gettempdir()) / f"gan-compile-{user}-{number}.lock")
+    except (OSError, KeyError):
+        # The folder cannot be written, or the user has no name.
+        return nullcontext()
 
 
 class _CapturedStep:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan.arithmetic import exact_matmul
 from gan.data import Data, to_float
 from gan.data.cache import Arrays, cached_arrays
 from gan.errors import UserError
@@ -177,9 +178,10 @@ class Evaluator:
         """
         comparison = Comparison(self._data, self._real, Samples(fake, self._data))
         values: dict[str, float] = {}
-        for metric in self._metrics:
-            on_metric(metric.name)
-            values |= metric.values(comparison)
+        with exact_matmul():
+            for metric in self._metrics:
+                on_metric(metric.name)
+                values |= metric.values(comparison)
         return values
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import zlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -44,6 +44,9 @@ CHECKSUM = "# The lines below have the CRC-32 "
 """The beginning of the first line of a YAML file. Earlier versions wrote no such line."""
 LAST_KEYS = ("seed", "threads", "name")
 """Keys that stand at the end of every configuration, so that one that was cut off lacks some."""
+ROUNDING = {"threads": 1, "matmul": "default"}
+"""Keys that rounding depends on and that a resumed run keeps, with their values in runs of earlier
+versions, which lack some of them."""
 WRITTEN = (
     CONFIG_FILE,
     OVERRIDES_FILE,
@@ -199,17 +202,29 @@ def is_changed(text: str) -> bool:
 
 
 def store_config(
-    run_dir: Path, cfg: DictConfig, overrides: Sequence[str], threads: int
+    run_dir: Path,
+    cfg: DictConfig,
+    overrides: Sequence[str],
+    choose_rounding: Callable[[], dict[str, Any]],
 ) -> DictConfig:
     """Save the configuration of a new run; leave that of an old one as it is.
 
+    Args:
+        choose_rounding: returns the keys of ROUNDING for a new run, and others that it decides.
+
     Returns:
-        `cfg` with the number of threads that the run began with, because rounding depends on it.
+        `cfg` with the values that the run began with.
     """
     is_new = not (run_dir / CONFIG_FILE).exists()
-    if not is_new:
+    if is_new:
+        rounding = choose_rounding()
+    else:
         _restore_overrides(run_dir, overrides)
-    stored = OmegaConf.merge(cfg, {"threads": threads if is_new else read_config(run_dir).threads})
+        begun = read_config(run_dir)
+        rounding = {key: begun.get(key, first) for key, first in ROUNDING.items()}
+        if cfg.trainer.compile == "auto":
+            rounding["trainer"] = {"compile": begun.trainer.compile}
+    stored = OmegaConf.merge(cfg, rounding)
     assert isinstance(stored, DictConfig)
     if is_new:
         # Whoever begins a run has chosen what it calls.
@@ -303,6 +318,13 @@ def note_moved_data(run_dir: Path, cfg: DictConfig) -> None:
         for key, place in moved.items():
             OmegaConf.update(stored, key, escaped(place))
         _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
+
+
+def store_value(run_dir: Path, key: str, value: Any) -> None:
+    """Write another value of a dotted key into the configuration of a run."""
+    stored = read_config(run_dir)
+    OmegaConf.update(stored, key, value)
+    _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
 
 
 def store_length(run_dir: Path, cfg: DictConfig) -> None:

@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from gan.arithmetic import exact_matmul
 from gan.build import Parts
 from gan.data import Data, to_raw_samples
 from gan.errors import NotFinite
@@ -66,7 +67,8 @@ class Evaluation:
         Raises:
             NotFinite: a sample holds NaN or infinity.
         """
-        return self._diversity(generate(self._generator, self._few, self._few_labels))
+        with exact_matmul():
+            return self._diversity(generate(self._generator, self._few, self._few_labels))
 
     def picture(self) -> Tensor:
         """Return a picture of samples, uint8 (channels, height, width).
@@ -131,7 +133,7 @@ def arrange_latents(z: Tensor, classes: int) -> LatentGrid:
 
 @torch.no_grad()
 def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Return raw samples of latents (n, latent_dim).
+    """Return raw samples of latents (n, latent_dim), computed in fp32.
 
     Args:
         labels: classes (n,), for a conditional generator.
@@ -146,12 +148,13 @@ def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None) -> T
     generator.eval()
     batches = []
     try:
-        for start in range(0, len(z), BATCH_SIZE):
-            part = slice(start, start + BATCH_SIZE)
-            output = generator(z[part]) if labels is None else generator(z[part], labels[part])
-            if not output.isfinite().all():
-                raise NotFinite("the generator's samples are not finite")
-            batches.append(to_raw_samples(output))
+        with exact_matmul():
+            for start in range(0, len(z), BATCH_SIZE):
+                part = slice(start, start + BATCH_SIZE)
+                output = generator(z[part]) if labels is None else generator(z[part], labels[part])
+                if not output.isfinite().all():
+                    raise NotFinite("the generator's samples are not finite")
+                batches.append(to_raw_samples(output))
     finally:
         generator.train(was_training)
     return torch.cat(batches)

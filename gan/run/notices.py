@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import nn
 
+from gan.arithmetic import ONEDNN
 from gan.build import Parts, optimizer_settings
 from gan.config.checks import doubts, flatten, option_name
 from gan.data.base import summary
@@ -32,6 +33,7 @@ def opening(
     step: int,
     total_steps: int,
     per_epoch: int,
+    faster_precision: str | None = None,
 ) -> str:
     """Return what is trained, on which data, by what, for how long and where.
 
@@ -40,6 +42,7 @@ def opening(
         step: the last step that was made, 0 for a new run.
         total_steps: the step at which the run ends.
         per_epoch: the number of batches in an epoch.
+        faster_precision: a value of `trainer.precision` that would be faster, and less exact.
     """
     where = as_seen_here(run_dir)
     title = f"{where}: continuing after step {step:,}" if step else f"{where}: training a GAN"
@@ -66,6 +69,11 @@ def opening(
         "length": extent,
         "device": f"{parts.device}, {counted(cfg.threads, 'thread')}",
     }
+    if cfg.matmul == ONEDNN:
+        facts["device"] += ", matrix products by oneDNN"
+    if faster_precision:
+        faster = f"trainer.precision={faster_precision}"
+        facts["device"] += f"; {faster} computes faster and rounds more"
     return _notice(title, facts.items())
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from logging import INFO, WARNING
 from pathlib import Path
 from signal import Signals
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gan.build import Parts, build, build_schedule, load_data, optimizer_settings
 from gan.config.checks import doubts, flatten, plain
@@ -40,6 +41,7 @@ from gan.run.directory import (
     read_config,
     refuse_other_config,
     store_config,
+    store_value,
     sweep_name,
 )
 from gan.run.evaluation import Evaluation
@@ -70,6 +72,7 @@ from gan.run.result import (
     read_result,
     write_result,
 )
+from gan.run.rounding import choose_rounding, has_faster_units, rounding_as
 from gan.run.signals import PRUNE
 from gan.run.state import State, from_checkpoint, initial_state, to_checkpoint
 from gan.run.tensorboard import VERDICT_TAG, describe_run, event_files, forget_description
@@ -78,7 +81,6 @@ from gan.run.trackers.feed import Trackers
 from gan.run.verdict import Watch
 from gan.schedules import Schedule
 from gan.seeds import stream
-from gan.startup import core_count
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +128,8 @@ class Run:
         """The values of the last record, until the progress is reported."""
         self._is_extended = False
         """True if the run has got another length."""
+        self.compiles_if_possible = cfg.trainer.compile == "auto"
+        """True if the run is to make eager steps if it cannot be compiled."""
         self._recorded_seconds = self._reported = self._began = 0.0
         self._watch = Watch(flatten(cfg))
         self._best: Best = {}
@@ -238,12 +242,12 @@ class Run:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Use this run's log file, global random state and number of threads within the block."""
+        """Use this run's log file, global random state and way to round within the block."""
         device = self.parts.device
         cuda = [device] if device.type == "cuda" else []
         with (
             log_file(self.run_dir),
-            thread_count(self.cfg.threads),
+            rounding_as(self.cfg),
             torch.random.fork_rng(cuda),
         ):
             self._set_random_state()
@@ -251,6 +255,13 @@ class Run:
                 yield
             finally:
                 self._keep_random_state()
+
+    def keep_eager(self, reason: str) -> None:
+        """Make eager steps from now on, because compiled ones cannot be made."""
+        log.warning("trainer.compile=auto: steps are not compiled (%s)", reason)
+        self.cfg = self.cfg.copy()
+        OmegaConf.update(self.cfg, "trainer.compile", False)
+        store_value(self.run_dir, "trainer.compile", False)
 
     def set_learning_rates(self) -> None:
         """Set the learning rates of the next step, if they change from step to step."""
@@ -417,9 +428,9 @@ class Run:
         if self.cfg.trainer.get("init_from") and not checkpoint_paths(self.run_dir):
             load_initial_weights(self.parts, self.cfg)
         self.evaluation = Evaluation(self.cfg, self.parts)
-        # torch counts the machine's cores, and a container may have fewer.
-        threads = self.cfg.threads or min(torch.get_num_threads(), core_count())
-        self.cfg = store_config(self.run_dir, self.cfg, overrides, threads)
+        self.cfg = store_config(
+            self.run_dir, self.cfg, overrides, partial(choose_rounding, self.cfg, self.parts)
+        )
         self._provenance = note_start(self.run_dir, flatten(self.cfg), choices)
         self._random_states = _random_states(self.parts.device)
 
@@ -517,6 +528,7 @@ class Run:
             step=self.step,
             total_steps=self.total_steps,
             per_epoch=self.batches.per_epoch,
+            faster_precision="tf32" if has_faster_units(self.cfg, self.parts) else None,
         )
 
     def _as_tracked(self) -> TrackedRun:
@@ -599,6 +611,7 @@ class Run:
             verdict=verdict._asdict() if verdict else None,
             device=str(self.parts.device),
             threads=self.cfg.threads,
+            matmul=self.cfg.matmul,
             data_hash=self.data_hash,
             code=code_hashes(flatten(self.cfg)),
             measured=self.evaluation.facts,
@@ -642,17 +655,6 @@ class Run:
 
     def _keep_random_state(self) -> None:
         self._random_states = _random_states(self.parts.device)
-
-
-@contextmanager
-def thread_count(threads: int) -> Iterator[None]:
-    """Let torch use that many threads of the CPU within the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _samples_every(cfg: DictConfig, steps_per_epoch: int) -> int:

@@ -8,7 +8,7 @@ from gan.config.schema import settings_of
 from gan.errors import UserError
 from gan.settings import Stacking
 
-ALWAYS_EQUAL = ("device", "threads", "data", "trainer.compile", "trainer.cuda_graphs")
+ALWAYS_EQUAL = ("device", "threads", "matmul", "data", "trainer.compile", "trainer.cuda_graphs")
 """Keys that must be equal in a cohort, although most of them do not change a run's result."""
 FREE = (
     "seed",

@@ -14,7 +14,8 @@ from gan.build import Parts
 from gan.errors import NotSupported, first_line
 from gan.functional.step import Program, functional_step
 from gan.functional.tensors import Tensors, named_tensors
-from gan.run.run import Run, thread_count
+from gan.run.rounding import rounding_as
+from gan.run.run import Run
 from gan.run.state import State
 from gan.step import (
     Batch,
@@ -82,7 +83,7 @@ def compare_steps(program: Program, runs: Sequence[Run], settings: Tensors) -> N
     device = runs[0].parts.device
     precisions = [torch.float32] if device.type == "mps" else [torch.float64, torch.float32]
     with (
-        thread_count(runs[0].cfg.threads),
+        rounding_as(runs[0].cfg),
         torch.random.fork_rng([device] if device.type == "cuda" else []),
     ):
         for dtype in precisions:

@@ -12,7 +12,8 @@ from gan.functional.tensors import (
     hyperparameters,
     named_tensors,
 )
-from gan.run.run import Run, thread_count
+from gan.run.rounding import rounding_as
+from gan.run.run import Run
 from gan.step import count_step, draw_batch, next_step_kind
 from gan.vectorized.confirm import compare_steps, model_of, refuse_undeclared
 from gan.vectorized.run_set import StepTimer, same_kinds_of_steps
@@ -77,7 +78,7 @@ class StackedRuns:
         deadline, runs = time.monotonic() + seconds, self.runs
         if not runs:
             return
-        with thread_count(runs[0].cfg.threads):
+        with rounding_as(runs[0].cfg):
             while not any(run.needs_attention for run in runs):
                 self._train_one_step(runs)
                 if time.monotonic() > deadline:

@@ -66,7 +66,7 @@ def test_next_steps_are_commands_that_a_shell_takes_apart_again(
 def test_a_diverged_run_says_why_it_may_have_and_ends_with_an_error(
     finished: Path, tmp_path: Path
 ) -> None:
-    store_config(tmp_path, short(*FEW, "optimizer.lr=0.1", "penalty=none"), [], 1)
+    store_config(tmp_path, short(*FEW, "optimizer.lr=0.1", "penalty=none"), [], dict)
     result = read_result(finished)
     assert result
     ended = {"status": "diverged", "steps": 17, "error": "a loss is not finite"}

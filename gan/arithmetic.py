@@ -1,0 +1,146 @@
+"""How torch computes: threads, the precision of matrix products, and the library for them."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+DEFAULT, ONEDNN = LIBRARIES = ("default", "onednn")
+"""Libraries for products of fp32 matrices on a CPU: the one that torch was built for (MKL, on most
+machines), and oneDNN, which torch uses for other work."""
+
+CLEARLY_FASTER = 0.7
+"""The share of the default library's time that oneDNN may take at most to be chosen. It takes less
+than half on processors of AMD, and about as long on those of Intel. Between them, chance decides
+nothing."""
+AS_EXACT = 4.0
+"""The number of times that oneDNN's error may be as large as the default library's. Each sums in
+its own order. Factors that are rounded to bf16 make an error a thousand times as large."""
+ROUNDS = 5
+"""The number of times that each library computes each product to be timed."""
+SMALLEST_PROBED = 20_000_000
+"""Operations in the largest layer's product, for a batch, from which a probe can say something."""
+PROBED_LAYERS = 3
+"""The number of layers that are tried, the largest ones."""
+
+Layer = tuple[int, int, int]
+"""The samples in a batch, and the inputs and outputs of a linear layer."""
+
+
+@contextmanager
+def matmul_by(library: str | None, *, tf32: bool = False) -> Iterator[None]:
+    """Compute products of fp32 matrices in the block as told, and afterwards as before.
+
+    Args:
+        library: one of LIBRARIES, for a CPU.
+        tf32: let a GPU round factors to TF32, in convolutions too.
+    """
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    # These are settings of the whole process. torch gives the CPU to oneDNN at "medium" only.
+    precision = "medium" if library == ONEDNN else "high" if tf32 else "highest"
+    _set(precision, tf32)
+    try:
+        yield
+    finally:
+        _set(*before)
+
+
+@contextmanager
+def thread_count(threads: int) -> Iterator[None]:
+    """Let torch use that many threads of the CPU within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def exact_matmul() -> AbstractContextManager[None]:
+    """Compute products with the full accuracy of fp32 in the block, by torch's default library."""
+    return matmul_by(DEFAULT)
+
+
+def linear_layers(networks: Sequence[nn.Module], batch_size: int) -> tuple[Layer, ...]:
+    """Return the linear layers of networks, each kind once, those with the most work first."""
+    layers = {
+        (batch_size, module.in_features, module.out_features)
+        for network in networks
+        for module in network.modules()
+        if isinstance(module, nn.Linear)
+    }
+    return tuple(sorted(layers, key=lambda layer: (layer[1] * layer[2], layer), reverse=True))
+
+
+@cache
+def onednn_is_exact(layers: tuple[Layer, ...]) -> bool:
+    """Return whether oneDNN keeps the accuracy of fp32 in the products of these layers.
+
+    On a processor with units for bf16 it may round factors to bf16 inside.
+    """
+    if not layers or not torch.backends.mkldnn.is_available():
+        return False
+    for left, right in _products(layers[:1]):
+        exact = left.double() @ right.double()
+        errors = {}
+        for library in LIBRARIES:
+            with matmul_by(library):
+                errors[library] = float((left @ right - exact).norm())
+        if not errors[ONEDNN] <= AS_EXACT * errors[DEFAULT]:
+            return False
+    return True
+
+
+@cache
+def fastest_exact_library(layers: tuple[Layer, ...]) -> str:
+    """Return the library for the products of these layers: oneDNN if it is clearly faster here.
+
+    The other one is taken where oneDNN does not keep the accuracy of fp32. Each library computes
+    each product a few times in turn, in one thread, and its shortest time counts, so that other
+    programs do not decide. The random state of torch stays as it is.
+
+    Args:
+        layers: as from `linear_layers`.
+    """
+    is_large = bool(layers) and 2 * math.prod(layers[0]) >= SMALLEST_PROBED
+    if not is_large or not onednn_is_exact(layers):
+        return DEFAULT
+    seconds = dict.fromkeys(LIBRARIES, 0.0)
+    with thread_count(1):
+        for left, right in _products(layers[:PROBED_LAYERS]):
+            shortest = dict.fromkeys(LIBRARIES, math.inf)
+            for _ in range(ROUNDS):
+                for library in LIBRARIES:
+                    with matmul_by(library):
+                        shortest[library] = min(shortest[library], _seconds(left, right))
+            for library in LIBRARIES:
+                seconds[library] += shortest[library]
+    return ONEDNN if seconds[ONEDNN] <= CLEARLY_FASTER * seconds[DEFAULT] else DEFAULT
+
+
+def _products(layers: Sequence[Layer]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the factors of each layer's forward product, and of those of its two gradients."""
+    random = torch.Generator().manual_seed(0)
+    for batch, inputs, outputs in layers:
+        x, weight, gradient = (
+            torch.randn(shape, generator=random)
+            for shape in ((batch, inputs), (outputs, inputs), (batch, outputs))
+        )
+        yield x, weight.t()
+        yield gradient, weight
+        yield gradient.t(), x
+
+
+def _seconds(left: Tensor, right: Tensor) -> float:
+    began = time.perf_counter()
+    torch.mm(left, right)
+    return time.perf_counter() - began
+
+
+def _set(precision: str, allow_tf32: bool) -> None:
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = allow_tf32

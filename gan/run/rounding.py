@@ -1,0 +1,97 @@
+"""Choices that change a run's rounding and its speed, and nothing else, for this machine."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from gan.arithmetic import (
+    DEFAULT,
+    ONEDNN,
+    fastest_exact_library,
+    linear_layers,
+    matmul_by,
+    onednn_is_exact,
+    thread_count,
+)
+from gan.build import Parts
+from gan.errors import UserError
+from gan.startup import core_count
+
+
+@contextmanager
+def rounding_as(cfg: DictConfig) -> Iterator[None]:
+    """Compute in the block as a run does. The settings of the process are as before afterwards.
+
+    Args:
+        cfg: the configuration of an open run, which leaves nothing to the machine.
+    """
+    with (
+        thread_count(cfg.threads),
+        matmul_by(cfg.matmul, tf32=cfg.trainer.precision == "tf32"),
+    ):
+        yield
+
+
+COMPILED_FROM = 20_000
+"""The number of steps from which `trainer.compile=auto` compiles. Compiling takes half a minute,
+and then each step takes about a quarter less."""
+
+
+def choose_rounding(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
+    """Return a new run's threads, the library of its products, and whether it is compiled, where
+    the configuration leaves that to the machine.
+
+    Raises:
+        UserError: the library rounds to fewer digits here than the run's precision asks for.
+    """
+    # torch counts the machine's cores, and a container may have fewer.
+    threads = cfg.threads or min(torch.get_num_threads(), core_count())
+    chosen: dict[str, Any] = {"threads": threads, "matmul": _choose_library(cfg, parts)}
+    if cfg.trainer.compile == "auto":
+        chosen["trainer"] = {"compile": _compiling_pays(cfg, parts)}
+    return chosen
+
+
+def has_faster_units(cfg: DictConfig, parts: Parts) -> bool:
+    """Return whether `trainer.precision=tf32` would be faster than the run, and less exact."""
+    if cfg.trainer.precision != "fp32" or parts.device.type != "cpu":
+        return False
+    layers = linear_layers((parts.generator, parts.discriminator), cfg.trainer.batch_size)
+    return bool(layers) and torch.backends.mkldnn.is_available() and not onednn_is_exact(layers)
+
+
+def _choose_library(cfg: DictConfig, parts: Parts) -> str:
+    precision, wanted = cfg.trainer.precision, cfg.matmul
+    layers = linear_layers((parts.generator, parts.discriminator), cfg.trainer.batch_size)
+    if wanted == ONEDNN and not torch.backends.mkldnn.is_available():
+        raise UserError(f"matmul={ONEDNN}: is not a part of this torch; matmul={DEFAULT} is")
+    if wanted == ONEDNN and precision == "fp32" and layers and not onednn_is_exact(layers):
+        raise UserError(
+            f"matmul={ONEDNN}: rounds to fewer digits than fp32 on this processor; "
+            "trainer.precision=tf32 allows it"
+        )
+    if wanted or parts.device.type != "cpu":
+        return str(wanted or DEFAULT)
+    if precision == "tf32":
+        return ONEDNN if torch.backends.mkldnn.is_available() else DEFAULT
+    return fastest_exact_library(layers) if precision == "fp32" else DEFAULT
+
+
+def _compiling_pays(cfg: DictConfig, parts: Parts) -> bool:
+    """Return whether a run is long enough to be compiled on this machine, and allows it."""
+    steps = cfg.trainer.max_steps or cfg.trainer.max_epochs * (
+        parts.data.size // cfg.trainer.batch_size
+    )
+    compiler = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    return (
+        parts.device.type == "cpu"
+        and cfg.schedule._target_ is None
+        and steps >= COMPILED_FROM
+        and shutil.which(os.environ.get("CXX", compiler)) is not None
+    )
