@@ -18,6 +18,7 @@ SHORT = (
     "trainer.max_steps=40",
     "trainer.batch_size=16",
     "trainer.checkpoint_every=10",
+    "trainer.ema_half_life=null",
     "metrics.every=15",
     "metrics.samples=64",
     "logging.every=7",

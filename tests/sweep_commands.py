@@ -32,6 +32,7 @@ TINY = (
     "trainer.max_steps=30",
     "trainer.batch_size=16",
     "trainer.checkpoint_every=10",
+    "trainer.ema_half_life=null",
     "metrics.every=15",
     "metrics.samples=64",
     "logging.every=10",

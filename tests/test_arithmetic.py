@@ -1,6 +1,7 @@
 """The library and the precision of matrix products, and how a run keeps to them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -186,13 +187,13 @@ def test_library_that_rounds_more_is_refused_with_the_precision_that_allows_it(
 def test_only_a_long_run_is_compiled_where_that_is_left_to_the_program(
     steps: int, compiles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounding.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     words = [f"trainer.max_steps={steps}", "trainer.compile=auto"]
     with Run.open(short(*words), tmp_path / "run") as opened:
         assert opened.cfg.trainer.compile is compiles
     assert read_config(tmp_path / "run").trainer.compile is compiles
     # A machine without a compiler would choose otherwise, and a run keeps what was chosen.
-    monkeypatch.setattr(rounding.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with Run.open(short(*words), tmp_path / "run") as opened:
         assert opened.cfg.trainer.compile is compiles
 
@@ -201,7 +202,7 @@ def test_run_that_cannot_be_compiled_is_trained_eagerly_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(rounding, "COMPILED_FROM", 1)
-    monkeypatch.setattr(rounding.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
 
     def fails(graph: object, **options: object) -> Callable[..., object]:
         def call(*inputs: object) -> object:
