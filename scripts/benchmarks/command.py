@@ -1,7 +1,8 @@
 """Time this program: python scripts/benchmark.py [what=steps] [rounds=9]
 
-what=steps       steps per second, beside a plain loop and bare arithmetic
-                 (steps, hidden_dim, device)
+what=steps       steps per second in each precision, as they are and compiled, beside a plain loop
+                 and the products of a step alone, by the fastest library for each
+                 (steps, hidden_dim, device, threads, compile)
 what=waiting     ways in which idle threads wait, alone and beside busy programs (steps, hidden_dim)
 what=sweeps      the time that launchers take (steps)
 what=metrics     the time that metrics take, beside torchmetrics where installed (samples, device)
@@ -44,6 +45,7 @@ class Options:
     model: str = option("base", "option of the config group model")
     data: str = option("mnist5k", "option of the config group data")
     compile: bool = option(True, "also time compiled steps")
+    threads: int | None = option(None, "threads of a training on the CPU; null takes all cores")
 
 
 def main() -> None:
@@ -76,7 +78,14 @@ def benchmark(paths: list[Path], options: Options) -> None:
     if options.what == "steps":
         from benchmarks.steps import time_steps
 
-        time_steps(rounds=rounds, steps=steps, hidden_dim=options.hidden_dim, device=device)
+        time_steps(
+            rounds=rounds,
+            steps=steps,
+            hidden_dim=options.hidden_dim,
+            device=device,
+            threads=options.threads,
+            compile=options.compile,
+        )
     elif options.what == "waiting":
         from benchmarks.waiting import time_waiting
 

@@ -1,6 +1,6 @@
 """Time training steps, beside a plain training loop and matrix products alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -11,38 +11,89 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.device_limits import products, record_operations
+from benchmarks.processes import threads as threads_text
 from benchmarks.timing import Steps, median_seconds, timing_table
-from gan.build import build, find_device
+from gan.arithmetic import (
+    DEFAULT,
+    LIBRARIES,
+    ONEDNN,
+    linear_layers,
+    matmul_by,
+    onednn_is_exact,
+    thread_count,
+)
+from gan.build import Parts, build, find_device
 from gan.config.compose import compose
 from gan.data import Data
 from gan.data.vision import torchvision
+from gan.functional.compiled import make_compiled_step
 from gan.models import mlp_pair
 from gan.run.state import initial_state
-from gan.step import count_step, draw_batch, eager_step, next_step_kind
+from gan.startup import core_count
+from gan.step import Batch, StepKind, count_step, draw_batch, eager_step, next_step_kind
 
 
-def time_steps(*, rounds: int, steps: int, hidden_dim: int, device: str) -> None:
+def time_steps(
+    *, rounds: int, steps: int, hidden_dim: int, device: str, threads: int | None, compile: bool
+) -> None:
     """Print steps per second of the lab's recipe: a plain loop, ours, and its products alone."""
     recipe = ["experiment=lab", "data=mnist5k", f"model.hidden_dim={hidden_dim}"]
-    cfg = compose(*recipe, f"device={device}")
-    bf16 = compose(*recipe, f"device={device}", "trainer.precision=bf16")
-    ours = our_loop(cfg)
-    ours(1)
-    loops = {
-        "plain loop": _plain_loop(cfg),
-        "ours": ours,
-        "ours, bf16": our_loop(bf16),
-        "matrix products alone": products(record_operations(partial(ours, 1)), find_device(device)),
-    }
-    seconds = median_seconds({name: partial(loop, steps) for name, loop in loops.items()}, rounds)
+    recipe += [f"device={device}"]
+    cfg, target = compose(*recipe), find_device(device)
+    with thread_count(threads or core_count()):
+        loops: dict[str, Steps] = {"plain loop": _plain_loop(cfg)}
+        rows = _rows(build(cfg))
+        for compiled in (False, True) if compile else (False,):
+            for name, library, precision in rows:
+                words = [f"trainer.precision={precision}", f"trainer.compile={compiled}"]
+                loop = _by(library, precision, our_loop(compose(*recipe, *words)))
+                # Compiles, or sets itself up.
+                loop(2)
+                loops[f"{name}, compiled" if compiled else name] = loop
+        operations = record_operations(partial(our_loop(cfg), 1))
+        for library in LIBRARIES if target.type == "cpu" else (DEFAULT,):
+            name = "products alone" + (f", {library}" if target.type == "cpu" else "")
+            loops[name] = products(operations, target, library)
+        loops[LIMIT] = products(operations, target)
+        timed = {name: partial(loop, steps) for name, loop in loops.items()}
+        seconds = median_seconds(timed, rounds)
+        used = torch.get_num_threads()
     rates = {name: steps / taken for name, taken in seconds.items()}
-    threads = torch.get_num_threads()
-    title = f"Lab recipe, batch 128, {threads} threads, torch {torch.__version__}"
-    table = timing_table(("", "steps/s", "x plain loop", "x matrix products"), title=title)
+    title = f"Lab recipe, hidden_dim {hidden_dim}, batch 128, {threads_text(used)}, "
+    table = timing_table(
+        ("", "steps/s", "x plain loop", "x limit"), title=f"{title}torch {torch.__version__}"
+    )
     for name, rate in rates.items():
-        ratios = (rate / rates["plain loop"], rate / rates["matrix products alone"])
+        ratios = (rate / rates["plain loop"], rate / rates[LIMIT])
         table.add_row(name, f"{rate:.1f}", *(f"{ratio:.2f}" for ratio in ratios))
     Console().print(table)
+
+
+LIMIT = "limit: fastest library for each"
+"""The row of what a step's products take at least, with the accuracy of fp32."""
+
+
+def _rows(parts: Parts) -> list[tuple[str, str, str]]:
+    """Return the name, the library and the precision of each way to compute a step."""
+    if parts.device.type != "cpu":
+        rows = [("fp32", DEFAULT), ("tf32", DEFAULT), ("bf16", DEFAULT)]
+        return [(f"ours, {precision}", library, precision) for precision, library in rows]
+    exact = onednn_is_exact(linear_layers((parts.generator, parts.discriminator), 128))
+    # Where oneDNN rounds more than fp32, only tf32 allows it.
+    fast = ("ours, fp32 by oneDNN", "fp32") if exact else ("ours, tf32 (bf16 inside)", "tf32")
+    return [
+        ("ours, fp32", DEFAULT, "fp32"),
+        (fast[0], ONEDNN, fast[1]),
+        ("ours, bf16", DEFAULT, "bf16"),
+    ]
+
+
+def _by(library: str, precision: str, loop: Steps) -> Steps:
+    def steps(count: int) -> None:
+        with matmul_by(library, tf32=precision == "tf32"):
+            loop(count)
+
+    return steps
 
 
 def our_loop(cfg: DictConfig) -> Steps:
@@ -50,11 +101,14 @@ def our_loop(cfg: DictConfig) -> Steps:
     parts = build(cfg)
     state = initial_state(parts, cfg.seed)
     batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
+    step: Callable[[Batch, StepKind], None] = partial(eager_step, parts, state)
+    if cfg.trainer.compile:
+        step = make_compiled_step(cfg, parts, state)
 
     def steps(count: int) -> None:
         for _ in range(count):
             kind = next_step_kind(parts, state)
-            eager_step(parts, state, draw_batch(parts, state, batches), kind)
+            step(draw_batch(parts, state, batches), kind)
             count_step(state, kind)
         state.sums.tolist()
 
