@@ -1,11 +1,16 @@
 """Compiled and captured runs."""
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from filelock import BaseFileLock, Timeout
 from runs import short
 
 from gan.errors import UserError
+from gan.functional.compiled import _lock_for
 from gan.run.checkpoint import checkpoint_paths
 from gan.run.result import read_records
 from gan.train import run
@@ -35,3 +40,32 @@ def test_cuda_graphs_need_a_cuda_device(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^trainer\.cuda_graphs=true: needs a CUDA device"):
         run(short("trainer.cuda_graphs=true", "device=cpu"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_process_waits_while_another_one_compiles_the_same_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = (
+        "import sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
+        "from gan.functional.compiled import _lock_for\n"
+        "with _lock_for('a step'): print('compiling', flush=True); sys.stdin.readline()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout
+        assert other.stdin
+        assert other.stdout.readline() == "compiling\n"
+        lock = _lock_for("a step")
+        assert isinstance(lock, BaseFileLock)
+        with pytest.raises(Timeout):
+            lock.acquire(timeout=0)
+        other.stdin.write("\n")
+        other.stdin.flush()
+        with lock.acquire(timeout=60):
+            assert other.wait() == 0
+    assert len(list(tmp_path.iterdir())) <= 2
