@@ -265,7 +265,7 @@ def history(run_dir: str | Path) -> "pd.DataFrame":
 
 
 def load_generator(
-    path: str | Path, weights: str = "auto", *, device: str = "cpu"
+    path: str | Path, weights: str = "auto", *, checkpoint: str = "newest", device: str = "cpu"
 ) -> "TrainedGenerator":
     """Return the trained generator of a run, in evaluation mode.
 
@@ -276,15 +276,16 @@ def load_generator(
         path: the run's directory, or a .safetensors file that `gan export` wrote. It names the
             function that builds the network: one that you or a config group here have named.
         weights: average, generator, or auto, which takes averaged weights if the run has them.
+        checkpoint: newest, or best, the best step by `trainer.keep_best`.
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
-        UserError: there is no run, no checkpoint, no such weights or no such device.
+        UserError: there is no run, no such checkpoint, no such weights or no such device.
     """
     from gan.build import find_device
     from gan.run.trained import load_generator
 
-    return load_generator(path, weights).to(find_device(device))
+    return load_generator(path, weights, checkpoint).to(find_device(device))
 
 
 def sample(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from gan.commands.command_line import run_command
-from gan.commands.help import DEVICES, WEIGHTS, option
+from gan.commands.help import CHECKPOINT, DEVICES, WEIGHTS, option
 from gan.compare.read import find_runs
 from gan.config.compose import compose
 from gan.errors import NotFinite, UserError, printable
@@ -59,6 +59,7 @@ class Options:
         "real images to compare with, train or test; null takes those of metrics",
     )
     weights: str = option("auto", WEIGHTS)
+    checkpoint: str = option("newest", CHECKPOINT)
     device: str = option("auto", DEVICES)
 
 
@@ -88,6 +89,7 @@ def evaluate(paths: list[Path], options: Options) -> None:
             settings,
             name=options.name or options.metrics,
             weights=options.weights,
+            checkpoint=options.checkpoint,
             device=options.device,
             on_part=show_part,
         )
@@ -162,6 +164,7 @@ def measure_runs(
     name: str,
     weights: str,
     device: str,
+    checkpoint: str = "newest",
     on_part: OnPart = lambda part: None,
 ) -> Iterator[Measurement]:
     """Measure the newest checkpoint of each run, and write metrics-NAME.json into its directory.
@@ -171,7 +174,7 @@ def measure_runs(
 
     Args:
         settings: a composed config group `metrics`.
-        weights: as for `gan.run.trained.load_generator`.
+        weights, checkpoint: as for `gan.run.trained.load_generator`.
         on_part: called for each run before its samples are drawn, and before each metric.
 
     Raises:
@@ -180,13 +183,14 @@ def measure_runs(
     """
     from gan.build import find_device, load_data
     from gan.data import content_hash
-    from gan.run import checkpoint, evaluation
+    from gan.run import evaluation
+    from gan.run.checkpoint import refuse_other_data
     from gan.run.trained import load_generator
 
     target = find_device(device)
     # Refuse a run without the weights before the first one is measured.
     for run_dir in run_dirs:
-        load_generator(run_dir, weights)
+        load_generator(run_dir, weights, checkpoint)
     by_data: dict[str, tuple[Evaluator, dict[str, float] | None, str | None]] = {}
     for run_dir in run_dirs:
         on_part("samples")
@@ -198,8 +202,8 @@ def measure_runs(
             measure = evaluation.make_evaluator(settings, data)
             by_data[key] = measure, _floor(measure, data, settings), content_hash(data)
         measure, floor, data_hash = by_data[key]
-        trained = load_generator(run_dir, weights)
-        checkpoint.refuse_other_data(run_dir, trained.data_hash, data_hash)
+        trained = load_generator(run_dir, weights, checkpoint)
+        refuse_other_data(run_dir, trained.data_hash, data_hash)
         z = evaluation.draw_latents(settings.samples, trained.latent_dim, cfg.seed, "evaluation")
         labels = measure.labels_like_real(len(z)) if trained.classes else None
         try:

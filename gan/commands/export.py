@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.commands.command_line import run_command
-from gan.commands.help import WEIGHTS, option
+from gan.commands.help import CHECKPOINT, WEIGHTS, option
 from gan.errors import UserError
 from gan.invocation import command_line
 from gan.startup import fast_imports
@@ -24,6 +24,7 @@ class Options:
         "file to write: NAME.safetensors, NAME.pt2 or NAME.onnx",
     )
     weights: str = option("auto", WEIGHTS)
+    checkpoint: str = option("newest", CHECKPOINT)
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def export(paths: list[Path], options: Options) -> None:
         from gan.run.export import export
         from gan.run.trained import load_generator
 
-    trained = load_generator(paths[0], options.weights)
+    trained = load_generator(paths[0], options.weights, options.checkpoint)
     difference = export(trained, options.out)
     print(
         f"{options.out}: {trained.weights} weights of step {trained.step}; "

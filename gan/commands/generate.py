@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan.commands.command_line import run_command
-from gan.commands.help import DEVICES, WEIGHTS, option
+from gan.commands.help import CHECKPOINT, DEVICES, WEIGHTS, option
 from gan.errors import UserError
 from gan.files import replacing, temporary_folder, write_bytes
 from gan.invocation import command_line
@@ -75,6 +75,7 @@ class Options:
         True, "write the step, and the epoch if it is known, over a PNG or a GIF"
     )
     weights: str = option("auto", WEIGHTS)
+    checkpoint: str = option("newest", CHECKPOINT)
     device: str = option("auto", DEVICES)
 
 
@@ -118,6 +119,7 @@ def generate(paths: list[Path], options: Options) -> None:
         frames=options.frames,
         with_caption=options.caption,
         weights=options.weights,
+        checkpoint=options.checkpoint,
         device=options.device,
     )
     print(out)
@@ -168,6 +170,7 @@ def write_samples(
     frames: int = 12,
     with_caption: bool = True,
     weights: str = "auto",
+    checkpoint: str = "newest",
     device: str = "auto",
 ) -> None:
     """Write samples of a run to `out`: a grid (.png), arrays (.npz), a walk (.gif) or a folder.
@@ -184,7 +187,7 @@ def write_samples(
         count: number of samples, or of latents that a walk passes.
         interpolate: walk from each latent to the next, one row of a grid for each pair.
         frames: images from one latent of a walk to the next, both included.
-        weights: as for `gan.run.trained.load_generator`.
+        weights, checkpoint: as for `gan.run.trained.load_generator`.
 
     Raises:
         UserError: there is nothing to sample from, or `out` cannot be written.
@@ -202,7 +205,7 @@ def write_samples(
             raise UserError(f"{name}={value}: must be at least {least}")
     if interpolate and out.suffix not in (".png", ".gif"):
         raise UserError(f"out={out}: an interpolation is a .png or a .gif")
-    trained = load_generator(run_dir, weights)
+    trained = load_generator(run_dir, weights, checkpoint)
     if walk and trained.classes and label is None:
         label = 0
     z, labels, columns = inputs(trained, count, seed, label)

@@ -25,6 +25,7 @@ TYPES: dict[Any, str] = {
 """Words for the types of a command's options."""
 
 
+CHECKPOINT = "newest, or best: the best step by trainer.keep_best"
 WEIGHTS = "auto, average or generator; auto takes averaged weights if the run has them"
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 SORT_BEST = "column that says which runs are best; null takes the objective"

@@ -39,6 +39,7 @@ RESULT_FREE = (
     "trainer.compile",
     "trainer.cuda_graphs",
     "trainer.profile",
+    "trainer.keep_best",
     "metrics.cache",
     "sweep",
 )
@@ -97,6 +98,10 @@ def checked(cfg: DictConfig) -> DictConfig:
     objective, names = cfg.metrics.objective, cfg.metrics.names
     if objective in METRICS and objective not in names:
         raise UserError(f"metrics.objective={objective}: must be in metrics.names={_show(names)}")
+    # Runs of earlier versions have no such key.
+    kept = cfg.trainer.get("keep_best")
+    if kept is not None and kept not in names:
+        raise UserError(f"trainer.keep_best={kept}: must be in metrics.names={_show(names)}")
     return cfg
 
 

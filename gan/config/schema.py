@@ -91,6 +91,7 @@ class Trainer:
     cuda_graphs: bool = key()
     profile: bool = key()
     checkpoint_every: int = key(min=1)
+    keep_best: str | None = key(choices=tuple(METRICS))
 
 
 @dataclass

@@ -57,6 +57,53 @@ def save_checkpoint(run_dir: Path, content: dict[str, Any]) -> Path:
     return path
 
 
+def save_best(run_dir: Path, content: dict[str, Any]) -> None:
+    """Keep the content of a checkpoint as that of the run's best step so far.
+
+    The best one before stays, for a run that goes on from an earlier step: see `keep_best_only`.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
+    (run_dir / CHECKPOINTS).mkdir(exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(_compact(content), buffer)
+    path = run_dir / CHECKPOINTS / f"best-{content['step']:08d}.pt"
+    write_bytes(path, _with_checksum(buffer.getvalue()))
+
+
+def best_paths(run_dir: Path) -> list[Path]:
+    """Return the kept checkpoints of steps that were the best so far, the last one first."""
+    return sorted((run_dir / CHECKPOINTS).glob("best-*.pt"), reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint by its name; -1 if that is no name of a checkpoint."""
+    match = re.fullmatch(r"(?:step|best)-(\d+)\.pt", path.name)
+    return int(match[1]) if match else -1
+
+
+def keep_best_only(run_dir: Path, step: int | None) -> None:
+    """Remove all checkpoints of best steps but that of `step`."""
+    for path in best_paths(run_dir):
+        if step_of(path) != step:
+            path.unlink()
+
+
+def load_best_checkpoint(run_dir: Path) -> dict[str, Any]:
+    """Return the checkpoint of a run's best step by `trainer.keep_best`, on the CPU.
+
+    Raises:
+        UserError: none was kept, or it is damaged.
+    """
+    paths = best_paths(run_dir)
+    if not paths:
+        raise UserError(
+            f"checkpoint=best: {run_dir} kept none; runs with trainer.keep_best=METRIC do"
+        )
+    return load_checkpoint(paths[0], str(paths[0]))
+
+
 def refuse_unreadable(value: Any, place: str = "") -> None:
     """Check that everything in the content of a checkpoint can be read back from a file.
 
@@ -86,7 +133,7 @@ def refuse_unreadable(value: Any, place: str = "") -> None:
 def checkpoint_paths(run_dir: Path) -> list[Path]:
     """Return the checkpoints of a run, newest first."""
     paths = (run_dir / CHECKPOINTS).glob("step-*.pt")
-    return sorted((p for p in paths if re.fullmatch(r"step-\d+\.pt", p.name)), reverse=True)
+    return sorted((path for path in paths if step_of(path) >= 0), reverse=True)
 
 
 def load_newest_checkpoint(run_dir: Path) -> dict[str, Any] | None:

@@ -60,6 +60,7 @@ WRITTEN = (
     f"{SAMPLES}/{REAL_FILE}",
     f"{SAMPLES}/step-*.png",
     "checkpoints/step-*.pt",
+    "checkpoints/best-*.pt",
     "profile/*.pt.trace.json",
 )
 """Patterns of the files that a run writes, beside its lock."""

@@ -175,7 +175,8 @@ def forget(run_dir: Path) -> None:
     with claimed(run_dir):
         # The records go last: without them, a run that was forgotten in part begins again.
         folders = run_dir / CHECKPOINTS, run_dir / SAMPLES
-        found = [path for folder in folders for path in folder.glob("step-*")]
+        kinds = ("step-*", "best-*")
+        found = [path for folder in folders for kind in kinds for path in folder.glob(kind)]
         for path in [*found, run_dir / RESULT_FILE, *event_files(run_dir), run_dir / METRICS_FILE]:
             path.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from logging import INFO, WARNING
 from pathlib import Path
 from signal import Signals
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -25,11 +25,15 @@ from gan.errors import Interrupted, NotFinite, UserError
 from gan.invocation import command_line
 from gan.metrics.catalogue import STEP_STATISTICS
 from gan.run.checkpoint import (
+    best_paths,
     checkpoint_paths,
+    keep_best_only,
     load_newest_checkpoint,
     refuse_other_data,
     restart_hint,
+    save_best,
     save_checkpoint,
+    step_of,
 )
 from gan.run.directory import (
     CONFIG_FILE,
@@ -309,6 +313,8 @@ class Run:
             unfit = [name for name, value in record.items() if not math.isfinite(value)]
             raise NotFinite(f"{unfit[0]} is not finite")
         self._best = best_values([record], self._best)
+        if evaluate and self._best_step == self.step:
+            save_best(self.run_dir, self._content())
         # A clock may stand still, or go back.
         seconds = state.seconds - self._recorded_seconds
         rate = state.summed_steps * batch_size / seconds if seconds > 0 else None
@@ -336,9 +342,9 @@ class Run:
         """Save everything that the run needs to go on after this step."""
         assert self._records
         self._update_seconds()
-        content = to_checkpoint(self.parts, self.state)
-        content |= {"data_hash": self.data_hash, "marks": self._records.marks()}
-        save_checkpoint(self.run_dir, content)
+        save_checkpoint(self.run_dir, self._content() | {"marks": self._records.marks()})
+        # From here on, the run does not go back to a step before its best one.
+        keep_best_only(self.run_dir, self._best_step)
 
     def report_progress(self) -> None:
         """Report the step after a record, or PROGRESS_SECONDS after the last report."""
@@ -463,6 +469,9 @@ class Run:
         self._samples_every = _samples_every(cfg, per_epoch)
         drawn_every = _samples_every(read_config(self.run_dir), per_epoch)
         rewind(self.run_dir, step, marks, drawn_every)
+        for path in best_paths(self.run_dir):
+            if step_of(path) > step:
+                path.unlink()
         if self._is_extended:
             for path in event_files(self.run_dir):
                 forget_description(path)
@@ -530,6 +539,17 @@ class Run:
             per_epoch=self.batches.per_epoch,
             faster_precision="tf32" if has_faster_units(self.cfg, self.parts) else None,
         )
+
+    @property
+    def _best_step(self) -> int | None:
+        """The best step so far by `trainer.keep_best`."""
+        # Runs of earlier versions have no such key.
+        metric = self.cfg.trainer.get("keep_best")
+        return self._best[metric]["step"] if metric in self._best else None
+
+    def _content(self) -> dict[str, Any]:
+        """Return the networks, the optimizers and the state, as a checkpoint holds them."""
+        return to_checkpoint(self.parts, self.state) | {"data_hash": self.data_hash}
 
     def _as_tracked(self) -> TrackedRun:
         return TrackedRun(

@@ -14,11 +14,12 @@ from gan.config.checks import as_config
 from gan.config.trust import powers, refuse_untrusted
 from gan.data import Scaling
 from gan.errors import UserError, nearest
-from gan.run import checkpoint
+from gan.run.checkpoint import load_best_checkpoint, load_newest_checkpoint
 from gan.run.directory import read_trusted_config
 from gan.run.evaluation import LatentGrid, arrange_latents, draw_latents, generate
 
 WEIGHTS = ("auto", "average", "generator")
+CHECKPOINTS = ("newest", "best")
 """Values of the option `weights`."""
 SUFFIX = ".safetensors"
 """The ending of a file that holds a generator and its configuration."""
@@ -79,8 +80,10 @@ class TrainedGenerator(nn.Module):
         return samples
 
 
-def load_generator(path: str | Path, weights: str = "auto") -> TrainedGenerator:
-    """Return the generator of a run's newest readable checkpoint, or of a .safetensors file.
+def load_generator(
+    path: str | Path, weights: str = "auto", checkpoint: str = "newest"
+) -> TrainedGenerator:
+    """Return the generator of one of a run's checkpoints, or of a .safetensors file.
 
     Only a function that a config group of this installation names, or that this user has used
     before, builds the network (see `gan.config.trust`).
@@ -88,6 +91,7 @@ def load_generator(path: str | Path, weights: str = "auto") -> TrainedGenerator:
     Args:
         path: a run's directory, or a file that `gan export` wrote.
         weights: "average", "generator", or "auto", which takes the average if the run has one.
+        checkpoint: "newest", the newest one that is readable, or "best", by `trainer.keep_best`.
 
     Raises:
         UserError: the directory is not a run's, or has no checkpoint or no such weights; or the
@@ -97,10 +101,15 @@ def load_generator(path: str | Path, weights: str = "auto") -> TrainedGenerator:
     if weights not in WEIGHTS:
         hint = nearest(weights, WEIGHTS)
         raise UserError(f"weights={weights}: must be one of {', '.join(WEIGHTS)}{hint}")
+    if checkpoint not in CHECKPOINTS:
+        hint = nearest(checkpoint, CHECKPOINTS)
+        raise UserError(f"checkpoint={checkpoint}: must be one of {', '.join(CHECKPOINTS)}{hint}")
     if path.is_file() or path.suffix == SUFFIX:
+        if checkpoint == "best":
+            raise UserError(f"checkpoint=best: {path} is a file, with the weights of one step")
         return _from_file(path, weights)
     cfg = read_trusted_config(path)
-    saved = checkpoint.load_newest_checkpoint(path)
+    saved = load_best_checkpoint(path) if checkpoint == "best" else load_newest_checkpoint(path)
     if saved is None:
         raise UserError(f"{path}: has no checkpoint yet")
     if weights == "average" and saved["average"] is None:
