@@ -545,7 +545,7 @@ class Run:
         """The best step so far by `trainer.keep_best`."""
         # Runs of earlier versions have no such key.
         metric = self.cfg.trainer.get("keep_best")
-        return self._best[metric]["step"] if metric in self._best else None
+        return int(self._best[metric]["step"]) if metric in self._best else None
 
     def _content(self) -> dict[str, Any]:
         """Return the networks, the optimizers and the state, as a checkpoint holds them."""
