@@ -1,4 +1,4 @@
-"""How torch computes: threads, the precision of matrix products, and the library for them."""
+"""Threads of torch, the precision of matrix products, and the library that computes them."""
 
 import math
 import time

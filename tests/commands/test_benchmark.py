@@ -65,7 +65,10 @@ def test_a_wrong_option_is_one_line(
     ("arguments", "rows"),
     [
         ("what=metrics samples=520", ["FID,", "KID,", "PRDC,", "LeNet's", "metrics=fast"]),
-        ("what=steps steps=2 hidden_dim=16", ["plain", "ours", "ours,", "matrix"]),
+        (
+            "what=steps steps=2 hidden_dim=16 compile=false threads=1",
+            ["plain", "ours,", "ours,", "ours,", "products", "products", "limit:"],
+        ),
     ],
 )
 def test_every_row_has_a_positive_number(
