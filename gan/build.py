@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from gan.config.schema import TARGET_GROUPS
 from gan.config.signatures import Signature, import_target, read_signature
 from gan.data import Data
 from gan.data.base import check_data
+from gan.data.mapped import is_out_of_memory
 from gan.errors import UserError, first_line
 from gan.losses import Loss, as_loss
 from gan.penalties import Penalty, as_penalty
@@ -290,9 +292,11 @@ def check_shapes(
 def _call(where: str, role: str, network: nn.Module, *given: Tensor) -> Tensor:
     try:
         output = network(*given)
-    except (UserError, torch.OutOfMemoryError):
+    except UserError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{where}: its {role} cannot be called ({first_line(error)})") from error
     if not isinstance(output, Tensor):
         raise UserError(f"{where}: its {role} returns {type(output).__name__}, not a tensor")
@@ -326,7 +330,13 @@ def find_device(name: str) -> torch.device:
     available += ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     wanted = {"auto": available[0], "cuda": "cuda:0"}.get(name, name)
     if wanted not in available:
-        raise UserError(f"device={name}: not on this machine, which has {', '.join(available)}")
+        hint, visible = "", os.environ.get("CUDA_VISIBLE_DEVICES")
+        if wanted.startswith("cuda") and not torch.backends.cuda.is_built():
+            hint = "; this torch was built without CUDA"
+        elif wanted.startswith("cuda") and visible is not None:
+            hint = f"; CUDA_VISIBLE_DEVICES={visible} hides others"
+        there = ", ".join(available)
+        raise UserError(f"device={name}: not on this machine, which has {there}{hint}")
     return torch.device(wanted)
 
 

@@ -18,6 +18,12 @@ class Busy(UserError):
     """Another process works in the same directory."""
 
 
+class OutOfMemory(UserError):
+    """Memory ran out, on a GPU or on the machine. Another attempt may find more of it."""
+
+    exit_code = 1
+
+
 class NotFinite(UserError):
     """A network returned NaN or infinity."""
 

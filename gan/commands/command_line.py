@@ -26,7 +26,7 @@ from gan.config.checks import checked, explain_value, is_under
 from gan.config.compose import can_explain, explain
 from gan.config.loader import as_given
 from gan.config.schema import CONF_DIR
-from gan.errors import Interrupted, UserError, first_line, nearest
+from gan.errors import Interrupted, OutOfMemory, UserError, first_line, nearest
 from gan.files import expanded
 from gan.invocation import as_typed_here
 from gan.run.directory import remove_empty
@@ -79,6 +79,14 @@ def run_command(
         fail(Interrupted("stopped", exit_code=130))
     except (PermissionError, IsADirectoryError) as error:
         fail(UserError(f"{error.filename}: cannot be read ({error.strerror}); try again"))
+    except (MemoryError, RuntimeError) as error:
+        # Most commands need no torch, and this import takes a second.
+        from gan.data.mapped import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        hint = "try fewer samples at a time, another device, or when other programs have ended"
+        fail(OutOfMemory(f"memory ran out ({first_line(error)}); {hint}"))
     lost = _report_lost_output()
     if lost and not trains:
         # A program that the signal of a closed pipe ends has the exit code 141.

@@ -165,6 +165,15 @@ def free_memory(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether memory ran out, on a GPU or on the machine."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The errors of the CPU's allocator and of CUDA's libraries have no type of their own.
+    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+
+
 def _write(path: Path, key: str, array: ChunkedArray) -> str:
     """Write an .npy file, and return the sha256 of its values.
 

@@ -5,8 +5,8 @@ import os
 import tempfile
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -37,7 +37,8 @@ def make_compiled_step(
     Raises:
         UserError: the run cannot be compiled or captured. The returned step may raise it too.
     """
-    wanted = [f"trainer.{name}" for name in ("compile", "cuda_graphs") if cfg.trainer[name]]
+    names = [name for name in ("compile", "cuda_graphs") if cfg.trainer[name]]
+    wanted = " ".join(f"trainer.{name}=true" for name in names)
     try:
         program_step = ProgramStep(
             make_program(cfg, parts),
@@ -46,13 +47,13 @@ def make_compiled_step(
         )
         tensors = named_tensors(parts, state)
     except NotSupported as error:
-        raise UserError(f"{wanted[0]}=true: {error}") from error
+        raise UserError(f"{wanted}: {error}") from error
 
     def step(batch: Batch, kind: StepKind) -> None:
         try:
             program_step.train(tensors, parts, batch, kind)
         except NotSupported as error:
-            raise UserError(f"{wanted[0]}=true: {error}") from error
+            raise UserError(f"{wanted}: {error}") from error
 
     return step
 
@@ -67,7 +68,7 @@ class ProgramStep:
             with the same tensors again, in the same places of memory.
 
     Raises (when called):
-        NotSupported: the step cannot be compiled.
+        NotSupported: the step cannot be compiled or captured.
     """
 
     def __init__(self, program: Program, *, compile: bool = False, capture: bool = False):
@@ -175,25 +176,44 @@ class _CapturedStep:
     def __call__(self, tensors: Tensors, batch: Batch) -> StepResult:
         self._calls += 1
         if self._calls <= CAPTURE_WARM_UP:
-            return self._on_own_stream(tensors, batch)
+            with self._own_stream(batch.real.device):
+                return self._step(tensors, batch)
         if self._graph is None:
-            self._batch = pytree.tree_map(torch.clone, batch)
-            self._graph = torch.cuda.CUDAGraph()
-            # A capture computes nothing: the replay below makes the step.
-            with torch.cuda.graph(self._graph):
-                self._result = self._step(tensors, self._batch)
+            self._graph = self._capture(tensors, batch)
         torch._foreach_copy_(pytree.tree_leaves(self._batch), pytree.tree_leaves(batch))
         self._graph.replay()
         return self._result
 
-    def _on_own_stream(self, tensors: Tensors, batch: Batch) -> StepResult:
-        """Make a step on a stream of its own. Work set up on the default one cannot be captured."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
+    def _capture(self, tensors: Tensors, batch: Batch) -> torch.cuda.CUDAGraph:
+        """Capture the step. That computes nothing: a replay makes the step."""
+        self._batch = pytree.tree_map(torch.clone, batch)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Meanwhile, the thread that reads data may allocate memory: hence "thread_local".
+            with (
+                self._own_stream(batch.real.device) as stream,
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            ):
+                self._result = self._step(tensors, self._batch)
+        except RuntimeError as error:
+            # The end of a capture that failed fails as well.
+            cause = error.__context__ or error
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from None
+            raise NotSupported(f"its step cannot be captured, {first_line(cause)}") from error
+        return graph
+
+    @contextmanager
+    def _own_stream(self, device: torch.device) -> Iterator[torch.cuda.Stream]:
+        """Use a stream of the device. Work set up on the default one cannot be captured.
+
+        The device need not be the current one, on which other streams and captures are by default.
+        """
+        stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+        stream.wait_stream(current)
         with torch.cuda.stream(stream):
-            result = self._step(tensors, batch)
-        torch.cuda.current_stream().wait_stream(stream)
-        return result
+            yield stream
+        current.wait_stream(stream)
 
 
 def _trace(

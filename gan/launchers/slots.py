@@ -1,5 +1,6 @@
 """The division of this machine into slots, so that runs do not get in each other's way."""
 
+import itertools
 import os
 import subprocess
 from dataclasses import dataclass
@@ -58,7 +59,9 @@ def _gpus(device: str) -> list[str]:
 def _visible_gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+        # CUDA looks no further than at the first name that is none.
+        names = (name.strip() for name in visible.split(","))
+        return list(itertools.takewhile(lambda name: name not in ("", "-1"), names))
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
         # Counting them by torch would take seconds and a CUDA context.

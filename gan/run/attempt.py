@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gan.errors import Busy, Interrupted, UserError, first_line
+from gan.errors import Busy, Interrupted, OutOfMemory, UserError, first_line
 from gan.run.result import Status
 
 
@@ -36,6 +36,8 @@ def ending_of(error: BaseException) -> Ending:
         return Ending(Status.INTERRUPTED, reason=str(error))
     if isinstance(error, Busy):
         return Ending(Status.BUSY, reason=str(error))
+    if isinstance(error, OutOfMemory):
+        return Ending(Status.RAISED, reason=str(error))
     if isinstance(error, UserError):
         return Ending(Status.REFUSED, reason=str(error))
     return Ending(Status.RAISED, reason=first_line(error))

@@ -3,6 +3,7 @@
 import errno
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -21,7 +22,8 @@ from gan.config.checks import doubts, flatten, plain
 from gan.config.paths import overrides_with_absolute_paths, with_absolute_paths
 from gan.data import Batches, Data, content_hash
 from gan.data.base import range_doubt
-from gan.errors import Interrupted, NotFinite, UserError
+from gan.data.mapped import is_out_of_memory
+from gan.errors import Interrupted, NotFinite, OutOfMemory, UserError
 from gan.invocation import command_line
 from gan.metrics.catalogue import STEP_STATISTICS
 from gan.run.checkpoint import (
@@ -135,6 +137,7 @@ class Run:
         self.compiles_if_possible = cfg.trainer.compile == "auto"
         """True if the run is to make eager steps if it cannot be compiled."""
         self._recorded_seconds = self._reported = self._began = 0.0
+        self._attended_step = -1
         self._watch = Watch(flatten(cfg))
         self._best: Best = {}
         """The best value of each metric so far, and its step."""
@@ -407,6 +410,7 @@ class Run:
 
         Raises:
             UserError: `error` says that a file cannot be read or written.
+            OutOfMemory: `error` says that memory ran out.
         """
         with self._directory:
             try:
@@ -414,9 +418,12 @@ class Run:
             except OSError as failure:
                 # A full disk does not take what is left to be written, either.
                 error = failure
+            out_of_memory = self._explain_memory(error) if is_out_of_memory(error) else None
             if self._records and not self.finished:
-                self._note_error(error)
+                self._note_error(out_of_memory or error)
                 self._end_trackers(error)
+        if out_of_memory:
+            raise out_of_memory from error
         if isinstance(error, OSError):
             raise self._explain(error) from error
 
@@ -666,6 +673,26 @@ class Run:
             hint = f"; make room, then continue with: {command_line('resume', self.run_dir)}"
         reason = f"cannot be written ({error.strerror or error})"
         return UserError(f"{error.filename or self.run_dir}: {reason}{hint}")
+
+    def _explain_memory(self, error: BaseException) -> OutOfMemory:
+        """Return the error of a run for which there is too little memory."""
+        cfg, place, samples = self.cfg, "before its first step", []
+        if self._records and self.has_stepped:
+            place = f"after step {self.step}"
+            samples = ["metrics.samples"] if self.evaluation_due else []
+        elif self._records:
+            place = f"in step {self.step + 1}"
+        widths = [f"model.{name}" for name in ("hidden_dim", "channels") if name in cfg.model]
+        sizes = ["trainer.batch_size", *widths, *samples]
+        given = ", ".join(f"{key}={OmegaConf.select(cfg, key)}" for key in sizes)
+        wanted = re.search(r"allocate ([\d.]+ \w+)", str(error))
+        missing = f", {wanted[1]} more were needed" if wanted else ""
+        tries = [f"a smaller {' or '.join(sizes)}", "fewer runs at a time"]
+        tries = ["trainer.precision=bf16"] * (cfg.trainer.precision != "bf16") + tries
+        return OutOfMemory(
+            f"{self.run_dir}: memory ran out {place}{missing} (device={cfg.device}, {given}); try "
+            + ", ".join(tries)
+        )
 
     def _set_random_state(self) -> None:
         cpu, cuda = self._random_states

@@ -16,7 +16,7 @@ from torch import Tensor
 from gan.build import load_data
 from gan.config.checks import as_config, checked
 from gan.data import Data
-from gan.data.mapped import free_memory
+from gan.data.mapped import free_memory, is_out_of_memory
 from gan.errors import Interrupted, NotSupported, UserError, first_line
 from gan.run.attempt import Attempt, Ending, ending_of
 from gan.run.directory import LOG_FILE
@@ -170,7 +170,7 @@ class Cohort:
             except RunFailed as failure:
                 self._attend(failure.run, failure.error)
             except Exception as error:
-                self._give_all_back(run_set, error)
+                self._give_all_back(run_set.runs, error)
         for run in list(self.runs):
             # Runs that wait for their turn have made no step.
             if run.has_stepped or run.stop_signal is not None:
@@ -189,9 +189,15 @@ class Cohort:
         if strategy.is_stacked:
             self._align(self.runs)
         self.strategy = strategy
-        if self.runs:
+        if not self.runs:
+            return
+        try:
             self.run_sets = make_run_sets(strategy, self.runs, self.settings, self._confirmed)
             self._runs_when_arranged = len(self.runs)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._give_all_back(self.runs, error)
 
     def dissolve(self) -> None:
         """Take all runs out of their sets, with memory of their own."""
@@ -344,19 +350,21 @@ class Cohort:
         self._captured.close()
         self.reporter.returned(run.name, reason, max_runs)
 
-    def _give_all_back(self, run_set: RunSet, error: Exception) -> None:
-        """Give all runs of a set back after a step of all of them failed.
+    def _give_all_back(self, runs: Sequence[Run], error: Exception) -> None:
+        """Give runs back after a step of all of them failed, or there was no memory to stack them.
 
         It is not known which run is to blame, nor what state they are in. They go on from their
         checkpoints, in a smaller cohort or alone.
         """
-        # The error of the CPU's allocator has no type of its own.
-        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        out_of_memory = out_of_memory or "can't allocate memory" in str(error)
+        # Tensors of the step live as long as its frames.
+        traceback.clear_frames(error.__traceback__)
         max_runs, reason = 1, f"a step of all failed, {first_line(error)}"
-        if out_of_memory:
-            max_runs, reason = max(1, len(run_set.runs) // 2), "memory ran out"
-        for run in list(run_set.runs):
+        if is_out_of_memory(error):
+            if len(self.runs) == 1:
+                self._attend(self.runs[0], error)
+                return
+            max_runs, reason = max(1, len(runs) // 2), "memory ran out"
+        for run in list(runs):
             self._give_back(run, reason, max_runs)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gan.build import Parts
+from gan.data.mapped import is_out_of_memory
 from gan.errors import NotSupported, first_line
 from gan.functional.step import Program, functional_step
 from gan.functional.tensors import Tensors, named_tensors
@@ -93,6 +94,8 @@ def compare_steps(program: Program, runs: Sequence[Run], settings: Tensors) -> N
             except NotSupported:
                 raise
             except Exception as error:
+                if is_out_of_memory(error):
+                    raise
                 # Networks that name a precision may not work in another one.
                 if dtype is precisions[-1]:
                     raise NotSupported(first_line(error)) from error
