@@ -1,17 +1,16 @@
-"""Training and measuring on a GPU, by tensors without values: every tensor is where it should be."""
+"""Training and measuring on a GPU that is not there: every tensor is where it should be."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
 from fake_cuda import CUDA, Answers, Graphs, Recorder, fake_cuda, without_values
 from omegaconf import DictConfig, OmegaConf
 from runs import SHORT
-from torch import Tensor
 
 import gan.functional.compiled
 import gan.vectorized.stacked
@@ -23,7 +22,7 @@ from gan.functional.step import make_program
 from gan.functional.tensors import named_tensors
 from gan.run.evaluation import Evaluation
 from gan.run.state import State, initial_state
-from gan.step import Batch, StepKind, count_step, draw_batch, eager_step, next_step_kind
+from gan.step import draw_batch, eager_step
 from gan.vectorized.confirm import _kinds_of_steps
 from gan.vectorized.stacked import StackedRuns
 
@@ -34,7 +33,12 @@ COMBINATIONS = {
     "mlp, average": ("trainer.ema_half_life=100", "trainer.n_critic=2", "penalty=r1r2"),
     "bf16": ("trainer.precision=bf16", "penalty=r1", "optimizer=adamw"),
     "packed": ("model.generator_norm=layer", "trainer.pac=4", "loss=relativistic"),
-    "critic": ("loss=wasserstein", "penalty=wgan_gp", "optimizer=rmsprop", "model.conditional=true"),
+    "critic": (
+        "loss=wasserstein",
+        "penalty=wgan_gp",
+        "optimizer=rmsprop",
+        "model.conditional=true",
+    ),
     "clipped": ("loss=wasserstein", "penalty=weight_clip", "optimizer=sgd", "optimizer.lr=0.01"),
     "dragan": ("loss=least_squares", "penalty=dragan", "model.generator_norm=batch"),
     "dcgan": ("model=dcgan", "model.channels=4", "penalty=r2", "trainer.ema_half_life=100"),
@@ -45,6 +49,8 @@ COMBINATIONS = {
     ),
     "points": ("experiment=ring8", "trainer.max_epochs=null"),
 }
+
+
 @dataclass(eq=False)
 class Training:
     """A run on the GPU, without a directory."""
@@ -107,10 +113,67 @@ def test_steps_wait_for_nothing_and_can_be_captured(
                 batch = draw_batch(run.parts, run.state, run.batches, kind)
                 program_step.train(tensors, run.parts, batch, kind)
     assert len(eager.operations) > 500
-    assert eager.waiting == set()
-    # Indices of an epoch are drawn on the CPU.
+    assert eager.waiting == eager.mixed == set()
     stream = "own stream of cuda:0"
     capture = [("capture", stream, stream, "thread_local"), "replay", "replay"]
     assert graphs.events == capture * len(kinds)
-    assert len(graphs.captured.operations) > 500
+    assert len(graphs.captured.operations) > 200 * len(kinds)
     assert graphs.captured.waiting == graphs.captured.off_the_gpu == set()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("trainer.ema_half_life=100", "trainer.n_critic=2", "model.hidden_dim=@", "penalty=r1r2"),
+        ("loss=wasserstein", "penalty=wgan_gp", "optimizer=rmsprop", "model.conditional=true"),
+        (
+            *("model=dcgan", "model.channels=4", "trainer.precision=bf16", "penalty=weight_clip"),
+            *("optimizer=sgd", "trainer.augment=[translation,cutout]"),
+        ),
+    ],
+)
+def test_steps_of_a_cohort_can_be_captured(
+    overrides: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = Graphs()
+    monkeypatch.setattr(gan.vectorized.stacked, "compare_steps", lambda *given: None)
+    one, other = (
+        [text.replace("@", str(size)) for text in overrides]
+        + [f"seed={size}", f"optimizer.lr={lr}"]
+        for size, lr in ((16, 0.01), (8, 0.02))
+    )
+    with trainings(one, other) as runs:
+        graphs.plug_in(monkeypatch)
+        stacked = StackedRuns(runs, capture=True)
+        kinds = dict.fromkeys(_kinds_of_steps(runs[0]))
+        for _ in range((CAPTURE_WARM_UP + 1) * len(kinds) * runs[0].parts.penalty_interval):
+            stacked._train_one_step(runs)
+        runs[0].needs_attention = True
+        stacked._train_one_step(runs)
+        stacked.leave(runs[1])
+        for run in runs:
+            tensors = named_tensors(run.parts, run.state)
+            assert {tensor.device for tensor in tensors.values()} == {CUDA}
+    assert len(graphs.captured.operations) > 200 * len(kinds)
+    assert graphs.captured.waiting == graphs.captured.off_the_gpu == set()
+
+
+METRICS = {
+    "grey images": ("data=mnist5k", "metrics=full"),
+    "points": ("data=ring8", "metrics=points"),
+    "series": ("data=waves", "metrics=vectors"),
+    "labels": ("data=mnist5k", "metrics=fast", "model.conditional=true"),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_samples_are_drawn_and_measured_on_the_gpu(name: str, tmp_path: Path) -> None:
+    overrides = (*METRICS[name], f"metrics.cache={tmp_path}", "metrics.samples=200")
+    with trainings(overrides) as (run,), Answers(), Recorder() as recorder:
+        evaluation = Evaluation(run.cfg, run.parts)
+        assert set(evaluation.measure()) >= set(run.cfg.metrics.names)
+        assert evaluation.diversity()
+        assert evaluation.picture().device.type == "cpu"
+        real = evaluation.real_picture()
+        assert real is None or real.device.type == "cpu"
+    assert recorder.mixed == set()
