@@ -1,4 +1,4 @@
-"""torch's optimizers without its hooks for the compiler."""
+"""Devices that are there and those that are not; torch's optimizers without its compiler."""
 
 import copy
 from collections.abc import Callable
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from gan.build import without_compiler
+from gan.build import find_device, without_compiler
+from gan.errors import UserError
 
 SETTINGS: list[tuple[type[Optimizer], dict[str, Any]]] = [
     (Adam, {"betas": [0.5, 0.9], "fused": True}),
@@ -69,3 +70,58 @@ def test_optimizer_from_elsewhere_stays_as_it_is() -> None:
         pass
 
     assert without_compiler(Own) is Own
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, gpus: int, visible: str | None, *, cuda: bool) -> None:
+    """Let torch be built with or without CUDA, and see so many GPUs."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name", "expected"),
+    [
+        (0, "auto", "cpu"),
+        (0, "cpu", "cpu"),
+        (2, "auto", "cuda:0"),
+        (2, "cuda", "cuda:0"),
+        (2, "cuda:1", "cuda:1"),
+        (2, "cpu", "cpu"),
+    ],
+)
+def test_device_is_the_one_asked_for(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, name: str, expected: str
+) -> None:
+    pretend(monkeypatch, gpus, None, cuda=True)
+    assert find_device(name) == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "cuda", "name", "message"),
+    [
+        (0, None, False, "cuda", "has cpu; this torch was built without CUDA"),
+        (0, "0", False, "cuda:0", "has cpu; this torch was built without CUDA"),
+        (0, None, True, "cuda", "has cpu"),
+        (0, "", True, "cuda", "has cpu; CUDA_VISIBLE_DEVICES= hides others"),
+        (0, "-1", True, "cuda", "has cpu; CUDA_VISIBLE_DEVICES=-1 hides others"),
+        (1, "GPU-8f", True, "cuda:1", "has cuda:0, cpu; CUDA_VISIBLE_DEVICES=GPU-8f hides others"),
+        (2, None, True, "cuda:2", "has cuda:0, cuda:1, cpu"),
+        (2, "0,1", True, "mps", "has cuda:0, cuda:1, cpu"),
+    ],
+)
+def test_device_that_is_not_there_is_refused_with_those_that_are(
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    visible: str | None,
+    cuda: bool,
+    name: str,
+    message: str,
+) -> None:
+    pretend(monkeypatch, gpus, visible, cuda=cuda)
+    with pytest.raises(UserError) as raised:
+        find_device(name)
+    assert str(raised.value) == f"device={name}: not on this machine, which {message}"

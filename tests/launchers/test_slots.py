@@ -48,3 +48,28 @@ def test_gpus_are_counted_without_torch(tmp_path: Path, monkeypatch: pytest.Monk
     assert [slot.gpu for slot in make_slots("auto", 1, None, 1)] == ["0", "1"]
     program.write_text("#!/bin/sh\nexit 9\n")
     assert [slot.gpu for slot in make_slots("auto", 1, 2, 1)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [
+        ("", []),
+        ("-1", []),
+        ("0,1", ["0", "1"]),
+        (" 2 , 0 ", ["2", "0"]),
+        # CUDA does not look beyond a name that is none.
+        ("0,-1,1", ["0"]),
+        ("0,,1", ["0"]),
+        ("GPU-8f1e2d3c", ["GPU-8f1e2d3c"]),
+        ("MIG-0a1b2c3d,MIG-4e5f6a7b", ["MIG-0a1b2c3d", "MIG-4e5f6a7b"]),
+    ],
+)
+def test_slots_use_the_gpus_that_the_environment_shows(
+    monkeypatch: pytest.MonkeyPatch, visible: str, gpus: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    expected = gpus or [None] * 4
+    assert [slot.gpu for slot in make_slots("auto", 2, None, 1)] == expected
+    for index, gpu in enumerate(gpus):
+        (slot,) = make_slots(f"cuda:{index}", 2, None, 1)
+        assert slot.environment()["CUDA_VISIBLE_DEVICES"] == gpu

@@ -23,13 +23,15 @@ from runs import content
 
 from gan.functional.compiled import ProgramStep
 from gan.run.checkpoint import load_newest_checkpoint
-from gan.run.result import read_records, read_result
+from gan.run.result import Status, read_records, read_result
 from gan.run.run import Run
 from gan.run.signals import PRUNE
 from gan.train import run
 from gan.vectorized import cohort as cohort_module
+from gan.vectorized import confirm, stacked
+from gan.vectorized.autotune import Autotuner
 from gan.vectorized.cohort import Cohort, memory_limit
-from gan.vectorized.strategy import SEQUENTIAL, CohortSettings
+from gan.vectorized.strategy import SEQUENTIAL, STACKED, CohortSettings
 
 
 def without_fractions(messages: list[str]) -> list[str]:
@@ -172,6 +174,45 @@ def test_run_can_be_stopped_during_its_first_step(tmp_path: Path) -> None:
     train_cohort(Evaluating(attempt), AS_CONFIGURED)
     assert told[0] == (0, None)
     assert told[1][1] is not None
+
+
+@pytest.mark.parametrize("place", ["stack", "compare_steps"])
+def test_half_the_runs_are_tried_where_there_is_no_memory_to_stack_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    attempts = [make_attempt(tmp_path, f"r{i}", f"seed={i}") for i in range(4)]
+
+    def fails(*given: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    parent = Parent(*attempts)
+    with monkeypatch.context() as patch:
+        # The comparison makes a stack of its own, in another module.
+        module = confirm if place == "compare_steps" else stacked
+        patch.setattr(module, "stack", fails)
+        train_cohort(parent)
+    assert parent.endings == {}
+    assert parent.notes == []
+    assert parent.returns == {attempt.name: ("memory ran out", 2) for attempt in attempts}
+    parent = Parent(*attempts[:2])
+    train_cohort(parent)
+    assert parent.statuses == {"r0": Status.COMPLETED, "r1": Status.COMPLETED}
+
+
+def test_run_that_is_left_alone_says_how_much_memory_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    parent = Parent(make_attempt(tmp_path, "r0"))
+    monkeypatch.setattr(ProgramStep, "__call__", fails)
+    monkeypatch.setattr(Autotuner, "_candidates", lambda tuner: [STACKED])
+    train_cohort(parent)
+    assert parent.returns == {}
+    assert parent.statuses == {"r0": Status.RAISED}
+    assert "/r0: memory ran out in step 2, 20.00 GiB more" in str(parent.endings["r0"].reason)
+    assert "OutOfMemoryError" in (tmp_path / "r0" / "train.log").read_text()
 
 
 @pytest.mark.parametrize(
