@@ -3,26 +3,29 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from fake_cuda import CUDA, Answers, Graphs, Recorder, fake_cuda, without_values
 from omegaconf import DictConfig, OmegaConf
 from runs import SHORT
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 import gan.functional.compiled
 import gan.vectorized.stacked
 from gan.build import Parts, build, load_data
 from gan.config.compose import compose
 from gan.data import Batches, Data
-from gan.functional.compiled import CAPTURE_WARM_UP, ProgramStep
-from gan.functional.step import make_program
+from gan.functional.compiled import CAPTURE_WARM_UP, ProgramStep, _trace, on_device
+from gan.functional.step import functional_step, make_program
 from gan.functional.tensors import named_tensors
 from gan.run.evaluation import Evaluation
-from gan.run.state import State, initial_state
-from gan.step import draw_batch, eager_step
+from gan.run.state import State, from_checkpoint, initial_state, to_checkpoint
+from gan.step import count_step, draw_batch, eager_step, next_step_kind
 from gan.vectorized.confirm import _kinds_of_steps
 from gan.vectorized.stacked import StackedRuns
 
@@ -177,3 +180,83 @@ def test_samples_are_drawn_and_measured_on_the_gpu(name: str, tmp_path: Path) ->
         real = evaluation.real_picture()
         assert real is None or real.device.type == "cpu"
     assert recorder.mixed == set()
+
+
+def test_step_to_be_compiled_holds_no_tensor_off_the_gpu() -> None:
+    with trainings(("penalty=r1", "trainer.ema_half_life=100")) as (run,):
+        program = make_program(run.cfg, run.parts)
+        kind = next_step_kind(run.parts, run.state)
+        batch = on_device(draw_batch(run.parts, run.state, run.batches))
+        step = partial(functional_step, program, kind=kind)
+        graph, _ = _trace(step, named_tensors(run.parts, run.state), batch)
+    values = [node.meta["val"] for node in graph.graph.nodes if "val" in node.meta]
+    assert len(values) > 300
+    assert {value.device for value in values if isinstance(value, Tensor)} == {CUDA}
+    assert not [node for node in graph.graph.nodes if node.op == "get_attr"]
+
+
+def test_checkpoint_of_a_gpu_goes_on_there_and_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ("model=dcgan", "model.channels=4", "trainer.ema_half_life=100")
+    restored: list[tuple[Tensor, torch.device]] = []
+    with trainings(overrides, overrides) as (run, other):
+        kind = next_step_kind(run.parts, run.state)
+        batch = draw_batch(run.parts, run.state, run.batches)
+        eager_step(run.parts, run.state, batch, kind)
+        count_step(run.state, kind)
+        saved = to_checkpoint(run.parts, run.state)
+        loaded = pytree.tree_map_only(Tensor, lambda tensor: tensor.cpu(), saved)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "set_rng_state", lambda *given: restored.append(given))
+            from_checkpoint(other.parts, other.state, loaded)
+        ((state, device),) = restored
+        assert state is loaded["cuda_random"]
+        assert device == CUDA
+        assert other.step == 1
+        tensors = named_tensors(other.parts, other.state)
+        assert {tensor.device for tensor in tensors.values()} == {CUDA}
+        for name, weight in other.parts.generator.named_parameters():
+            moment = tensors[f"generator_optimizer/{name}/exp_avg"]
+            assert moment.stride() == weight.stride(), name
+        # A checkpoint of the CPU has other random states, which mean nothing here.
+        numbers = other.state.noise.initial_seed()
+        loaded |= {"cuda_random": None, "noise": torch.empty(7, dtype=torch.uint8)}
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "set_rng_state", lambda *given: restored.append(given))
+            from_checkpoint(other.parts, other.state, loaded)
+        assert len(restored) == 1
+        assert other.state.noise.initial_seed() == numbers
+
+
+def test_batches_that_stay_on_the_host_are_pinned_and_do_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[bool] = []
+    moved: list[bool] = []
+    empty = torch.empty
+
+    def noted(*shape: int, pin_memory: bool, **options: Any) -> Tensor:
+        made.append(pin_memory)
+        return empty(*shape, **options)
+
+    def to(tensor: Tensor, device: torch.device, *, non_blocking: bool = False) -> Tensor:
+        if device == CUDA:
+            moved.append(non_blocking)
+        return tensor
+
+    data = on_the_cpu(OmegaConf.to_yaml(compose("data=digits")))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (0, 0))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device=None: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device=None: 0)
+    batches = data.to(CUDA).batches(16, 0)
+    same = data.batches(16, 0)
+    expected = [same.batch(number) for number in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty", noted)
+        patch.setattr(Tensor, "to", to)
+        found = [batches.batch(number) for number in range(2)]
+    for (samples, labels), (own_samples, own_labels) in zip(found, expected, strict=True):
+        assert torch.equal(samples, own_samples)
+        assert torch.equal(labels, own_labels)
+    assert moved == [True] * 4
+    assert made
+    assert all(made)
