@@ -110,9 +110,12 @@ def from_checkpoint(parts: Parts, state: State, saved: dict[str, Any]) -> None:
     state.sums.copy_(saved["sums"])
     state.finite_steps.copy_(saved["healthy"])
     torch.set_rng_state(saved["random"])
-    # The state of a random generator means nothing on another kind of device.
     if state.noise.get_state().shape == saved["noise"].shape:
         state.noise.set_state(saved["noise"])
+    else:
+        # The state means nothing on another kind of device. The numbers of the first steps are not
+        # drawn again.
+        state.noise.manual_seed(stream(state.noise.initial_seed(), state.step))
     if _on_cuda(parts) and saved["cuda_random"] is not None:
         torch.cuda.set_rng_state(saved["cuda_random"], parts.device)
     parts.generator.load_state_dict(saved["generator"])

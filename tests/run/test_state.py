@@ -3,6 +3,7 @@
 import inspect
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from runs import content, interrupt_at, short
 
+import gan.step
 from gan.errors import Interrupted, UserError
 from gan.run.checkpoint import checkpoint_paths, load_newest_checkpoint, save_checkpoint
 from gan.run.contents import changed, contents
 from gan.run.result import read_result
+from gan.seeds import stream
+from gan.step import Batch, StepKind, StepResult, TrainableGAN, train_step
 from gan.train import run
 
 QUIET = ("data=digits", "metrics=none", "logging=quiet", "trainer.max_steps=20", "threads=1")
@@ -281,3 +285,36 @@ def test_networks_that_do_not_fit_are_refused_before_anything_is_written(
     with pytest.raises(UserError, match=rf"model\._target_=outside\.{target}: .*{message}"):
         run(cfg, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def note_latents(
+    latents: dict[str, torch.Tensor], name: str, trained: TrainableGAN, batch: Batch, kind: StepKind
+) -> StepResult:
+    """Make a step, and keep the latents of the first one."""
+    latents.setdefault(name, batch.z)
+    return train_step(trained, batch, kind)
+
+
+def test_run_of_a_gpu_goes_on_on_a_cpu_with_other_random_numbers(tmp_path: Path) -> None:
+    cfg = short(*QUIET, "trainer.max_steps=12", "trainer.checkpoint_every=6", "device=cpu")
+    latents: dict[str, torch.Tensor] = {}
+    for name in ("cpu", "gpu"):
+        run(cfg, tmp_path / name)
+        (tmp_path / name / "result.json").unlink()
+        newest, earlier = checkpoint_paths(tmp_path / name)
+        newest.unlink()
+        saved = torch.load(earlier, weights_only=True)
+        if name == "gpu":
+            # A generator of CUDA has a state of 16 bytes.
+            state = torch.zeros(16, dtype=torch.uint8)
+            save_checkpoint(tmp_path / name, saved | {"noise": state, "cuda_random": state})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gan.step, "train_step", partial(note_latents, latents, name))
+            run(cfg, tmp_path / name)
+        assert (read_result(tmp_path / name) or {})["status"] == "completed"
+        assert (load_newest_checkpoint(tmp_path / name) or {})["step"] == 12
+    first = torch.randn(
+        latents["gpu"].shape, generator=torch.Generator().manual_seed(stream(cfg.seed, "noise"))
+    )
+    assert not torch.equal(latents["gpu"], first)
+    assert not torch.equal(latents["gpu"], latents["cpu"])
