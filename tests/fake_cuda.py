@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +35,7 @@ class Recorder(TorchDispatchMode):
     """Notes the operations on tensors, and which of them a captured step must not contain."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[str] = []
         self.waiting: set[str] = set()
         """Those that make the program wait until the GPU has computed something."""
@@ -110,8 +110,8 @@ class Graphs:
             yield
 
 
-class Answers(TorchDispatchMode):
-    """Gives an answer where a program asks for values: 1, and as many as there can be."""
+class _Answers(TorchDispatchMode):
+    """Gives the answer 1 where a program asks for a value, and says that all values fit."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -127,6 +127,11 @@ class Answers(TorchDispatchMode):
         if name == "index" and args[1][0].dtype is torch.bool:
             return args[0].clone()
         return func(*args, **kwargs or {})
+
+
+def answers() -> AbstractContextManager[Any]:
+    """Answer within the block where a program asks for values."""
+    return _Answers()  # type: ignore[no-untyped-call]
 
 
 class Mode(FakeTensorMode):
@@ -153,7 +158,7 @@ class Generator(torch.Generator):
         self._device = torch.device(device)
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         """The device that was asked for."""
         return self._device
 
@@ -180,6 +185,8 @@ def fake_cuda() -> Iterator[Mode]:
         patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
         patch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
         patch.setattr(torch, "Generator", Generator)
+        for name in ("rand", "randn", "randint", "randperm"):
+            patch.setattr(torch, name, partial(_draw, getattr(torch, name)))
         patch.setattr(torch, "from_numpy", lambda array: mode.from_tensor(from_numpy(array)))
         patch.setattr(Tensor, "numpy", _numpy)
         patch.setattr(nn.Module, "_apply", _apply)
@@ -197,6 +204,14 @@ def without_values(data: Any, mode: Mode) -> Any:
     """Return a data set of this package whose tensors have no values, on the CPU."""
     members = {field.name: getattr(data, field.name) for field in fields(data)}
     return replace(data, **pytree.tree_map_only(Tensor, mode.from_tensor, members))
+
+
+def _draw(function: Callable[..., Tensor], *shape: Any, **options: Any) -> Tensor:
+    """Draw random numbers, on the device of the generator only."""
+    if generator := options.get("generator"):
+        device = torch.device(options.get("device") or "cpu")
+        assert generator.device == device, f"a generator on {generator.device}, but for {device}"
+    return function(*shape, **options)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -165,7 +165,7 @@ def free_memory(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def is_out_of_memory(error: BaseException | None) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out, on a GPU or on the machine."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True

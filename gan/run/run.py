@@ -418,7 +418,9 @@ class Run:
             except OSError as failure:
                 # A full disk does not take what is left to be written, either.
                 error = failure
-            out_of_memory = self._explain_memory(error) if is_out_of_memory(error) else None
+            out_of_memory = None
+            if error and is_out_of_memory(error):
+                out_of_memory = self._explain_memory(error)
             if self._records and not self.finished:
                 self._note_error(out_of_memory or error)
                 self._end_trackers(error)

@@ -68,7 +68,7 @@ def test_slots_use_the_gpus_that_the_environment_shows(
     monkeypatch: pytest.MonkeyPatch, visible: str, gpus: list[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    expected = gpus or [None] * 4
+    expected: list[str | None] = [*gpus] or [None] * 4
     assert [slot.gpu for slot in make_slots("auto", 2, None, 1)] == expected
     for index, gpu in enumerate(gpus):
         (slot,) = make_slots(f"cuda:{index}", 2, None, 1)
