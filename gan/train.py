@@ -120,7 +120,7 @@ def make_step(run: Run) -> Step:
         # Importing the compiler takes seconds that an eager run does not need.
         from gan.functional.compiled import make_compiled_step
 
-        if run.compiles_if_possible:
+        if run.compiles_if_possible and trainer.compile:
             step = _compiled_if_possible(run, step)
         else:
             step = make_compiled_step(run.cfg, run.parts, run.state)
