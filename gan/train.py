@@ -105,7 +105,7 @@ def after_step(run: Run) -> None:
     run.note_attended()
     run.stop_if_asked()
     if run.step == run.total_steps and not run.finished:
-        run.finish(Status.COMPLETED)
+        run.finish(run.ending)
 
 
 def make_step(run: Run) -> Step:

@@ -22,7 +22,7 @@ from gan.run.directory import (
     in_use,
     remove_empty,
 )
-from gan.run.result import FINISHED
+from gan.run.result import FINISHED, WELL_ENDED
 from gan.sweep import SWEEP_FILE
 
 ALL = "all"
@@ -72,7 +72,7 @@ def removals(
     to_keep: set[int] = set()
     for way in table.ways_of(metric):
         best = ordered(table.measured_by(way), way).frame
-        to_keep |= {*best[best["status"] == "completed"].index[:keep]}
+        to_keep |= {*best[best["status"].isin(WELL_ENDED)].index[:keep]}
     for number, status in table.frame["status"].items():
         run = table.runs[number]
         run_dir = Path(run.path)

@@ -18,6 +18,7 @@ from gan.compare.read import read_history
 from gan.errors import UserError
 from gan.files import write_bytes
 from gan.metrics.catalogue import logged_name, sign
+from gan.run.result import WELL_ENDED, Status
 
 MAX_CURVES = 8
 """The most curves that one picture shows."""
@@ -133,7 +134,7 @@ def _draw_heat_map(axes: Axes, table: Table, row_key: str, column_key: str, metr
     """Draw medians over a grid of two keys. Cells are hatched if a run in them diverged, failed or
     was pruned."""
     frame = table.frame.assign(value=table.column(metric))
-    frame["value"] = frame["value"].where(frame["status"].isin(["completed", "pruned"]))
+    frame["value"] = frame["value"].where(frame["status"].isin([*WELL_ENDED, Status.PRUNED]))
     frame["bad"] = frame["status"].isin(["diverged", "pruned", "failed"]).astype(int)
     shape: dict[str, Any] = {"index": row_key, "columns": column_key, "dropna": False}
     medians = frame.pivot_table(values="value", aggfunc="median", **shape)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from gan.compare.frame import Table
 from gan.metrics.catalogue import sign
+from gan.run.result import WELL_ENDED, Status
 
 MIN_RUNS = 20
 """The number of runs from which on an importance is given."""
@@ -45,12 +46,12 @@ def importance(table: Table) -> Importance | None:
     from sklearn.model_selection import KFold
 
     table = table.counted(table.objective)
-    frame = table.frame[table.frame["status"].isin(["completed", "diverged"])]
+    frame = table.frame[table.frame["status"].isin([*WELL_ENDED, Status.DIVERGED])]
     keys = [key for key in table.defining_keys if frame[key].nunique(dropna=False) > 1]
     if len(frame) < MIN_RUNS or len(keys) < 2:
         return None
     values = sign(table.objective) * frame[table.objective]
-    values = values.where(frame["status"] == "completed")
+    values = values.where(frame["status"].isin(WELL_ENDED))
     ranks = values.rank(na_option="bottom", pct=True).to_numpy()
     features = np.column_stack([_as_numbers(frame[key]) for key in keys])
     losses, scores = [], []

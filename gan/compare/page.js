@@ -4,6 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const columnIndex = Object.fromEntries(data.columns.map((column, index) => [column.name, index]));
 // Statuses of runs that did not complete.
 const BAD = new Set(["diverged", "pruned", "failed"]);
+const ENDED_WELL = new Set(["completed", "stopped"]);
 // Rows are numbers: `order` holds all of them as they are sorted, `visible` those that pass the filter.
 // `hidden` holds names of columns, `off` labels of lines that the legend has switched off, `zoom` the ends of the axes.
 const state = { order: data.rows.map((_, row) => row), visible: [], sort: null, descending: false, hidden: new Set(),
@@ -413,7 +414,7 @@ function showFailuresAndCost() {
 function bestRow() {
   const sign = direction(data.objective);
   return data.rows.map((_, row) => row)
-    .filter((row) => cell(row, "status") === "completed" && cell(row, data.objective) !== null)
+    .filter((row) => ENDED_WELL.has(cell(row, "status")) && cell(row, data.objective) !== null)
     .sort((a, b) => sign * (cell(a, data.objective) - cell(b, data.objective)))[0];
 }
 function openRun(row) {

@@ -21,7 +21,7 @@ from gan.files import replacing
 from gan.invocation import command as command_words
 from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE, ROUNDING
 from gan.run.provenance import code_hashes
-from gan.run.result import environment
+from gan.run.result import WELL_ENDED, environment
 
 _PLACES = ("--config-", "hydra.searchpath=")
 """Beginnings of words that say where YAML files are."""
@@ -34,7 +34,7 @@ def best_run(table: Table, metric: str) -> StoredRun:
         UserError: No completed run has the metric.
     """
     frame = table.frame
-    candidates = frame[(frame["status"] == "completed") & table.column(metric).notna()]
+    candidates = frame[frame["status"].isin(WELL_ENDED) & table.column(metric).notna()]
     if candidates.empty:
         raise UserError(f"no run is completed and has {metric}: {len(frame)} runs looked at")
     return table.runs[int(candidates.index[0])]

@@ -60,6 +60,7 @@ ABSENT_IF: dict[str, Any] = {
     "trainer.init_from": None,
     "trainer.init_hash": None,
     "schedule._target_": None,
+    "trainer.patience": None,
     "data.stratify": False,
     "data.skip_unreadable": False,
     "logging.samples_every_epochs": None,
@@ -98,7 +99,13 @@ def checked(cfg: DictConfig) -> DictConfig:
     objective, names = cfg.metrics.objective, cfg.metrics.names
     if objective in METRICS and objective not in names:
         raise UserError(f"metrics.objective={objective}: must be in metrics.names={_show(names)}")
-    # Runs of earlier versions have no such key.
+    # Runs of earlier versions have no such keys.
+    patience = cfg.trainer.get("patience")
+    if patience is not None and objective not in METRICS:
+        raise UserError(
+            f"trainer.patience={patience}: needs a metric as metrics.objective, not "
+            f"{_show(objective)}"
+        )
     kept = cfg.trainer.get("keep_best")
     if kept is not None and kept not in names:
         raise UserError(f"trainer.keep_best={kept}: must be in metrics.names={_show(names)}")

@@ -92,6 +92,7 @@ class Trainer:
     profile: bool = key()
     checkpoint_every: int = key(min=1)
     keep_best: str | None = key(choices=tuple(METRICS))
+    patience: int | None = key(min=1)
 
 
 @dataclass

@@ -78,6 +78,11 @@ def gets_other_length(run_dir: Path, cfg: DictConfig) -> bool:
         raise UserError(
             f"{asked}: {run_dir} has diverged at step {result['steps']}, so it ends there"
         )
+    if result and result["status"] == Status.STOPPED:
+        raise UserError(
+            f"{asked}: {run_dir} has stopped at step {result['steps']}, as its objective did not "
+            "improve (trainer.patience), and a longer run would have stopped there too"
+        )
     return True
 
 

@@ -82,6 +82,8 @@ def closing(run_dir: Path, cfg: DictConfig, result: Result) -> str:
     title = f"{as_seen_here(run_dir)}: {result['status']} at step {result['steps']}"
     name, value = result["objective_name"], result["objective"]
     facts: dict[str, str | Path] = {}
+    if result["status"] == Status.STOPPED:
+        title += f", after {cfg.trainer.patience} measurements without a better {name}"
     if result["status"] == Status.DIVERGED:
         title += f", {result['error']}" if result.get("error") else ""
     elif name in METRICS and value is not None:
@@ -130,7 +132,8 @@ def next_steps(run_dir: Path, cfg: DictConfig, *, of_sweep: bool = False) -> str
     run = as_seen_here(run_dir)
     together = run.parent if run.is_absolute() or len(run.parts) == 1 else run.parts[0]
     (twice,) = (f"trainer.{name}={2 * value}" for name, value in length(cfg).items())
-    longer = [] if of_sweep else [("train it longer", "resume", run, twice)]
+    ends_early = cfg.trainer.get("patience") is not None
+    longer = [] if of_sweep or ends_early else [("train it longer", "resume", run, twice)]
     measure = [] if cfg.metrics.names else [("measure it", "evaluate", run, "metrics=default")]
     return commands(
         ("see curves and samples in TensorBoard", "board", run),

@@ -24,6 +24,8 @@ class Status(str, Enum):
     """The states of a run and of an attempt at one. They equal their texts."""
 
     COMPLETED = "completed"
+    STOPPED = "stopped"
+    """The objective did not improve for a while, see `trainer.patience`."""
     DIVERGED = "diverged"
     PRUNED = "pruned"
     FAILED = "failed"
@@ -45,10 +47,13 @@ class Status(str, Enum):
     __hash__ = str.__hash__
 
 
-FINISHED = (Status.COMPLETED, Status.DIVERGED, Status.PRUNED)
+WELL_ENDED = (Status.COMPLETED, Status.STOPPED)
+"""A run that ended in one of these ways was trained as long as its configuration says."""
+
+FINISHED = (*WELL_ENDED, Status.DIVERGED, Status.PRUNED)
 """A run that ended in one of these ways has nothing left to do."""
 
-STOPPED = (Status.INTERRUPTED, Status.BUSY)
+UNFINISHED = (Status.INTERRUPTED, Status.BUSY)
 """A job that ended in one of these ways goes on when its sweep is resumed."""
 
 Result = dict[str, Any]

@@ -67,6 +67,7 @@ from gan.run.provenance import code_hashes, extensions, note_start
 from gan.run.records import Records, last_step, log_file, rewind, write_samples
 from gan.run.result import (
     FINISHED,
+    WELL_ENDED,
     Best,
     Record,
     Result,
@@ -141,6 +142,10 @@ class Run:
         self._watch = Watch(flatten(cfg))
         self._best: Best = {}
         """The best value of each metric so far, and its step."""
+        self._measured = 0
+        """Measurements of the objective since its best value."""
+        self.ending = Status.COMPLETED
+        """The status of the run when it has made all its steps."""
 
     @classmethod
     def open(
@@ -318,6 +323,7 @@ class Run:
         self._best = best_values([record], self._best)
         if evaluate and self._best_step == self.step:
             save_best(self.run_dir, self._content())
+        self._follow_objective(record)
         # A clock may stand still, or go back.
         seconds = state.seconds - self._recorded_seconds
         rate = state.summed_steps * batch_size / seconds if seconds > 0 else None
@@ -390,11 +396,11 @@ class Run:
         """
         assert self._records
         assert self._trackers
-        if status is Status.COMPLETED:
+        if status in WELL_ENDED:
             self._update_seconds()
         self.describe()
         if self._records.events:
-            self._records.events.end_session(success=status is Status.COMPLETED)
+            self._records.events.end_session(success=status in WELL_ENDED)
         self._training.close()
         self.result = self._write_result(status, reason)
         self._trackers.finish(status)
@@ -516,8 +522,10 @@ class Run:
             if warning := range_doubt(self.batches.batch(0)[0]):
                 log.warning("%s", warning)
         records = read_records(self.run_dir)
-        self._best = best_values(records)
+        self._best = {}
         for record in records:
+            self._best = best_values([record], self._best)
+            self._follow_objective(record)
             sentence = self._watch.follow(record)
             if sentence and self._records.events and self._records.events.is_new:
                 self._records.write_remark(record["step"], VERDICT_TAG, sentence)
@@ -535,7 +543,7 @@ class Run:
         self._lrs = {role: optimizer_settings(cfg, role)["lr"] for role in NETWORKS}
         self.note_attended()
         if self.step >= self.total_steps:
-            self.finish(Status.COMPLETED)
+            self.finish(self.ending)
 
     def _opening(self) -> str:
         return opening(
@@ -620,6 +628,16 @@ class Run:
         ):
             record[f"lr/{name}"] = optimizer.param_groups[0]["lr"]
         return record
+
+    def _follow_objective(self, record: Record) -> None:
+        """Let the run end with the present step if its objective has not improved for too long."""
+        name, patience = self.cfg.metrics.objective, self.cfg.trainer.get("patience")
+        if patience is None or name not in record:
+            return
+        is_best = self._best[name]["step"] == record["step"]
+        self._measured = 0 if is_best else self._measured + 1
+        if self._measured >= patience and record["step"] == self.step:
+            self.total_steps, self.ending = self.step, Status.STOPPED
 
     def _say_verdict(self, record: Record) -> None:
         """Say it if something goes wrong in the run from this record on, or not any more."""

@@ -15,7 +15,7 @@ from gan.config.compose import as_hydra_config
 from gan.config.loader import as_given
 from gan.config.overrides import escaped
 from gan.launchers.base import Started
-from gan.run.result import FINISHED, STOPPED
+from gan.run.result import FINISHED, UNFINISHED
 from gan.sweep.composer import loader_of_copies
 from gan.sweep.directory import Sweep
 from gan.sweep.plan import Job
@@ -47,7 +47,7 @@ class JobCallbacks:
         if isinstance(event, Started):
             self._start(sweep, sweep.jobs[event.name])
         elif isinstance(event, JobEnded):
-            if event.status not in STOPPED:
+            if event.status not in UNFINISHED:
                 # A job whose worker dies at once has never reported that it started.
                 self._start(sweep, event.job)
             self._end(event)

@@ -30,6 +30,7 @@ UNORDERED = "nothing was measured (metrics=none), so the runs are in no order"
 
 STYLES = {
     "completed": "green",
+    "stopped": "green",
     "diverged": "magenta",
     "failed": "red",
     "interrupted": "yellow",

@@ -23,7 +23,7 @@ from gan.launchers.base import Launcher, Progress
 from gan.metrics.catalogue import METRICS, direction
 from gan.run.measured import ways
 from gan.run.progress import counted
-from gan.run.result import FINISHED, STOPPED, Status, objective
+from gan.run.result import FINISHED, UNFINISHED, Status, objective
 from gan.run.signals import StopRequest
 from gan.seeds import stream
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
@@ -397,7 +397,7 @@ class _Search:
     def _tell(self, active: _ActiveTrial) -> None:
         """Tell the study how a trial ended."""
         statuses = set(active.statuses.values())
-        if statuses & set(STOPPED):
+        if statuses & set(UNFINISHED):
             # It keeps its place among the trials until the search is resumed.
             return
         self._active.remove(active)

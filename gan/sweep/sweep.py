@@ -32,7 +32,7 @@ from gan.launchers.local import LocalLauncher
 from gan.run.directory import in_use
 from gan.run.measured import ways
 from gan.run.progress import counted
-from gan.run.result import FINISHED, STOPPED, Status, objective, read_result
+from gan.run.result import FINISHED, UNFINISHED, Status, objective, read_result
 from gan.run.signals import StopRequest
 from gan.sweep import SWEEP_FILE
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
@@ -185,7 +185,7 @@ def in_launcher(launcher: Launcher, tell: Tell = tell_nobody) -> Execute:
 
         def count(event: ScheduleEvent, scheduler: Scheduler, stop: StopRequest) -> None:
             nonlocal left
-            if isinstance(event, JobEnded) and event.status not in STOPPED:
+            if isinstance(event, JobEnded) and event.status not in UNFINISHED:
                 left -= 1
 
         run_jobs(

@@ -16,6 +16,7 @@ FREE = (
     "trainer.max_steps",
     "trainer.max_epochs",
     "trainer.checkpoint_every",
+    "trainer.patience",
     "trainer.init_from",
     "trainer.init_hash",
 )

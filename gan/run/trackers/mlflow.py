@@ -88,7 +88,8 @@ class Mlflow:
 
     def finish(self, status: str) -> None:
         """See Tracker. The tag `status` has the word that MLflow does not know."""
-        known = {"completed": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
+        known = dict.fromkeys(("completed", "stopped"), "FINISHED")
+        known |= dict.fromkeys(("diverged", "failed"), "FAILED")
         self._client.set_tag(self._run_id, "status", status)
         self._client.set_terminated(self._run_id, known.get(status, "KILLED"))
 

@@ -59,7 +59,7 @@ class Trackio:
 
     def finish(self, status: str) -> None:
         """See Tracker."""
-        if status != "completed":
+        if status not in ("completed", "stopped"):
             # Trackio knows no status of a run.
             self._run.alert(title=status)
         self._run.finish()
