@@ -376,19 +376,27 @@ def add_command(sweep: Sweep, *, request: str, jobs: list[list[str]]) -> None:
     )
 
 
-def extend(sweep: Sweep, plan: Plan) -> None:
-    """Add the jobs of a plan to a sweep, or find them there."""
+def extend(sweep: Sweep, plan: Plan) -> list[Job]:
+    """Add the jobs of a plan to a sweep, or find them there.
+
+    Returns:
+        The jobs that are not stored as they are now.
+    """
+    changed = []
     for job in plan.jobs:
         # It follows from the command line, and from YAML files that were compared.
         trust([*powers(job.config), *word_powers(job.overrides)])
         stored = sweep.jobs.get(job.name)
         sweep.jobs[job.name] = with_free_keys(stored, job.config) if stored else job
+        if sweep.jobs[job.name] != stored:
+            changed.append(sweep.jobs[job.name])
     sweep.swept = sorted({*sweep.swept, *plan.swept})
     sweep.fixed = {key: text for key, text in sweep.fixed.items() if key not in sweep.swept}
     if sweep.threads is None:
         config, launcher = plan.jobs[0].config, planning_launcher(sweep.launcher)
         asked = config["threads"]
         sweep.threads = asked or launcher.threads_per_run(config["device"], len(plan.jobs))
+    return changed
 
 
 def _run_pending(sweep: Sweep, names: list[str], execute: Execute, *, retry_failed: bool) -> None:
