@@ -17,9 +17,9 @@ from gan.config.compose import asks_hydra
 from gan.config.overrides import as_override
 from gan.config.paths import (
     flat_with_absolute_paths,
+    make_paths_absolute,
     overrides_with_absolute_paths,
     places_of_data,
-    with_absolute_paths,
 )
 from gan.config.schema import GLOBAL_GROUPS
 from gan.errors import UserError, nearest
@@ -338,11 +338,13 @@ def _jobs_of_point(
             cfg.seed += offset
             overrides = [text for text in point if text != texts.get("seed")]
             overrides.append(f"seed={cfg.seed}")
-        cfg = with_init_hash(with_absolute_paths(checked(cfg)))
-        overrides = with_init_overrides(overrides_with_absolute_paths(overrides, cfg), cfg)
+        cfg = checked(cfg)
+        make_paths_absolute(cfg)
+        cfg = with_init_hash(cfg)
         config = plain_config(cfg)
         make_trackers(config["logging"].get("trackers", {}))
         flat = flatten(config)
+        overrides = with_init_overrides(overrides_with_absolute_paths(overrides, flat), cfg)
         # Another launcher composes again, and would count its jobs in another way.
         overrides = [
             f"{key}={as_override(flat[key])}" if asks_hydra(text) and key in flat else text

@@ -150,9 +150,9 @@ def search_command(path: Path) -> list[str]:
     refuse_untrusted(path / SWEEP_FILE, word_powers(texts))
     own = [text for text in texts if not text.startswith(("hydra.sweep.dir=", "hydra.searchpath="))]
     if sweep.jobs:
-        cfg = as_config(next(iter(sweep.jobs.values())).config)
+        flat = next(iter(sweep.jobs.values())).flat()
         fixed = [text for text in own if text.partition("=")[0] not in sweep.swept]
-        absolute = dict(zip(fixed, overrides_with_absolute_paths(fixed, cfg), strict=True))
+        absolute = dict(zip(fixed, overrides_with_absolute_paths(fixed, flat), strict=True))
         own = [absolute.get(text, text) for text in own]
     return ["--multirun", *sweep.sources, *own, f"hydra.sweep.dir={as_override(str(path))}"]
 
