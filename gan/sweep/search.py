@@ -429,7 +429,8 @@ class _Search:
         else:
             records = [self._sweep.last_record(name) for name in active.jobs]
             spreads = [spread([record[name] for record in records]) for name in self._objectives]
-            active.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
+            if len(records) > 1:
+                active.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
             self._study.tell(active.trial, [median for median, _ in spreads])
 
 
