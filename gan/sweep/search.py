@@ -6,7 +6,8 @@ import sqlite3
 import statistics
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -210,8 +211,14 @@ def open_study(
         # Optuna's own grid sampler stops a study, which does not work with ask and tell. A process
         # that was killed here has left some of the points out.
         values = [spaces.values(distribution) or [] for distribution in space.values()]
-        for point in itertools.product(*values):
-            study.enqueue_trial(dict(zip(space, point, strict=True)), skip_if_exists=True)
+        points = [dict(zip(space, point, strict=True)) for point in itertools.product(*values)]
+        trials = study.get_trials(deepcopy=False)
+        there = [trial.system_attrs.get("fixed_params", trial.params) for trial in trials]
+        known = {tuple(point.get(key) for key in space) for point in there}
+        with _one_commit(study):
+            for point in points:
+                if tuple(point.values()) not in known:
+                    study.enqueue_trial(point)
     return study
 
 
@@ -352,19 +359,20 @@ class _Search:
         A point that was chosen before, and whose runs have ended, is told to the study at once.
         """
         while True:
-            if self._left_running:
-                trial = self._left_running.pop(0)
-                # A process that was killed may have left some values unchosen. Others stay.
-                for key, distribution in self._planner.space.items():
-                    trial._suggest(key, distribution)
-            elif self._ended + len(self._active) < self._n_trials:
-                trial = self._study.ask(self._planner.space)
-            else:
+            if not self._left_running and self._ended + len(self._active) >= self._n_trials:
                 return []
-            plan = self._planner.trial(trial.params, trial.number)
-            changed = extend(self._sweep, plan)
-            names = plan.points[0]
-            trial.set_user_attr("jobs", names)
+            with _one_commit(self._study):
+                if self._left_running:
+                    trial = self._left_running.pop(0)
+                    # An earlier version may have left some values unchosen. Others stay.
+                    for key, distribution in self._planner.space.items():
+                        trial._suggest(key, distribution)
+                else:
+                    trial = self._study.ask(self._planner.space)
+                plan = self._planner.trial(trial.params, trial.number)
+                changed = extend(self._sweep, plan)
+                names = plan.points[0]
+                trial.set_user_attr("jobs", names)
             # To save all jobs at each trial would take ever longer.
             self._sweep.append(changed)
             reported = self._reported_steps.get(trial.number, set())
@@ -429,9 +437,29 @@ class _Search:
         else:
             records = [self._sweep.last_record(name) for name in active.jobs]
             spreads = [spread([record[name] for record in records]) for name in self._objectives]
-            if len(records) > 1:
-                active.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
-            self._study.tell(active.trial, [median for median, _ in spreads])
+            with _one_commit(self._study):
+                if len(records) > 1:
+                    active.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
+                self._study.tell(active.trial, [median for median, _ in spreads])
+
+
+@contextmanager
+def _one_commit(study: "optuna.Study") -> Iterator[None]:
+    """Commit all changes of a study within the block at once, as each commit waits for the disk.
+
+    If the block raises an exception, none of them is stored.
+    """
+    # Optuna commits each value of a trial by itself, and has no other way to join them.
+    storage: Any = study._storage
+    sessions, engine = storage._backend.scoped_session, storage._backend.engine
+    with engine.begin() as connection:
+        sessions.remove()
+        sessions.configure(bind=connection, join_transaction_mode="rollback_only")
+        try:
+            yield
+        finally:
+            sessions.remove()
+            sessions.configure(bind=engine, join_transaction_mode="conditional_savepoint")
 
 
 def _make_sampler(name: str, seed: int, trials_before: int) -> "optuna.samplers.BaseSampler":
