@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gan.config.overrides import escaped
 from gan.config.schema import (
@@ -343,8 +343,6 @@ def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any,
     limits = {f.name: f.metadata for f in fields(schema)} if is_dataclass(schema) else None
     names = [*map(str, cfg)]
     for name in limits or ():
-        if OmegaConf.is_missing(cfg, name):
-            raise UserError(f"{prefix}{name}: must be set, as in {prefix}{name}=VALUE")
         if name not in names:
             raise UserError(f"{prefix}{name}: must not be removed")
     for name in names:
@@ -355,6 +353,8 @@ def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any,
             raise UserError(f"{path}: unknown key{nearest(name, limits, prefix)}")
         try:
             value = cfg[name]
+        except MissingMandatoryValue:
+            raise UserError(f"{path}: must be set, as in {path}=VALUE") from None
         except OmegaConfBaseException as error:
             raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
         if isinstance(value, DictConfig):

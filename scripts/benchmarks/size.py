@@ -1,6 +1,7 @@
-"""Time sweeps of several sizes, whose runs are made up: planning, searching, resuming, comparing."""
+"""Time sweeps of several sizes, whose runs are made up: to plan, search, resume and compare."""
 
 import hashlib
+import io
 import multiprocessing
 import os
 import resource
@@ -10,6 +11,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -182,28 +185,26 @@ def _in_child(work: Callable[..., None], *arguments: object) -> PerRun:
     return cost
 
 
-def _run_grid(pipe: "multiprocessing.connection.Connection", path: Path, count: int) -> None:
+def _run_grid(pipe: Connection, path: Path, count: int) -> None:
     from gan.sweep.sweep import in_launcher, run_sweep
 
     launcher = MadeUpLauncher(width=2)
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     master, loader = _compose(path)
     points = [[*FIXED, f"seed={seed}"] for seed in range(count)]
-    run_sweep(master, loader, points, in_launcher(launcher))
+    with redirect_stdout(io.StringIO()):
+        run_sweep(master, loader, points, in_launcher(launcher))
     pipe.send(_per_run(launcher))
 
 
-def _run_search(
-    pipe: "multiprocessing.connection.Connection", path: Path, count: int, sampler: str
-) -> None:
+def _run_search(pipe: Connection, path: Path, count: int, sampler: str) -> None:
     from gan.sweep import search
 
     launcher = MadeUpLauncher(width=2)
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     vars(search)["planning_launcher"] = lambda settings: launcher
     settings = (f"hydra.sweeper.n_trials={count}", f"hydra.sweeper.sampler={sampler}")
     master, loader = _compose(path, "hydra/sweeper=optuna", *settings)
-    search.run_search(master, loader, [*FIXED, *SPACE])
+    with redirect_stdout(io.StringIO()):
+        search.run_search(master, loader, [*FIXED, *SPACE])
     pipe.send(_per_run(launcher))
 
 

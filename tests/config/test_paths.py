@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gan.config.compose import compose
 from gan.config.checks import flatten
+from gan.config.compose import compose
 from gan.config.paths import overrides_with_absolute_paths
 
 
