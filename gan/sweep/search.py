@@ -98,8 +98,8 @@ def run_search(
         if is_new:
             save_sources(master, path / Sweep.SOURCES)
         composer = Composer(loader_of_copies(loader, path / Sweep.SOURCES), master)
-        jobs = sweep.jobs.values() if sweep else ()
-        planner = _Planner(composer, fixed, space, master.sweep.seeds, jobs)
+        known = sweep.jobs.values() if sweep else ()
+        planner = _Planner(composer, fixed, space, master.sweep.seeds, known)
         # Composing the corners of the space finds mistakes before the first run starts.
         points = spaces.corners(space)
         refuse_unknown_keys(composer, [[*fixed, *spaces.overrides(point)] for point in points])
