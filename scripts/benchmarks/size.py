@@ -225,5 +225,6 @@ def _per_run(launcher: MadeUpLauncher) -> PerRun:
         return wall, cpu
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    # The first run of all waits for the planning.
-    return PerRun(means(launcher.costs[1:][:tenth]), means(launcher.costs[-tenth:]), peak)
+    # Before the first run there is no end of another one to count from.
+    costs = launcher.costs[1:] or launcher.costs
+    return PerRun(means(costs[:tenth]), means(costs[-tenth:]), peak)
