@@ -117,6 +117,17 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, readable(content).encode())
 
 
+def append_text(path: Path, text: str) -> None:
+    """Append to a file in UTF-8, and wait until it is on the disk.
+
+    A process that is killed meanwhile leaves a part of the text.
+    """
+    with path.open("ab") as file:
+        file.write(readable(text).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def readable(text: str) -> str:
     """Return a text that UTF-8 can hold.
 

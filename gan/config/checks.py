@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gan.config.overrides import escaped
 from gan.config.schema import (
@@ -85,8 +85,9 @@ def checked(cfg: DictConfig) -> DictConfig:
     _check_one_is_set(cfg, "trainer.max_steps", "trainer.max_epochs")
     _check_one_is_set(cfg, "logging.samples_every", "logging.samples_every_epochs")
     for group in ("optimizer", "discriminator_optimizer"):
-        settings = plain(cfg[group])
-        if settings.get("nesterov") and settings.get("momentum") == 0:
+        settings = cfg[group]
+        has_both = {"nesterov", "momentum"} <= {*settings}
+        if has_both and settings.nesterov and settings.momentum == 0:
             raise UserError(f"{group}.nesterov=true: needs {group}.momentum above 0")
     for key in ("compile", "cuda_graphs"):
         if cfg.schedule._target_ and cfg.trainer[key] not in (False, "auto"):
@@ -347,12 +348,11 @@ def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any,
     schema = OmegaConf.get_type(cfg)
     # A configuration that was read back from a file has lost its types. It was checked before.
     limits = {f.name: f.metadata for f in fields(schema)} if is_dataclass(schema) else None
+    names = [*map(str, cfg)]
     for name in limits or ():
-        if OmegaConf.is_missing(cfg, name):
-            raise UserError(f"{prefix}{name}: must be set, as in {prefix}{name}=VALUE")
-        if name not in cfg:
+        if name not in names:
             raise UserError(f"{prefix}{name}: must not be removed")
-    for name in map(str, cfg):
+    for name in names:
         path = f"{prefix}{name}"
         if path == "hydra":
             continue
@@ -360,6 +360,8 @@ def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any,
             raise UserError(f"{path}: unknown key{nearest(name, limits, prefix)}")
         try:
             value = cfg[name]
+        except MissingMandatoryValue:
+            raise UserError(f"{path}: must be set, as in {path}=VALUE") from None
         except OmegaConfBaseException as error:
             raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
         if isinstance(value, DictConfig):

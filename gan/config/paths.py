@@ -20,9 +20,14 @@ from gan.files import expanded
 def with_absolute_paths(cfg: DictConfig) -> DictConfig:
     """Return a configuration whose paths mean the same in every working directory."""
     absolute = copy.deepcopy(cfg)
-    for key, path in _absolute_paths(partial(OmegaConf.select, cfg)):
-        OmegaConf.update(absolute, key, path)
+    make_paths_absolute(absolute)
     return absolute
+
+
+def make_paths_absolute(cfg: DictConfig) -> None:
+    """Let the paths of a configuration mean the same in every working directory."""
+    for key, path in [*_absolute_paths(partial(OmegaConf.select, cfg))]:
+        OmegaConf.update(cfg, key, path)
 
 
 def flat_with_absolute_paths(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,14 +35,14 @@ def flat_with_absolute_paths(flat: Mapping[str, Any]) -> dict[str, Any]:
     return {**flat, **dict(_absolute_paths(flat.get))}
 
 
-def overrides_with_absolute_paths(overrides: Sequence[str], cfg: DictConfig) -> list[str]:
+def overrides_with_absolute_paths(overrides: Sequence[str], flat: Mapping[str, Any]) -> list[str]:
     """Return overrides that name the same files in every working directory.
 
     Args:
         overrides: may hold `--config-dir=FOLDER` and `--config-path=FOLDER`.
-        cfg: the configuration that they give.
+        flat: the configuration that they give, with dotted keys.
     """
-    paths = dict(_absolute_paths(partial(OmegaConf.select, cfg)))
+    paths = dict(_absolute_paths(flat.get))
     texts = []
     for text in overrides:
         name, equals, value = text.partition("=")

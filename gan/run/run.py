@@ -172,7 +172,7 @@ class Run:
             UserError: see `gan.train.run`.
         """
         cfg = with_init_hash(with_absolute_paths(cfg), run_dir)
-        overrides = with_init_overrides(overrides_with_absolute_paths(overrides, cfg), cfg)
+        overrides = with_init_overrides(overrides_with_absolute_paths(overrides, flatten(cfg)), cfg)
         run = cls(cfg, run_dir)
         try:
             run._directory.enter_context(claimed(run_dir))

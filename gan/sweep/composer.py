@@ -2,8 +2,10 @@
 
 import copy
 import hashlib
+import io
+import pickle
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,8 @@ class Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig):
         self._loader = loader
         self._master = master
-        self._composed: dict[Options, DictConfig] = {}
+        self._composed: dict[Options, Callable[[], DictConfig]] = {}
+        """Functions that return new copies of what was composed."""
         self._choices: dict[Options, dict[str, str]] = {}
         self._asks_hydra: dict[Options, bool] = {}
         """The choices with which some value asks for one of Hydra's own."""
@@ -70,7 +73,7 @@ class Composer:
         """
         values, options = self.values(overrides), self.options(overrides)
         try:
-            cfg = copy.deepcopy(self._compose_options(options))
+            cfg = self._compose_options(options)
         except UserError:
             # Two choices contradict each other. One of the values may decide between them.
             return self._compose_by_hydra(overrides, number)
@@ -112,8 +115,8 @@ class Composer:
 
     def _compose_options(self, options: Options) -> DictConfig:
         if options not in self._composed:
-            self._composed[options] = self._compose_by_hydra(options, 0)
-        return self._composed[options]
+            self._composed[options] = copier(self._compose_by_hydra(options, 0))
+        return self._composed[options]()
 
     def _compose_by_hydra(self, overrides: Sequence[str], number: int) -> DictConfig:
         try:
@@ -138,6 +141,37 @@ class Composer:
         changes_value = not (override.is_add() or override.is_force_add() or override.is_delete())
         is_group = self._is_group(override.key_or_group)
         return changes_value and override.package is None and not is_group
+
+
+def copier(cfg: DictConfig) -> Callable[[], DictConfig]:
+    """Return a function that returns copies of a configuration, in a fifth of deepcopy's time.
+
+    The pickle stays in memory.
+    """
+    kinds: list[type] = []
+
+    class Writer(pickle.Pickler):
+        # The types of nodes are made while the program runs, so no name leads to them.
+        def persistent_id(self, value: Any) -> int | None:
+            if not isinstance(value, type):
+                return None
+            if value not in kinds:
+                kinds.append(value)
+            return kinds.index(value)
+
+    class Reader(pickle.Unpickler):
+        def persistent_load(self, number: int) -> type:
+            return kinds[number]
+
+    stream = io.BytesIO()
+    Writer(stream).dump(cfg)
+
+    def copied() -> DictConfig:
+        stream.seek(0)
+        new: DictConfig = Reader(stream).load()
+        return new
+
+    return copied
 
 
 def save_sources(master: DictConfig, folder: Path) -> None:

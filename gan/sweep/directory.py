@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -19,7 +19,7 @@ from gan.config.checks import as_config, defines_result, flatten
 from gan.config.paths import moved_data
 from gan.config.trust import powers, refuse_untrusted, word_powers
 from gan.errors import Busy, UserError
-from gan.files import read_text, remove_leftovers, write_text
+from gan.files import append_text, read_text, remove_leftovers, write_text
 from gan.locks import LOOK_SECONDS, lock_at, way_to_free
 from gan.run.directory import (
     LOG_FILE,
@@ -104,9 +104,16 @@ class Sweep:
             "search": self.search,
             "commands": self.commands,
         }
-        lines = [json.dumps(job.as_dict()) + "\n" for job in self.jobs.values()]
-        write_text(self.path / JOBS_FILE, "".join(lines))
+        write_text(self.path / JOBS_FILE, _as_lines(self.jobs.values()))
         write_text(self.path / SWEEP_FILE, json.dumps(facts, indent=1) + "\n")
+
+    def append(self, jobs: Sequence[Job]) -> None:
+        """Write some of the jobs behind those that are stored, in a search, which has many trials.
+
+        The line of a job that is stored already counts in place of the earlier one.
+        """
+        if jobs:
+            append_text(self.path / JOBS_FILE, _as_lines(jobs))
 
     def status(self, name: str) -> tuple[Status, Result | None]:
         """Return the status of a run, and the content of its result.json if there is one."""
@@ -195,7 +202,7 @@ def read_sweep(path: Path) -> Sweep | None:
             f"{path}: this sweep was made by {project} {version}, and this is "
             f"{PROJECT} {__version__}; go on with that version or in another directory"
         )
-    jobs = _read_jobs(path)
+    jobs = _read_jobs(path, grows=bool(facts["search"]))
     planned = [name for command in facts["commands"] for names in command["jobs"] for name in names]
     if missing := [name for name in planned if name not in jobs]:
         raise damaged_jobs(path, f"lacks the run {missing[0]}")
@@ -224,14 +231,23 @@ def read_sweep(path: Path) -> Sweep | None:
     )
 
 
-def _read_jobs(path: Path) -> dict[str, Job]:
+def _as_lines(jobs: Iterable[Job]) -> str:
+    return "".join(json.dumps(job.as_dict()) + "\n" for job in jobs)
+
+
+def _read_jobs(path: Path, *, grows: bool) -> dict[str, Job]:
     """Return the jobs in jobs.jsonl by name.
+
+    Args:
+        grows: lines were appended, so a process that was killed may have left half a line at the
+            end. Its trial has not begun, and gets its jobs again.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     try:
-        lines = read_text(path / JOBS_FILE).splitlines()
+        text = read_text(path / JOBS_FILE)
+        lines = (text[: text.rfind("\n") + 1] if grows else text).splitlines()
         return {job.name: job for job in (Job(**json.loads(line)) for line in lines)}
     except FileNotFoundError:
         raise damaged_jobs(path, "is missing") from None

@@ -17,9 +17,9 @@ from gan.config.compose import asks_hydra
 from gan.config.overrides import as_override
 from gan.config.paths import (
     flat_with_absolute_paths,
+    make_paths_absolute,
     overrides_with_absolute_paths,
     places_of_data,
-    with_absolute_paths,
 )
 from gan.config.schema import GLOBAL_GROUPS
 from gan.errors import UserError, nearest
@@ -113,6 +113,7 @@ def make_plan(
     swept: Iterable[str],
     seeds: int,
     known: Iterable[Job] = (),
+    names: "JobNames | None" = None,
     start: int = 0,
 ) -> Plan:
     """Compose and check every job.
@@ -123,6 +124,7 @@ def make_plan(
         swept: keys that vary even if they have one value in `points`.
         seeds: the number of seeds of each point, counted up from its own seed.
         known: the jobs that are already in the sweep. One that is asked for again keeps its name.
+        names: the names of these jobs, if they are known. Those of the new jobs are added.
         start: the number of points before these; the value of `${hydra:job.num}` counts from it.
 
     Raises:
@@ -145,25 +147,39 @@ def make_plan(
     if seeds > 1 and "seed" in varying:
         raise UserError(f"sweep.seeds={seeds}: the seed is swept as well; leave out one of them")
     refuse_unknown_keys(composer, points)
-    by_identity = {_identity_in_sweep(job, swept): job for job in known}
-    names_in_use = {job.name for job in by_identity.values()}
+    names = JobNames(known, swept) if names is None else names
     jobs: dict[str, Job] = {}
-    names: list[list[str]] = []
+    names_of_points: list[list[str]] = []
     for number, point in enumerate(points, start):
-        names.append([])
-        for job in _jobs_of_point(composer, point, swept, seeds, number):
-            own = _identity_in_sweep(job, swept)
-            is_known = own in by_identity
-            name = by_identity[own].name if is_known else job.name
-            if not is_known and name in names_in_use:
-                name = f"{name}-{own[:8]}"
-            job = replace(job, name=name)
-            by_identity[own] = job
-            names_in_use.add(name)
-            jobs.setdefault(name, job)
-            names[-1].append(name)
+        own = [names.named(job) for job in _jobs_of_point(composer, point, swept, seeds, number)]
+        for job in own:
+            jobs.setdefault(job.name, job)
+        names_of_points.append([job.name for job in own])
     fixed = {key: next(iter(values)) for key, values in texts.items() if key not in swept}
-    return Plan(list(jobs.values()), names, swept, fixed)
+    return Plan(list(jobs.values()), names_of_points, swept, fixed)
+
+
+class JobNames:
+    """The names of the jobs of a sweep, each found again by what defines the result of its job.
+
+    Args:
+        jobs: the jobs that are already in the sweep.
+        swept: the keys that vary.
+    """
+
+    def __init__(self, jobs: Iterable[Job], swept: Iterable[str]):
+        self._swept = [*swept]
+        self._by_identity = {_identity_in_sweep(job, self._swept): job.name for job in jobs}
+        self._in_use = {*self._by_identity.values()}
+
+    def named(self, job: Job) -> Job:
+        """Return a job under its own name in the sweep, and know it from now on."""
+        own = _identity_in_sweep(job, self._swept)
+        if own not in self._by_identity:
+            name = f"{job.name}-{own[:8]}" if job.name in self._in_use else job.name
+            self._by_identity[own] = name
+            self._in_use.add(name)
+        return replace(job, name=self._by_identity[own])
 
 
 def refuse_unknown_keys(composer: Composer, points: Sequence[Point]) -> None:
@@ -322,11 +338,13 @@ def _jobs_of_point(
             cfg.seed += offset
             overrides = [text for text in point if text != texts.get("seed")]
             overrides.append(f"seed={cfg.seed}")
-        cfg = with_init_hash(with_absolute_paths(checked(cfg)))
-        overrides = with_init_overrides(overrides_with_absolute_paths(overrides, cfg), cfg)
+        cfg = checked(cfg)
+        make_paths_absolute(cfg)
+        cfg = with_init_hash(cfg)
         config = plain_config(cfg)
         make_trackers(config["logging"].get("trackers", {}))
         flat = flatten(config)
+        overrides = with_init_overrides(overrides_with_absolute_paths(overrides, flat), cfg)
         # Another launcher composes again, and would count its jobs in another way.
         overrides = [
             f"{key}={as_override(flat[key])}" if asks_hydra(text) and key in flat else text

@@ -74,6 +74,8 @@ class Scheduler:
         self._busy: dict[str, _ActiveJob] = {}
         """Jobs whose runs another process trains, by name."""
         self._is_stopping = False
+        self._looked_at = 0.0
+        """The time of the last look at time limits."""
         self.failures = 0
 
     def submit(self, job: Job) -> None:
@@ -188,6 +190,10 @@ class Scheduler:
 
     def _check_time_limits(self) -> None:
         now, timeout = time.monotonic(), self._launcher.timeout
+        # To look at all jobs after each event would take ever longer, the more there are.
+        if now - self._looked_at < TICK:
+            return
+        self._looked_at = now
         for name, active in list(self._active.items()):
             if active.stopping_since is not None:
                 if now - active.stopping_since > STOP_PATIENCE and not active.is_killed:

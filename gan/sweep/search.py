@@ -6,7 +6,8 @@ import sqlite3
 import statistics
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from gan.run.signals import StopRequest
 from gan.seeds import stream
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import STUDY_FILE, Sweep, damaged_jobs, owned, read_sweep
-from gan.sweep.plan import Plan, make_plan, refuse_unknown_keys
+from gan.sweep.plan import Job, JobNames, Plan, make_plan, refuse_unknown_keys
 from gan.sweep.report import LiveDisplay, console, print_next_steps, spread
 from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
 from gan.sweep.sweep import (
@@ -97,11 +98,12 @@ def run_search(
         if is_new:
             save_sources(master, path / Sweep.SOURCES)
         composer = Composer(loader_of_copies(loader, path / Sweep.SOURCES), master)
-        planner = _Planner(composer, fixed, space, master.sweep.seeds)
+        known = sweep.jobs.values() if sweep else ()
+        planner = _Planner(composer, fixed, space, master.sweep.seeds, known)
         # Composing the corners of the space finds mistakes before the first run starts.
         points = spaces.corners(space)
         refuse_unknown_keys(composer, [[*fixed, *spaces.overrides(point)] for point in points])
-        corners = [planner.plan({}, point) for point in points]
+        corners = [planner.example(point) for point in points]
         example = corners[0].jobs[0].config
         objectives, directions = _objectives(settings, example)
         _check_measured_alike(objectives, [corner.jobs[0].flat() for corner in corners])
@@ -209,8 +211,14 @@ def open_study(
         # Optuna's own grid sampler stops a study, which does not work with ask and tell. A process
         # that was killed here has left some of the points out.
         values = [spaces.values(distribution) or [] for distribution in space.values()]
-        for point in itertools.product(*values):
-            study.enqueue_trial(dict(zip(space, point, strict=True)), skip_if_exists=True)
+        points = [dict(zip(space, point, strict=True)) for point in itertools.product(*values)]
+        trials = study.get_trials(deepcopy=False)
+        there = [trial.system_attrs.get("fixed_params", trial.params) for trial in trials]
+        known = {tuple(point.get(key) for key in space) for point in there}
+        with _one_commit(study):
+            for point in points:
+                if tuple(point.values()) not in known:
+                    study.enqueue_trial(point)
     return study
 
 
@@ -228,20 +236,39 @@ def _open_storage(settings: DictConfig, path: Path) -> "optuna.storages.BaseStor
 
 
 class _Planner:
-    """Plans the jobs of a point."""
+    """Plans the jobs of a point.
 
-    def __init__(self, composer: Composer, fixed: list[str], space: "spaces.Space", seeds: int):
+    Args:
+        jobs: the jobs that are already in the sweep.
+    """
+
+    def __init__(
+        self,
+        composer: Composer,
+        fixed: list[str],
+        space: "spaces.Space",
+        seeds: int,
+        jobs: Iterable[Job],
+    ):
         self._composer, self._fixed, self._seeds = composer, fixed, seeds
-        self.space = space
+        self.space, self._names = space, JobNames(jobs, space)
 
-    def plan(self, known: dict[str, Any], point: dict[str, Any], number: int = 0) -> Plan:
+    def example(self, point: dict[str, Any]) -> Plan:
+        """Return the plan of a point that is no trial."""
+        return self._plan(point, JobNames((), self.space), 0)
+
+    def trial(self, point: dict[str, Any], number: int) -> Plan:
+        """Return the plan of a trial, whose jobs are then known."""
+        return self._plan(point, self._names, number)
+
+    def _plan(self, point: dict[str, Any], names: JobNames, number: int) -> Plan:
         texts = [*self._fixed, *spaces.overrides(point)]
         return make_plan(
             self._composer,
             [texts],
             swept=self.space,
             seeds=self._seeds,
-            known=known.values(),
+            names=names,
             start=number,
         )
 
@@ -278,6 +305,10 @@ class _Search:
         left = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
         self._left_running = [optuna.trial.Trial(study, trial._trial_id) for trial in left]
         self._reported_steps = {trial.number: set(trial.intermediate_values) for trial in left}
+        trials = study.get_trials(deepcopy=False)
+        ended = sum(trial.state in ENDED_STATES for trial in trials)
+        self._ended = ended - len(_repeated(trials))
+        """The number of trials that have ended, without those that others repeat."""
 
     def run(self, launcher: Launcher, tell: Tell) -> None:
         """Run the trials that are left in a launcher.
@@ -293,7 +324,7 @@ class _Search:
         width = launcher.max_running_in_search(device, threads) or self._n_trials
         while len(first) < width and (more := self._next_jobs()):
             first += more
-        left = self._n_trials - self._ended_trials()
+        left = self._n_trials - self._ended
         total_runs = self._n_trials * len(self._active[0].jobs)
         others = [self._sweep.status(name) for name in self._sweep.jobs if name not in set(first)]
         done = [objective(result) for status, result in others if result and status in FINISHED]
@@ -308,7 +339,7 @@ class _Search:
             first,
             LiveDisplay(total_runs, done, self._objectives[0]),
             on_event=self._handle,
-            remaining=lambda: f"{self._n_trials - self._ended_trials()} of {self._n_trials} trials",
+            remaining=lambda: f"{self._n_trials - self._ended} of {self._n_trials} trials",
             tell=tell,
         )
 
@@ -322,31 +353,28 @@ class _Search:
                 for name in self._next_jobs():
                     scheduler.submit(self._sweep.jobs[name])
 
-    def _ended_trials(self) -> int:
-        trials = self._study.get_trials(deepcopy=False)
-        ended = sum(trial.state in ENDED_STATES for trial in trials)
-        return ended - len(_repeated(trials))
-
     def _next_jobs(self) -> list[str]:
         """Return the jobs of another trial; none if enough trials were asked for.
 
         A point that was chosen before, and whose runs have ended, is told to the study at once.
         """
         while True:
-            if self._left_running:
-                trial = self._left_running.pop(0)
-                # A process that was killed may have left some values unchosen. Others stay.
-                for key, distribution in self._planner.space.items():
-                    trial._suggest(key, distribution)
-            elif self._ended_trials() + len(self._active) < self._n_trials:
-                trial = self._study.ask(self._planner.space)
-            else:
+            if not self._left_running and self._ended + len(self._active) >= self._n_trials:
                 return []
-            plan = self._planner.plan(self._sweep.jobs, trial.params, trial.number)
-            extend(self._sweep, plan)
-            names = plan.points[0]
-            trial.set_user_attr("jobs", names)
-            self._sweep.save()
+            with _one_commit(self._study):
+                if self._left_running:
+                    trial = self._left_running.pop(0)
+                    # An earlier version may have left some values unchosen. Others stay.
+                    for key, distribution in self._planner.space.items():
+                        trial._suggest(key, distribution)
+                else:
+                    trial = self._study.ask(self._planner.space)
+                plan = self._planner.trial(trial.params, trial.number)
+                changed = extend(self._sweep, plan)
+                names = plan.points[0]
+                trial.set_user_attr("jobs", names)
+            # To save all jobs at each trial would take ever longer.
+            self._sweep.append(changed)
             reported = self._reported_steps.get(trial.number, set())
             active = _ActiveTrial(trial, names, reported_steps=reported)
             busy = {name for other in self._active for name in other.jobs}
@@ -401,6 +429,7 @@ class _Search:
             # It keeps its place among the trials until the search is resumed.
             return
         self._active.remove(active)
+        self._ended += 1
         if statuses & {Status.FAILED, Status.DIVERGED}:
             self._study.tell(active.trial, state=optuna.trial.TrialState.FAIL)
         elif Status.PRUNED in statuses:
@@ -408,8 +437,29 @@ class _Search:
         else:
             records = [self._sweep.last_record(name) for name in active.jobs]
             spreads = [spread([record[name] for record in records]) for name in self._objectives]
-            active.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
-            self._study.tell(active.trial, [median for median, _ in spreads])
+            with _one_commit(self._study):
+                if len(records) > 1:
+                    active.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
+                self._study.tell(active.trial, [median for median, _ in spreads])
+
+
+@contextmanager
+def _one_commit(study: "optuna.Study") -> Iterator[None]:
+    """Commit all changes of a study within the block at once, as each commit waits for the disk.
+
+    If the block raises an exception, none of them is stored.
+    """
+    # Optuna commits each value of a trial by itself, and has no other way to join them.
+    storage: Any = study._storage
+    sessions, engine = storage._backend.scoped_session, storage._backend.engine
+    with engine.begin() as connection:
+        sessions.remove()
+        sessions.configure(bind=connection, join_transaction_mode="rollback_only")
+        try:
+            yield
+        finally:
+            sessions.remove()
+            sessions.configure(bind=engine, join_transaction_mode="conditional_savepoint")
 
 
 def _make_sampler(name: str, seed: int, trials_before: int) -> "optuna.samplers.BaseSampler":
@@ -539,9 +589,10 @@ def _is_resumed(sweep: Sweep) -> bool:
 def _repeat_failed_trials(sweep: Sweep, study: "optuna.Study") -> None:
     """Queue the points of failed runs again. A told trial stays as it is."""
     trials = study.get_trials()
+    repeated = _repeated(trials)
     for trial in trials:
         names = trial.user_attrs.get("jobs", [])
-        is_over = trial.state in ENDED_STATES and trial.number not in _repeated(trials)
+        is_over = trial.state in ENDED_STATES and trial.number not in repeated
         if is_over and any(sweep.status(name)[0] is Status.FAILED for name in names):
             study.enqueue_trial(trial.params, user_attrs={"repeats": trial.number})
 

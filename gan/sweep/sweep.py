@@ -150,9 +150,9 @@ def search_command(path: Path) -> list[str]:
     refuse_untrusted(path / SWEEP_FILE, word_powers(texts))
     own = [text for text in texts if not text.startswith(("hydra.sweep.dir=", "hydra.searchpath="))]
     if sweep.jobs:
-        cfg = as_config(next(iter(sweep.jobs.values())).config)
+        flat = next(iter(sweep.jobs.values())).flat()
         fixed = [text for text in own if text.partition("=")[0] not in sweep.swept]
-        absolute = dict(zip(fixed, overrides_with_absolute_paths(fixed, cfg), strict=True))
+        absolute = dict(zip(fixed, overrides_with_absolute_paths(fixed, flat), strict=True))
         own = [absolute.get(text, text) for text in own]
     return ["--multirun", *sweep.sources, *own, f"hydra.sweep.dir={as_override(str(path))}"]
 
@@ -376,19 +376,27 @@ def add_command(sweep: Sweep, *, request: str, jobs: list[list[str]]) -> None:
     )
 
 
-def extend(sweep: Sweep, plan: Plan) -> None:
-    """Add the jobs of a plan to a sweep, or find them there."""
+def extend(sweep: Sweep, plan: Plan) -> list[Job]:
+    """Add the jobs of a plan to a sweep, or find them there.
+
+    Returns:
+        The jobs that are not stored as they are now.
+    """
+    changed = []
     for job in plan.jobs:
         # It follows from the command line, and from YAML files that were compared.
         trust([*powers(job.config), *word_powers(job.overrides)])
         stored = sweep.jobs.get(job.name)
         sweep.jobs[job.name] = with_free_keys(stored, job.config) if stored else job
+        if sweep.jobs[job.name] != stored:
+            changed.append(sweep.jobs[job.name])
     sweep.swept = sorted({*sweep.swept, *plan.swept})
     sweep.fixed = {key: text for key, text in sweep.fixed.items() if key not in sweep.swept}
     if sweep.threads is None:
         config, launcher = plan.jobs[0].config, planning_launcher(sweep.launcher)
         asked = config["threads"]
         sweep.threads = asked or launcher.threads_per_run(config["device"], len(plan.jobs))
+    return changed
 
 
 def _run_pending(sweep: Sweep, names: list[str], execute: Execute, *, retry_failed: bool) -> None:

@@ -7,6 +7,8 @@ what=waiting     ways in which idle threads wait, alone and beside busy programs
 what=sweeps      the time that launchers take (steps)
 what=metrics     the time that metrics take, beside torchmetrics where installed (samples, device)
 what=compare     the time that tables and pages of 1,000 made-up runs take
+what=size        sweeps and searches of made-up runs in three sizes: to plan them, to find them
+                 finished, to compare them, and the bookkeeping for each run (runs)
 what=vectorized  runs trained together, one after another, and in 2, 4 and 8 processes, beside what
                  the device takes at least
                  (members, steps, model, hidden_dim where it has one, data, device, compile)
@@ -24,7 +26,7 @@ from gan.commands.command_line import run_command
 from gan.commands.help import option
 from gan.errors import UserError, nearest
 
-KINDS = ("steps", "waiting", "sweeps", "metrics", "compare", "vectorized")
+KINDS = ("steps", "waiting", "sweeps", "metrics", "compare", "size", "vectorized")
 """Values of the option `what`."""
 
 
@@ -32,7 +34,7 @@ KINDS = ("steps", "waiting", "sweeps", "metrics", "compare", "vectorized")
 class Options:
     """Options of `scripts/benchmark.py`."""
 
-    what: str = option("steps", "steps, sweeps, metrics, compare or vectorized")
+    what: str = option("steps", "steps, waiting, sweeps, metrics, compare, size or vectorized")
     rounds: int = option(9, "rounds; each one times every row once, and the table shows medians")
     steps: int | None = option(
         None,
@@ -40,6 +42,9 @@ class Options:
     )
     hidden_dim: int = option(256, "width of the networks, where the model has one")
     samples: int = option(10_000, "samples to measure")
+    runs: int = option(
+        10_000, "runs of the largest sweep with what=size; its largest search has half as many"
+    )
     device: str = option("cpu", "auto, cpu, cuda, cuda:N or mps")
     members: int = option(16, "runs that are trained together")
     model: str = option("base", "option of the config group model")
@@ -71,7 +76,8 @@ def benchmark(paths: list[Path], options: Options) -> None:
     steps = options.steps
     if steps is None:
         steps = 32 if options.what == "vectorized" else 100
-    for name, value in (("rounds", rounds), ("steps", steps), ("members", options.members)):
+    counts = {"rounds": rounds, "steps": steps, "members": options.members, "runs": options.runs}
+    for name, value in counts.items():
         if value < 1:
             raise UserError(f"{name}={value}: must be at least 1")
     # torch takes seconds to import. Help and mistakes on the command line need none of it.
@@ -98,6 +104,10 @@ def benchmark(paths: list[Path], options: Options) -> None:
         from benchmarks.metrics import time_metrics
 
         time_metrics(rounds=rounds, samples=options.samples, device=device)
+    elif options.what == "size":
+        from benchmarks.size import time_sizes
+
+        time_sizes(runs=options.runs)
     elif options.what == "vectorized":
         from benchmarks.vectorized import time_vectorized
 

@@ -1,7 +1,6 @@
 """Time tables and pages of 1,000 made-up runs."""
 
 import importlib.util
-import json
 import os
 import time
 from collections.abc import Callable
@@ -9,18 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks.made_up import write_run
 from benchmarks.timing import Cost, print_costs
 from gan.compare.frame import history, read_table
 from gan.compare.page import render_page
+from gan.config.checks import plain
 from gan.config.compose import compose
 from gan.data.pictures import to_pil
 from gan.metrics.catalogue import TRAINING_VALUES
-from gan.run.directory import CONFIG_FILE, METRICS_FILE, OVERRIDES_FILE, RESULT_FILE
 from gan.run.pictures import encode
-from gan.run.result import Record, Status, make_result
+from gan.run.result import Record
 from gan.run.tensorboard import EventFile
 
 
@@ -60,23 +59,15 @@ def _write_runs(sweep: Path, *, runs: int, points: int, with_events: int) -> lis
     for number in range(runs):
         width, rate, seed = 64 << number % 4, 1e-4 * (1 + number // 4 % 5), number // 20
         run_dir = sweep / f"hidden_dim={width},lr={rate:.4f},seed={seed}"
-        (run_dir / "samples").mkdir(parents=True)
         cfg.model.hidden_dim, cfg.optimizer.lr, cfg.seed = width, rate, seed
-        (run_dir / OVERRIDES_FILE).write_text("[]\n", encoding="utf-8")
-        (run_dir / CONFIG_FILE).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
         values = torch.rand(points, len(names)).tolist()
         records: list[Record] = [
             {"step": 100 * (index + 1)} | dict(zip(names, row, strict=True))
             for index, row in enumerate(values)
         ]
-        lines = [json.dumps(record) + "\n" for record in records]
-        (run_dir / METRICS_FILE).write_text("".join(lines), encoding="utf-8")
+        write_run(run_dir, plain(cfg), [], records)
+        (run_dir / "samples").mkdir()
         (run_dir / "samples" / f"step-{100 * points:06d}.png").write_bytes(content)
-        steps = 100 * points
-        result = make_result(
-            cfg, run_dir, status=Status.COMPLETED, step=steps, seconds=60.0, error=None
-        )
-        (run_dir / RESULT_FILE).write_text(json.dumps(result), encoding="utf-8")
         if number < with_events:
             events = EventFile(run_dir, scheduled=True)
             for record in records:

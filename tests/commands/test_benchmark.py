@@ -44,10 +44,12 @@ def test_the_help_lists_what_can_be_timed(
     [
         (
             "what=metric",
-            "what=metric: must be one of steps, waiting, sweeps, metrics, compare, vectorized; ",
+            "what=metric: must be one of steps, waiting, sweeps, metrics, compare, size, "
+            "vectorized; ",
         ),
         ("rounds=0", "rounds=0: must be at least 1"),
         ("steps=0", "steps=0: must be at least 1"),
+        ("runs=0", "runs=0: must be at least 1"),
         ("here", "here: no paths are needed"),
     ],
 )
@@ -78,6 +80,20 @@ def test_every_row_has_a_positive_number(
     table = cells(capsys.readouterr().out)
     assert [name.split()[0] for name, *_ in table] == rows
     assert all(float(seconds_or_rate) > 0 for _, seconds_or_rate, *_ in table)
+
+
+@pytest.mark.slow
+def test_sweeps_of_three_sizes_are_timed(
+    benchmark: Benchmark, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    benchmark("what=size", "runs=100")
+    rows = cells(capsys.readouterr().out)
+    searches = [f"search of {n} trials, {name}" for name in ("random", "tpe") for n in (1, 5, 50)]
+    grids = [f"grid of {n} runs" for n in (1, 10, 100)]
+    assert [name for name, *_ in rows] == ["1", "10", "100", *grids, *searches]
+    for _, *values in rows:
+        assert all(float(value.split()[0]) >= 0 for value in values)
 
 
 @pytest.mark.slow

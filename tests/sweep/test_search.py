@@ -1,8 +1,10 @@
 """Searches: their space, the choices of each sampler, and trials that end in every way."""
 
+import itertools
 import json
 import statistics
 from collections import deque
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -353,7 +355,133 @@ def test_pruned_run_that_loses_its_process_is_pruned_again(
     assert len(launcher.requests) > 1
 
 
-def test_trial_that_was_killed_before_all_values_were_chosen_gets_the_others(
+class WatchfulLauncher(ForgetfulLauncher):
+    """A launcher all of whose runs complete, and that looks at the sweep's files before each.
+
+    Args:
+        killed_at: the number of the run whose start ends this process.
+    """
+
+    def __init__(self, path: Path, killed_at: int | None = None):
+        super().__init__(retries=0)
+        self.path, self.killed_at = path, killed_at
+        self.seen: list[tuple[int, int]] = []
+        """The inode and the size of jobs.jsonl before each run."""
+
+    def submit(self, attempt: Attempt) -> None:
+        """See Launcher."""
+        stat = (self.path / "jobs.jsonl").stat()
+        self.seen.append((stat.st_ino, stat.st_size))
+        if len(self.seen) == self.killed_at:
+            raise RuntimeError("killed")
+        self._dir = attempt.run_dir
+        self.events += [Started(attempt.name), Progress(attempt.name, 10, 30, {})]
+        self._end(attempt.name, Status.COMPLETED)
+
+
+def search_here(
+    path: Path, launcher: Launcher, monkeypatch: pytest.MonkeyPatch, n_trials: int, *words: str
+) -> None:
+    """Search with a launcher in this process."""
+    monkeypatch.setattr("gan.sweep.search.planning_launcher", lambda settings: launcher)
+    settings = (f"hydra.sweeper.n_trials={n_trials}", f"hydra.sweep.dir={path}")
+    master, loader = compose_sweep("hydra/sweeper=optuna", *settings)
+    run_search(master, loader, words or [LOG_LR])
+
+
+def test_a_trial_adds_a_line_and_leaves_those_of_other_trials_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = WatchfulLauncher(tmp_path / "sweep")
+    search_here(tmp_path / "sweep", launcher, monkeypatch, 30)
+    lines = (tmp_path / "sweep" / "jobs.jsonl").read_bytes().splitlines(keepends=True)
+    inodes, sizes = zip(*launcher.seen, strict=True)
+    assert len({*inodes}) == 1
+    assert [after - before for before, after in itertools.pairwise([0, *sizes])] == [
+        len(line) for line in lines
+    ]
+
+
+def test_a_point_that_is_chosen_again_adds_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    search_here(path, WatchfulLauncher(path), monkeypatch, 8, "seed=1,2")
+    assert len(trials(path)) == 8
+    assert len((path / "jobs.jsonl").read_text().splitlines()) == 2
+
+
+def test_half_a_line_that_a_killed_search_left_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, file = tmp_path / "sweep", tmp_path / "sweep" / "jobs.jsonl"
+    with pytest.raises(RuntimeError, match="killed"):
+        search_here(path, WatchfulLauncher(path, killed_at=3), monkeypatch, 3)
+    *before, last = file.read_bytes().splitlines(keepends=True)
+    for torn in (last[:-1], last[: len(last) // 2], b""):
+        file.write_bytes(b"".join([*before, torn]))
+        with pytest.raises(RuntimeError, match="killed"):
+            search_here(path, WatchfulLauncher(path, killed_at=1), monkeypatch, 3)
+        assert file.read_bytes() == b"".join([*before, last])
+    search_here(path, WatchfulLauncher(path), monkeypatch, 3)
+    assert file.read_bytes() == b"".join([*before, last])
+    assert [trial.state for trial in trials(path)] == [State.COMPLETE] * 3
+
+
+def test_a_search_that_lost_the_line_of_a_trial_that_ended_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    search_here(path, WatchfulLauncher(path), monkeypatch, 2)
+    content = (path / "jobs.jsonl").read_bytes()
+    (path / "jobs.jsonl").write_bytes(content[:-20])
+    with pytest.raises(UserError, match=r"jobs.jsonl: lacks the run lr=.*; restore it"):
+        search_here(path, WatchfulLauncher(path), monkeypatch, 3)
+
+
+def test_a_search_of_an_earlier_version_that_saved_all_jobs_at_each_trial_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    with monkeypatch.context() as patch:
+        patch.setattr("gan.sweep.search._one_commit", lambda study: nullcontext())
+        patch.setattr("gan.sweep.directory.Sweep.append", lambda sweep, jobs: sweep.save())
+        with pytest.raises(RuntimeError, match="killed"):
+            search_here(path, WatchfulLauncher(path, killed_at=3), patch, 5)
+    before = (path / "jobs.jsonl").read_bytes()
+    search_here(path, WatchfulLauncher(path), monkeypatch, 5)
+    assert (path / "jobs.jsonl").read_bytes().startswith(before)
+    assert [trial.state for trial in trials(path)] == [State.COMPLETE] * 5
+    assert sorted(results(path)) == sorted(name for t in trials(path) for name in jobs_of(t))
+
+
+def jobs_of(trial: Any) -> list[str]:
+    """Return the names of a trial's runs."""
+    names: list[str] = trial.user_attrs["jobs"]
+    return names
+
+
+def test_a_trial_whose_values_were_not_all_chosen_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, space = tmp_path / "sweep", (LOG_LR, "model.hidden_dim=16,32")
+    choose = optuna.trial.Trial._suggest
+
+    def killed_at_the_second(trial: Any, name: str, distribution: Any) -> Any:
+        if trial.params:
+            raise RuntimeError("killed")
+        return choose(trial, name, distribution)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.trial.Trial._suggest", killed_at_the_second)
+        with pytest.raises(RuntimeError, match="killed"):
+            search_here(path, WatchfulLauncher(path), patch, 2, *space)
+    assert trials(path) == []
+    search_here(path, WatchfulLauncher(path), monkeypatch, 2, *space)
+    assert [(trial.number, len(trial.params)) for trial in trials(path)] == [(0, 2), (1, 2)]
+
+
+def test_trial_that_an_earlier_version_left_without_some_values_gets_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -374,6 +502,7 @@ def test_trial_that_was_killed_before_all_values_were_chosen_gets_the_others(
 
     with monkeypatch.context() as patch:
         patch.setattr("optuna.trial.Trial._suggest", killed_at_the_second)
+        patch.setattr("gan.sweep.search._one_commit", lambda study: nullcontext())
         with pytest.raises(RuntimeError, match="killed"):
             search()
     (left,) = trials(path)
