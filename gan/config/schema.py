@@ -315,9 +315,9 @@ def _register() -> None:
     for name, launcher in LAUNCHERS.items():
         store.store(group="schema", name=name, node=launcher)
     # Runs that start in the same second, on one machine or on several, need different names.
-    OmegaConf.register_new_resolver(
-        "token", lambda: secrets.token_hex(4), use_cache=True, replace=True
-    )
+    # OmegaConf 2.4 has another name for it, and warns of this one.
+    register = getattr(OmegaConf, "register_resolver", OmegaConf.register_new_resolver)
+    register("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
 
 
 _register()

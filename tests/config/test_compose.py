@@ -10,6 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from gan.config.compose import compose, compose_unchecked, source_words
+from gan.config.loader import VERSION_BASE
 from gan.config.overrides import as_override
 from gan.config.schema import CONF_DIR, GROUPS
 from gan.errors import UserError
@@ -156,7 +157,7 @@ def test_a_wrong_override_is_explained_in_one_line(overrides: str, fragments: li
 
 
 def test_composing_twice_gives_the_same_and_leaves_hydra_as_it_was() -> None:
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with initialize_config_dir(str(CONF_DIR), **VERSION_BASE):
         state = GlobalHydra.instance().hydra
         assert compose("seed=3") == compose("seed=3")
         with pytest.raises(UserError):
