@@ -73,9 +73,12 @@ def train_classifier(paths: list[Path], options: Options) -> None:
     import torch
 
     from gan.build import load_data
+    from gan.data import ImageData
 
+    data = load_data(compose(f"data={options.data}"), torch.device("cpu"))
+    assert isinstance(data, ImageData)
     network, right = train(
-        load_data(compose(f"data={options.data}"), torch.device("cpu")),
+        data,
         flip=options.data == "fashion_mnist",
         epochs=options.epochs,
         batch_size=options.batch_size,

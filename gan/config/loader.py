@@ -62,15 +62,19 @@ class Loader(ConfigLoaderImpl):
         self, config_name: str | None, overrides: list[str], **others: Any
     ) -> list[Override]:
         """Return the parsed overrides. Hydra 1.4 calls this, and Hydra 1.3 does not have it."""
+        hydras_own: Any = super()
         quoted = [with_quotes(text) for text in overrides]
-        parsed: list[Override] = super().parse_overrides(config_name, quoted, **others)
+        parsed: list[Override] = hydras_own.parse_overrides(config_name, quoted, **others)
         return parsed
 
-    def _load_configuration_impl(self, *, run_mode: RunMode, **others: Any) -> DictConfig:
-        """Return the configuration that overrides give, with Hydra's own part."""
-        before, self._run_mode = self._run_mode, run_mode
+    def _load_configuration_impl(self, *values: Any, **named: Any) -> DictConfig:
+        """Return the configuration that overrides give, with Hydra's own part.
+
+        Hydra always names its arguments here, and has more of them in 1.4 than in 1.3.
+        """
+        before, self._run_mode = self._run_mode, named["run_mode"]
         try:
-            cfg = super()._load_configuration_impl(run_mode=run_mode, **others)
+            cfg = super()._load_configuration_impl(*values, **named)
         finally:
             self._run_mode = before
         _allow_targets(cfg)

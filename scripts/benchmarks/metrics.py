@@ -29,7 +29,9 @@ SUBSETS, SUBSET_SIZE = 50, 1000
 def time_metrics(*, rounds: int, samples: int, device: str) -> None:
     """Print the seconds of each metric of so many samples, by this program and by torchmetrics."""
     settings = compose("metrics=fast", f"metrics.samples={samples}")
-    data = _resized(load_data(settings, torch.device(device)), samples)
+    loaded = load_data(settings, torch.device(device))
+    assert isinstance(loaded, ImageData)
+    data = _resized(loaded, samples)
     fakes, _ = data.real("train", samples)
     wide, narrow = _features(samples, 512, device), _features(samples, lenet.WIDTH, device)
     with TemporaryDirectory() as cache:
