@@ -113,8 +113,8 @@ class _Recorder(TorchFunctionMode):
 def _paths(network: nn.Module, path: Path = ()) -> dict[nn.Module, Path]:
     """Return the box of each module of a network.
 
-    TensorBoard cuts names of more than 18 letters, so they say the kind of a module only where its
-    name is a number.
+    TensorBoard cuts names of more than ten or twelve letters. So the kind of a module is named only
+    where its own name is a number, and after it.
     """
     paths = {network: path}
     children = dict(network.named_children())
