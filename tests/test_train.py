@@ -1,5 +1,6 @@
 """One run: its files, exact resumption after anything, and divergence."""
 
+import importlib.metadata
 import json
 import math
 import os
@@ -52,7 +53,7 @@ def test_directory_of_a_finished_run_holds_everything(undisturbed: Path) -> None
         "real": 64,
         "split": "train",
     }
-    assert result["versions"]["torch"] == torch.__version__
+    assert result["versions"]["torch"] == importlib.metadata.version("torch")
     assert result["images_per_second"] == pytest.approx(640 / result["seconds"], rel=0.05)
     assert sorted(p.name for p in (undisturbed / "samples").iterdir()) == [
         "real.png",
