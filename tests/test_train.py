@@ -99,10 +99,10 @@ def test_run_takes_as_many_threads_as_there_are_cores_and_keeps_their_number(
 ) -> None:
     cfg, run_dir = short("trainer.max_steps=2", "threads=null"), tmp_path / "run"
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
-    monkeypatch.setattr("gan.run.run.core_count", lambda: 2)
+    monkeypatch.setattr("gan.run.rounding.core_count", lambda: 2)
     fail_at(2, cfg, run_dir)
     assert read_config(run_dir).threads == 2
-    monkeypatch.setattr("gan.run.run.core_count", lambda: 64)
+    monkeypatch.setattr("gan.run.rounding.core_count", lambda: 64)
     run(cfg, run_dir)
     assert read_config(run_dir).threads == 2
 
