@@ -100,6 +100,8 @@ def train_alone(attempt: Attempt) -> Path:
 def log_messages(run_dir: Path) -> list[str]:
     """Return the messages in a run's log, without times, levels and the run's directory."""
     text = (run_dir / "train.log").read_text().replace(str(run_dir), "RUN")
+    # torch writes some lines of its own, once in a process.
+    text = re.sub(r"^[A-Z]\d{4} .*\n", "", text, flags=re.MULTILINE)
     _, *messages = re.split(r"^\d{4}-\d\d-\d\d \S+ [A-Z]+ ", text, flags=re.MULTILINE)
     return [re.sub(r" time \S+ s ", " ", " ".join(message.split())) for message in messages]
 

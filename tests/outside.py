@@ -344,3 +344,39 @@ def swapped_pair(*, image_shape: tuple[int, ...], latent_dim: int) -> tuple[nn.M
 def one_network(*, image_shape: tuple[int, ...], latent_dim: int) -> nn.Module:
     """Return a generator alone."""
     return two_logits_pair(image_shape=image_shape, latent_dim=latent_dim)[0]
+
+
+class Noisy(nn.Module):
+    """Add noise, in training and in evaluation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with noise from the global random state."""
+        return x + torch.randn_like(x)
+
+
+def noisy_pair(*, image_shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, ...]:
+    """Return a generator that adds noise to its latents."""
+    generator, discriminator = _linear_pair(image_shape, latent_dim)
+    return nn.Sequential(Noisy(), generator), discriminator
+
+
+class Paired(nn.Module):
+    """Look at two samples at a time, and refuse a batch without an even number of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x."""
+        if len(x) % 2:
+            raise ValueError("not in pairs")
+        return x
+
+
+def paired_pair(*, image_shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, ...]:
+    """Return a discriminator of an even number of samples."""
+    generator, discriminator = _linear_pair(image_shape, latent_dim)
+    return generator, nn.Sequential(Paired(), discriminator)
+
+
+def _linear_pair(image_shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:
+    values = torch.Size(image_shape).numel()
+    generator = nn.Sequential(nn.Linear(latent_dim, values), nn.Unflatten(1, image_shape))
+    return generator, nn.Sequential(nn.Flatten(), nn.Linear(values, 1))

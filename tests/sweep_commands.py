@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from runs import content
 
+from gan.config.loader import VERSION_BASE
 from gan.config.schema import CONF_DIR
 from gan.run.directory import read_config
 from gan.train import run
@@ -46,7 +47,7 @@ TINY = (
 
 def compose_sweep(*overrides: str, conf: Path = CONF_DIR) -> tuple[DictConfig, ConfigLoader]:
     """Return the configuration of a sweep and the loader, as Hydra hands them to a sweeper."""
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    with initialize_config_dir(str(conf), **VERSION_BASE):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         master = hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN)

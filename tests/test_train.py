@@ -1,5 +1,6 @@
 """One run: its files, exact resumption after anything, and divergence."""
 
+import importlib.metadata
 import json
 import math
 import os
@@ -52,7 +53,7 @@ def test_directory_of_a_finished_run_holds_everything(undisturbed: Path) -> None
         "real": 64,
         "split": "train",
     }
-    assert result["versions"]["torch"] == torch.__version__
+    assert result["versions"]["torch"] == importlib.metadata.version("torch")
     assert result["images_per_second"] == pytest.approx(640 / result["seconds"], rel=0.05)
     assert sorted(p.name for p in (undisturbed / "samples").iterdir()) == [
         "real.png",
@@ -98,10 +99,10 @@ def test_run_takes_as_many_threads_as_there_are_cores_and_keeps_their_number(
 ) -> None:
     cfg, run_dir = short("trainer.max_steps=2", "threads=null"), tmp_path / "run"
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
-    monkeypatch.setattr("gan.run.run.core_count", lambda: 2)
+    monkeypatch.setattr("gan.run.rounding.core_count", lambda: 2)
     fail_at(2, cfg, run_dir)
     assert read_config(run_dir).threads == 2
-    monkeypatch.setattr("gan.run.run.core_count", lambda: 64)
+    monkeypatch.setattr("gan.run.rounding.core_count", lambda: 64)
     run(cfg, run_dir)
     assert read_config(run_dir).threads == 2
 

@@ -24,7 +24,7 @@ from gan.commands.help import named_options, options_help
 from gan.commands.train_help import train_help
 from gan.config.checks import checked, explain_value, is_under
 from gan.config.compose import can_explain, explain
-from gan.config.loader import as_given
+from gan.config.loader import VERSION_BASE, as_given
 from gan.config.schema import CONF_DIR
 from gan.errors import Interrupted, OutOfMemory, UserError, first_line, nearest
 from gan.files import expanded
@@ -117,7 +117,7 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
             remove_empty(run_dir, run_dir.parents)
             raise user_error from error
 
-    app = hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")(job)
+    app = hydra.main(config_path=str(CONF_DIR), config_name="config", **VERSION_BASE)(job)
     try:
         if "--version" in sys.argv[1:]:
             print(VERSION)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.utils import instantiate
-
 from gan.commands.command_line import run_command
 from gan.commands.help import option
 from gan.config.compose import compose
@@ -72,8 +70,15 @@ def train_classifier(paths: list[Path], options: Options) -> None:
     # Refuse the file before the minutes of training, not after them.
     if out.is_dir() or not os.access(out.parent, os.W_OK):
         raise UserError(f"out={out}: cannot be written")
+    import torch
+
+    from gan.build import load_data
+    from gan.data import ImageData
+
+    data = load_data(compose(f"data={options.data}"), torch.device("cpu"))
+    assert isinstance(data, ImageData)
     network, right = train(
-        instantiate(compose(f"data={options.data}").data, _partial_=True)(),
+        data,
         flip=options.data == "fashion_mnist",
         epochs=options.epochs,
         batch_size=options.batch_size,

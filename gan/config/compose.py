@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan.config.checks import ABSENT_IF, checked, explain_value, flatten, is_under
-from gan.config.loader import leaves, use_loader
+from gan.config.loader import VERSION_BASE, leaves, use_loader
 from gan.config.overrides import as_override, escaped, with_quotes
 from gan.config.schema import CONF_DIR, GROUPS
 from gan.errors import UserError, nearest
@@ -156,7 +156,7 @@ def config_loader(words: Sequence[str]) -> Iterator[ConfigLoader]:
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(main), version_base="1.3"):
+        with initialize_config_dir(str(main), **VERSION_BASE):
             loader = GlobalHydra.instance().config_loader()
             if "config-dir" in places:
                 search_path = loader.get_search_path()

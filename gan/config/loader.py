@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hydra.utils
 from hydra._internal import hydra as hydra_program
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
@@ -29,6 +30,8 @@ from gan.config.overrides import takes_any_text, value_as_written, with_quotes
 from gan.errors import UserError
 from gan.files import expanded
 
+VERSION_BASE = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+"""The argument that chooses Hydra's defaults. Hydra 1.4 knows no others, and warns of it."""
 PARAMS = "hydra.sweeper.params"
 """The key below which an experiment may sweep over keys and groups."""
 
@@ -52,22 +55,29 @@ class Loader(ConfigLoaderImpl):
         loader._swept_by_config = frozenset(
             key for key in params if not given & {key, f"{PARAMS}.{key}"}
         )
-        return super(Loader, loader).load_sweep_config(master_config, sweep_overrides)
+        quoted = [with_quotes(text) for text in sweep_overrides]
+        return super(Loader, loader).load_sweep_config(master_config, quoted)
 
-    def load_configuration(
-        self,
-        config_name: str | None,
-        overrides: list[str],
-        run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
-    ) -> DictConfig:
-        """Return the configuration that overrides give, with Hydra's own part."""
-        loader = copy.copy(self)
-        loader._run_mode = run_mode
-        cfg = super(Loader, loader).load_configuration(
-            config_name, overrides, run_mode, from_shell, validate_sweep_overrides
-        )
+    def parse_overrides(
+        self, config_name: str | None, overrides: list[str], **others: Any
+    ) -> list[Override]:
+        """Return the parsed overrides. Hydra 1.4 calls this, and Hydra 1.3 does not have it."""
+        hydras_own: Any = super()
+        quoted = [with_quotes(text) for text in overrides]
+        parsed: list[Override] = hydras_own.parse_overrides(config_name, quoted, **others)
+        return parsed
+
+    def _load_configuration_impl(self, *values: Any, **named: Any) -> DictConfig:
+        """Return the configuration that overrides give, with Hydra's own part.
+
+        Hydra always names its arguments here, and has more of them in 1.4 than in 1.3.
+        """
+        before, self._run_mode = self._run_mode, named["run_mode"]
+        try:
+            cfg = super()._load_configuration_impl(*values, **named)
+        finally:
+            self._run_mode = before
+        _allow_targets(cfg)
         for key in ("run", "sweep"):
             path = leaves(cfg.hydra[key])["dir"]
             if not path:
@@ -88,10 +98,11 @@ class Loader(ConfigLoaderImpl):
         """Do nothing yet: `_prepare` does it where the types of the keys are known."""
 
     def _parse_overrides_and_create_caching_repo(
-        self, config_name: str | None, overrides: list[str]
+        self, config_name: str | None, overrides: list[str], *parsed_overrides: Any
     ) -> tuple[list[Override], CachingConfigRepository]:
+        quoted = [with_quotes(text) for text in overrides]
         parsed, files = super()._parse_overrides_and_create_caching_repo(
-            config_name, [with_quotes(text) for text in overrides]
+            config_name, quoted, *parsed_overrides
         )
         choices = _read_choices(parsed, files, self._swept_by_config)
         return parsed, _Files(files, choices, parsed)
@@ -155,6 +166,18 @@ def as_given(overrides: Any) -> list[str]:
 def use_loader() -> None:
     """Let everything in this process that composes by Hydra use the loader of this module."""
     hydra_program.ConfigLoaderImpl = Loader  # type: ignore[attr-defined]
+
+
+def _allow_targets(cfg: DictConfig) -> None:
+    """Let Hydra call what its own part of a configuration names: callbacks and classes of logging.
+
+    Hydra 1.4 warns of targets that nobody allowed. A configuration from somebody else is checked
+    before it is composed, see `gan.config.trust`.
+    """
+    if allow := getattr(hydra.utils, "execution_whitelist", None):
+        names = ("_target_", "class", "()")
+        found = leaves(cfg.hydra).items()
+        allow([str(v) for key, v in found if v and key.rpartition(".")[2] in names]).__enter__()
 
 
 @dataclass

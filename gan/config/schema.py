@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import omegaconf
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
@@ -316,9 +317,10 @@ def _register() -> None:
     for name, launcher in LAUNCHERS.items():
         store.store(group="schema", name=name, node=launcher)
     # Runs that start in the same second, on one machine or on several, need different names.
-    OmegaConf.register_new_resolver(
-        "token", lambda: secrets.token_hex(4), use_cache=True, replace=True
-    )
+    # OmegaConf 2.4 has another name for this, and warns of the old one.
+    is_old = omegaconf.__version__.startswith("2.3.")
+    register = getattr(OmegaConf, "register_new_resolver" if is_old else "register_resolver")
+    register("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
 
 
 _register()

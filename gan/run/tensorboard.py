@@ -1,12 +1,11 @@
 """TensorBoard's event file of a run, written so that a resumed run goes on in the same file."""
 
 import copy
+import logging
 import os
 import re
 import socket
-import tempfile
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
+from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import (
     HParamsPluginData,
@@ -27,16 +28,19 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 )
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from gan.build import Parts
 from gan.config.checks import defines_result, flatten, option_name
 from gan.config.schema import GLOBAL_GROUPS, TARGET_GROUPS
+from gan.errors import first_line
 from gan.files import readable, replacing
 from gan.metrics.catalogue import METRICS
 from gan.run.directory import EVENT_FILES
+from gan.run.graph import record_graph
 from gan.run.pictures import as_png
 from gan.run.result import Record
+
+log = logging.getLogger(__name__)
 
 REAL_TAG = "samples/real"
 """The tag of a picture of real samples."""
@@ -152,40 +156,38 @@ class EventFile:
     def write_description(
         self,
         text: str,
-        network: nn.Module,
-        example: tuple[Tensor, ...],
+        graph: GraphDef | None,
         charts: Mapping[str, Mapping[str, Sequence[str]]],
     ) -> None:
-        """Write the configuration as text, the graph of a network, and the layout of charts.
+        """Write the configuration as text, a graph, and the layout of charts.
 
         Args:
             text: Markdown.
-            network: in evaluation mode.
-            example: its inputs.
+            graph: what `record_graph` returns, if there is one.
             charts: for the tab Custom Scalars: sections of charts, and the tags in each chart.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            writer = SummaryWriter(folder)
-            writer.add_text("config", text)
-            with warnings.catch_warnings():
-                # Tracing is deprecated, and TensorBoard's graphs have nothing else.
-                warnings.simplefilter("ignore")
-                # Checking the trace would import SymPy and more. Evaluation mode does not need it.
-                traced = torch.jit.trace(network, example, check_trace=False)
-                writer.add_graph(traced, example)
-            # Tags are regular expressions there, so NAME alone would also match best/NAME.
-            layout = {
-                section: {
-                    title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
-                    for title, tags in members.items()
-                }
+        self.write_remark(0, "config/text_summary", text)
+        if graph is not None:
+            self._write(Event(graph_def=graph.SerializeToString()))
+        # Tags are regular expressions there, so NAME alone would also match best/NAME.
+        layout = Layout(
+            category=[
+                Category(
+                    title=section,
+                    chart=[
+                        Chart(title=title, multiline={"tag": [f"^{re.escape(t)}$" for t in tags]})
+                        for title, tags in members.items()
+                    ],
+                )
                 for section, members in charts.items()
-            }
-            writer.add_custom_scalars(layout)
-            writer.close()
-            # Records follow one another, so one file's content can be appended to another file.
-            for path in event_files(Path(folder)):
-                self._file.write(path.read_bytes())
+            ]
+        )
+        value = Summary.Value(
+            tag=custom_scalar_metadata.CONFIG_SUMMARY_TAG,
+            metadata=custom_scalar_metadata.create_summary_metadata(),
+            tensor=TensorProto(dtype="DT_STRING", string_val=[layout.SerializeToString()]),
+        )
+        self._write(Event(summary=Summary(value=[value])))
 
     def start_session(self, values: Mapping[str, Value]) -> None:
         """Write this run's row of the HPARAMS table.
@@ -255,14 +257,26 @@ def describe_run(
     Args:
         choices: the chosen options of the config groups, as far as they are known.
     """
-    z = torch.zeros(1, parts.latent_dim, device=parts.device)
-    label = torch.zeros(1, dtype=torch.int64, device=parts.device)
     text = "".join(f"    {line}\n" for line in OmegaConf.to_yaml(cfg, resolve=True).splitlines())
     quality = {name: [tag_of(name), f"{BEST_GROUP}{name}"] for name in cfg.metrics.names}
     charts = CHARTS | ({"Quality": quality} if quality else {})
-    example = (z, label) if parts.conditional else (z,)
-    events.write_description(text, GAN(parts), example, charts)
+    events.write_description(text, _graph(parts), charts)
     events.start_session(hyperparameters(flatten(cfg), choices))
+
+
+def _graph(parts: Parts) -> GraphDef | None:
+    """Return the graph of both networks, or None with a warning if they cannot be called here."""
+    inputs = {"z": torch.zeros(1, parts.latent_dim, device=parts.device)}
+    if parts.conditional:
+        inputs["labels"] = torch.zeros(1, dtype=torch.int64, device=parts.device)
+    cuda = [parts.device] if parts.device.type == "cuda" else []
+    try:
+        # Networks may draw noise, but not from the random state of the training.
+        with torch.random.fork_rng(cuda):
+            return record_graph(GAN(parts), inputs)
+    except Exception as error:
+        log.warning("TensorBoard shows no graph of these networks: %s", first_line(error))
+        return None
 
 
 def hyperparameters(flat: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Value]:
@@ -301,6 +315,6 @@ class GAN(nn.Module):
     def forward(self, z: Tensor, *labels: Tensor) -> Tensor:
         """Map latents (batch, latent_dim) to logits (batch, 1)."""
         samples = self.generator(z, *labels)
-        pack = torch.cat([samples] * self._pac, dim=1)
+        pack = torch.cat([samples] * self._pac, dim=1) if self._pac > 1 else samples
         logits: Tensor = self.discriminator(pack, *labels)
         return logits

@@ -6,11 +6,11 @@ from functools import partial
 from tempfile import TemporaryDirectory
 
 import torch
-from hydra.utils import instantiate
 from rich.console import Console
 from torch import Tensor
 
 from benchmarks.timing import median_seconds, timing_table
+from gan.build import load_data
 from gan.config.compose import compose
 from gan.data import ImageData
 from gan.data.vision import torchvision
@@ -29,7 +29,9 @@ SUBSETS, SUBSET_SIZE = 50, 1000
 def time_metrics(*, rounds: int, samples: int, device: str) -> None:
     """Print the seconds of each metric of so many samples, by this program and by torchmetrics."""
     settings = compose("metrics=fast", f"metrics.samples={samples}")
-    data = _resized(instantiate(settings.data), samples).to(torch.device(device))
+    loaded = load_data(settings, torch.device(device))
+    assert isinstance(loaded, ImageData)
+    data = _resized(loaded, samples)
     fakes, _ = data.real("train", samples)
     wide, narrow = _features(samples, 512, device), _features(samples, lenet.WIDTH, device)
     with TemporaryDirectory() as cache:

@@ -136,7 +136,7 @@ def test_tensorboard_shows_a_row_for_each_run_curves_samples_and_networks(
             "hparams": ["lr=0.0001", "lr=0.0003", "optimizer.lr", "best/sliced_wasserstein"],
             "custom_scalars": ["Losses", "D(x) and D(G(z))", "Quality"],
             "images": ["samples"],
-            "graphs": ["GAN"],
+            "graphs": ["generator", "discriminator"],
         }.items():
             browser.get("about:blank")
             browser.get(f"{address}#{tab}")

@@ -7,6 +7,7 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
 from gan.config.compose import compose
+from gan.config.loader import VERSION_BASE
 from gan.config.schema import CONF_DIR, GROUPS
 
 PATHS = sorted(CONF_DIR.rglob("*.yaml"))
@@ -33,5 +34,5 @@ def composed(choice: str | None) -> DictConfig:
 
 def with_hydra(*overrides: str) -> DictConfig:
     """Return the whole configuration, Hydra's own part included."""
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with initialize_config_dir(str(CONF_DIR), **VERSION_BASE):
         return hydra_compose("config", overrides=list(overrides), return_hydra_config=True)

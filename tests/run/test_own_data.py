@@ -97,7 +97,7 @@ def test_tensorboard_holds_the_pictures_and_the_graph(folder: Path) -> None:
     for kind in SAMPLES:
         content = event_files(folder / kind)[0].read_bytes()
         assert as_png(open_exact(sample_file(folder / kind, 20))) in content
-        assert b"Generator[generator]" in content
+        assert b"generator/0 Linear" in content
 
 
 @pytest.mark.parametrize("kind", ["vectors", "series", "channels"])

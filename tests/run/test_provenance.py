@@ -1,5 +1,6 @@
 """A run keeps the code, the packages and the choices that it was made with."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -124,8 +125,6 @@ def test_packages_of_targets_have_their_version_and_commit(
         "torch.optim.Adam",
         "gan.losses.hinge",
     )
-    import torch
-
     commit = git(checkout, "rev-parse", "HEAD")
     noted = targets["targets"]
     assert isinstance(noted, dict)
@@ -134,7 +133,7 @@ def test_packages_of_targets_have_their_version_and_commit(
         "__main__": {},
         "my_losses": {"commit": commit, "dirty": False},
         "pkg": {},
-        "torch": {"version": torch.__version__},
+        "torch": {"version": importlib.metadata.version("torch")},
     }
 
 

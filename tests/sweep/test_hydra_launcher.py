@@ -1,9 +1,11 @@
 """Launchers of Hydra's and of other packages, some with the names of ours."""
 
 import json
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from hydra.core.plugins import Plugins
 from sweep_commands import execute, resume_command, statuses, sweep_command
 
 PLAIN_LAUNCHER = '''\
@@ -88,6 +90,17 @@ def assert_is_run_by_hydra(path: Path, command: list[str]) -> None:
     assert code == 2
     assert err.count("\n") == 1
     assert f"repeat its command line with hydra.sweep.dir={path}" in err
+
+
+def test_every_plugin_is_found_once_and_is_declared_for_newer_versions_of_hydra() -> None:
+    """Hydra 1.4 finds plugins by entry points, and Hydra 1.3 by the package that they are in."""
+    plugins = Plugins.instance().discover()
+    assert len(plugins) == len(set(plugins))
+    found = {f"{one.__module__}:{one.__name__}" for one in plugins}
+    declared = {entry.value for entry in entry_points(group="hydra.plugins")}
+    ours = {name for name in found if name.startswith("hydra_plugins.gan_")}
+    assert ours
+    assert ours == {name for name in declared if name.startswith("hydra_plugins.gan_")}
 
 
 def test_launcher_of_hydra_runs_a_grid(path: Path) -> None:
