@@ -5,7 +5,11 @@
 static const c10::Device device(c10::DeviceType::CUDA, 0);
 static const c10::Stream stream(c10::Stream::DEFAULT, device);
 
-struct Guard : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> {
+struct Guard : c10::impl::DeviceGuardImplInterface {
+  c10::DeviceType type() const override { return device.type(); }
+  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  void setDevice(c10::Device) const override {}
+  void uncheckedSetDevice(c10::Device) const noexcept override {}
   c10::Device getDevice() const override { return device; }
   c10::Device exchangeDevice(c10::Device) const override { return device; }
   c10::Stream getStream(c10::Device) const noexcept override { return stream; }
