@@ -29,7 +29,7 @@ def fast_imports() -> Iterator[None]:
             gc.enable()
 
 
-SHORT_WAITS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+SHORT_WAITS = {"GOMP_SPINCOUNT": "8000", "KMP_BLOCKTIME": "0"}
 """Environment variables that let an idle thread sleep soon. torch comes with libgomp on Linux, and
 with libomp or libiomp5 on macOS and Windows."""
 

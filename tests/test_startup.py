@@ -60,7 +60,7 @@ def test_idle_threads_sleep_soon(nothing_chosen: None) -> None:
     shorten_waits()
     assert {name: os.environ.get(name) for name in WAITING} == {
         "OMP_WAIT_POLICY": None,
-        "GOMP_SPINCOUNT": "1000",
+        "GOMP_SPINCOUNT": "8000",
         "KMP_BLOCKTIME": "0",
     }
 
