@@ -183,6 +183,20 @@ def test_library_that_rounds_more_is_refused_with_the_precision_that_allows_it(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("width", "is_told"), [(256, False), (512, True)])
+@pytest.mark.parametrize("has_units", [True, False])
+def test_run_of_large_layers_is_told_of_the_precision_that_may_be_faster(
+    width: int, is_told: bool, has_units: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (rounding, arithmetic):
+        monkeypatch.setattr(module, "onednn_is_exact", lambda layers: not has_units)
+    words = [f"model.hidden_dim={width}", "trainer.batch_size=128", "data=mnist5k"]
+    with Run.open(short(*words), tmp_path / "run"):
+        pass
+    told = "tf32 may be faster" in " ".join((tmp_path / "run/train.log").read_text().split())
+    assert told == (is_told and has_units)
+
+
 @pytest.mark.parametrize(("steps", "compiles"), [(19_999, False), (20_000, True)])
 def test_only_a_long_run_is_compiled_where_that_is_left_to_the_program(
     steps: int, compiles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

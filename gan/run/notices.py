@@ -73,7 +73,7 @@ def opening(
         facts["device"] += ", matrix products by oneDNN"
     if faster_precision:
         faster = f"trainer.precision={faster_precision}"
-        facts["device"] += f"; {faster} computes faster and rounds more"
+        facts["device"] += f"; {faster} may be faster, and rounds more"
     return _notice(title, facts.items())
 
 

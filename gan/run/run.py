@@ -79,7 +79,7 @@ from gan.run.result import (
     read_result,
     write_result,
 )
-from gan.run.rounding import choose_rounding, has_faster_units, rounding_as
+from gan.run.rounding import choose_rounding, gains_by_rounding, rounding_as
 from gan.run.signals import PRUNE
 from gan.run.state import State, from_checkpoint, initial_state, to_checkpoint
 from gan.run.tensorboard import VERDICT_TAG, describe_run, event_files, forget_description
@@ -554,7 +554,7 @@ class Run:
             step=self.step,
             total_steps=self.total_steps,
             per_epoch=self.batches.per_epoch,
-            faster_precision="tf32" if has_faster_units(self.cfg, self.parts) else None,
+            faster_precision="tf32" if gains_by_rounding(self.cfg, self.parts) else None,
         )
 
     @property
