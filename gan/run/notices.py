@@ -134,11 +134,15 @@ def next_steps(run_dir: Path, cfg: DictConfig, *, of_sweep: bool = False) -> str
     (twice,) = (f"trainer.{name}={2 * value}" for name, value in length(cfg).items())
     ends_early = cfg.trainer.get("patience") is not None
     longer = [] if of_sweep or ends_early else [("train it longer", "resume", run, twice)]
+    has_best = cfg.trainer.get("keep_best") is not None
+    words = [run, "checkpoint=best", "n=64"]
+    best = [("draw samples of its best step", "generate", *words)] if has_best else []
     measure = [] if cfg.metrics.names else [("measure it", "evaluate", run, "metrics=default")]
     return commands(
         ("see curves and samples in TensorBoard", "board", run),
         *measure,
         ("draw more samples", "generate", run, "n=64"),
+        *best,
         ("compare it with other runs", "compare", together),
         *longer,
     )

@@ -10,6 +10,7 @@ import gan
 from gan.errors import UserError
 from gan.run.checkpoint import best_paths, checkpoint_paths, load_checkpoint
 from gan.run.directory import read_config
+from gan.run.notices import next_steps
 from gan.run.result import read_records, read_result
 from gan.run.trained import load_generator
 from gan.train import run
@@ -80,6 +81,11 @@ def test_run_without_a_best_checkpoint_and_wrong_names_are_refused(tmp_path: Pat
     ):
         run(short("trainer.keep_best=lenet_fid"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_end_of_a_run_names_the_command_for_its_best_step(tmp_path: Path) -> None:
+    for words, is_named in ((KEPT, True), (("data=digits",), False)):
+        assert ("checkpoint=best" in next_steps(tmp_path, short(*words))) == is_named
 
 
 def test_keeping_the_best_changes_no_result(tmp_path: Path) -> None:
