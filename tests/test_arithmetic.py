@@ -125,6 +125,7 @@ def train_with_a_break(run_dir: Path, *overrides: str) -> None:
 def test_resumed_run_keeps_the_library_that_it_began_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rounding, "onednn_is_exact", lambda layers: True)
     choices = iter(["onednn", "onednn", "default"])
     monkeypatch.setattr(rounding, "fastest_exact_library", lambda layers: next(choices))
     run(short(), tmp_path / "undisturbed")
@@ -134,6 +135,19 @@ def test_resumed_run_keeps_the_library_that_it_began_with(
     assert result
     assert result["matmul"] == "onednn"
     assert content(tmp_path / "run") == content(tmp_path / "undisturbed")
+
+
+def test_run_goes_on_by_the_default_library_where_the_other_one_rounds_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rounding, "onednn_is_exact", lambda layers: True)
+    with Run.open(short("matmul=onednn"), tmp_path / "run") as opened:
+        assert opened.cfg.matmul == "onednn"
+    monkeypatch.setattr(rounding, "onednn_is_exact", lambda layers: False)
+    with Run.open(short("matmul=onednn"), tmp_path / "run") as opened:
+        assert opened.cfg.matmul == "default"
+    assert "going on by the default library" in caplog.text
+    assert read_config(tmp_path / "run").matmul == "onednn"
 
 
 def test_run_of_an_earlier_version_goes_on_by_the_default_library(

@@ -44,14 +44,12 @@ def save_checkpoint(run_dir: Path, content: dict[str, Any]) -> Path:
     folder = run_dir / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     refuse_unreadable(content)
-    buffer = io.BytesIO()
-    torch.save(_compact(content), buffer)
+    archive = _archive(content)
     if not checkpoint_paths(run_dir):
         # The values were checked one by one. The first checkpoint is also read as a whole.
-        buffer.seek(0)
-        torch.load(buffer, map_location="cpu", weights_only=True)
+        torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
     path = folder / f"step-{content['step']:08d}.pt"
-    write_bytes(path, _with_checksum(buffer.getvalue()))
+    write_bytes(path, _with_checksum(archive))
     for old in checkpoint_paths(run_dir)[KEPT:]:
         old.unlink()
     return path
@@ -65,11 +63,9 @@ def save_best(run_dir: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: the disk is full or cannot be written.
     """
-    (run_dir / CHECKPOINTS).mkdir(exist_ok=True)
-    buffer = io.BytesIO()
-    torch.save(_compact(content), buffer)
-    path = run_dir / CHECKPOINTS / f"best-{content['step']:08d}.pt"
-    write_bytes(path, _with_checksum(buffer.getvalue()))
+    folder = run_dir / CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    write_bytes(folder / f"best-{content['step']:08d}.pt", _with_checksum(_archive(content)))
 
 
 def best_paths(run_dir: Path) -> list[Path]:
@@ -83,7 +79,7 @@ def step_of(path: Path) -> int:
     return int(match[1]) if match else -1
 
 
-def keep_best_only(run_dir: Path, step: int | None) -> None:
+def keep_best_only(run_dir: Path, step: int) -> None:
     """Remove all checkpoints of best steps but that of `step`."""
     for path in best_paths(run_dir):
         if step_of(path) != step:
@@ -213,6 +209,12 @@ def load_checkpoint(path: Path, where: str) -> dict[str, Any]:
     except (OSError, MemoryError, RuntimeError, ValueError, EOFError, KeyError) as error:
         raise UserError(f"{where}: cannot be read ({first_line(error)}); try again") from error
     return content
+
+
+def _archive(content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(_compact(content), buffer)
+    return buffer.getvalue()
 
 
 def _compact(value: Any) -> Any:

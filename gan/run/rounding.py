@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from gan.arithmetic import (
     DEFAULT,
     ONEDNN,
+    Layer,
     fastest_exact_library,
     linear_layers,
     matmul_by,
@@ -62,6 +63,17 @@ def choose_rounding(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     return chosen
 
 
+def is_exact_here(cfg: DictConfig, parts: Parts) -> bool:
+    """Return whether a run's library keeps the accuracy that the run asks for on this processor.
+
+    A run that goes on may have begun on another one.
+    """
+    if cfg.trainer.precision != "fp32" or cfg.matmul != ONEDNN:
+        return True
+    layers = _layers(cfg, parts)
+    return not layers or onednn_is_exact(layers)
+
+
 def gains_by_rounding(cfg: DictConfig, parts: Parts) -> bool:
     """Return whether `trainer.precision=tf32` may well make a run faster, and less exact.
 
@@ -69,14 +81,18 @@ def gains_by_rounding(cfg: DictConfig, parts: Parts) -> bool:
     """
     if cfg.trainer.precision != "fp32" or parts.device.type != "cpu":
         return False
-    layers = linear_layers((parts.generator, parts.discriminator), cfg.trainer.batch_size)
+    layers = _layers(cfg, parts)
     is_large = bool(layers) and 2 * math.prod(layers[0]) >= LARGE_PRODUCT
     return is_large and torch.backends.mkldnn.is_available() and not onednn_is_exact(layers)
 
 
+def _layers(cfg: DictConfig, parts: Parts) -> tuple[Layer, ...]:
+    return linear_layers((parts.generator, parts.discriminator), cfg.trainer.batch_size)
+
+
 def _choose_library(cfg: DictConfig, parts: Parts) -> str:
     precision, wanted = cfg.trainer.precision, cfg.matmul
-    layers = linear_layers((parts.generator, parts.discriminator), cfg.trainer.batch_size)
+    layers = _layers(cfg, parts)
     if wanted == ONEDNN and not torch.backends.mkldnn.is_available():
         raise UserError(f"matmul={ONEDNN}: is not a part of this torch; matmul={DEFAULT} is")
     if wanted == ONEDNN and precision == "fp32" and layers and not onednn_is_exact(layers):

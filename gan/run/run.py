@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from gan.arithmetic import DEFAULT
 from gan.build import Parts, build, build_schedule, load_data, optimizer_settings
 from gan.config.checks import doubts, flatten, plain
 from gan.config.paths import overrides_with_absolute_paths, with_absolute_paths
@@ -79,7 +80,7 @@ from gan.run.result import (
     read_result,
     write_result,
 )
-from gan.run.rounding import choose_rounding, gains_by_rounding, rounding_as
+from gan.run.rounding import choose_rounding, gains_by_rounding, is_exact_here, rounding_as
 from gan.run.signals import PRUNE
 from gan.run.state import State, from_checkpoint, initial_state, to_checkpoint
 from gan.run.tensorboard import VERDICT_TAG, describe_run, event_files, forget_description
@@ -353,7 +354,8 @@ class Run:
         self._update_seconds()
         save_checkpoint(self.run_dir, self._content() | {"marks": self._records.marks()})
         # From here on, the run does not go back to a step before its best one.
-        keep_best_only(self.run_dir, self._best_step)
+        if self._best_step is not None:
+            keep_best_only(self.run_dir, self._best_step)
 
     def report_progress(self) -> None:
         """Report the step after a record, or PROGRESS_SECONDS after the last report."""
@@ -452,6 +454,14 @@ class Run:
         self.cfg = store_config(
             self.run_dir, self.cfg, overrides, partial(choose_rounding, self.cfg, self.parts)
         )
+        if not is_exact_here(self.cfg, self.parts):
+            log.warning(
+                "%s: matmul=onednn rounds to fewer digits than fp32 on this processor; going on by "
+                "the default library",
+                self.run_dir,
+            )
+            self.cfg = self.cfg.copy()
+            OmegaConf.update(self.cfg, "matmul", DEFAULT)
         self._provenance = note_start(self.run_dir, flatten(self.cfg), choices)
         self._random_states = _random_states(self.parts.device)
 

@@ -19,8 +19,9 @@ from gan.run.directory import read_trusted_config
 from gan.run.evaluation import LatentGrid, arrange_latents, draw_latents, generate
 
 WEIGHTS = ("auto", "average", "generator")
-CHECKPOINTS = ("newest", "best")
 """Values of the option `weights`."""
+CHECKPOINTS = ("newest", "best")
+"""Values of the option `checkpoint`."""
 SUFFIX = ".safetensors"
 """The ending of a file that holds a generator and its configuration."""
 

@@ -83,6 +83,13 @@ def test_run_without_a_best_checkpoint_and_wrong_names_are_refused(tmp_path: Pat
     assert not (tmp_path / "none").exists()
 
 
+def test_run_that_goes_on_without_the_option_leaves_the_kept_checkpoint(tmp_path: Path) -> None:
+    fail_at(19, short(*KEPT), tmp_path / "run")
+    words = [word for word in KEPT if "keep_best" not in word]
+    run(short(*words), tmp_path / "run")
+    assert best_paths(tmp_path / "run")
+
+
 def test_end_of_a_run_names_the_command_for_its_best_step(tmp_path: Path) -> None:
     for words, is_named in ((KEPT, True), (("data=digits",), False)):
         assert ("checkpoint=best" in next_steps(tmp_path, short(*words))) == is_named
