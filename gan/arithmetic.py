@@ -15,15 +15,15 @@ machines), and oneDNN, which torch uses for other work."""
 
 CLEARLY_FASTER = 0.7
 """The share of the default library's time that oneDNN may take at most to be chosen. It takes less
-than half on processors of AMD, and about as long on those of Intel. Between them, chance decides
-nothing."""
+than half on processors of AMD, and about as long on those of Intel, so a limit between the two
+keeps chance out of the choice."""
 AS_EXACT = 4.0
 """The number of times that oneDNN's error may be as large as the default library's. Each sums in
 its own order. Factors that are rounded to bf16 make an error a thousand times as large."""
 ROUNDS = 5
 """The number of times that each library computes each product to be timed."""
 SMALLEST_PROBED = 20_000_000
-"""Operations in the largest layer's product, for a batch, from which a probe can say something."""
+"""Operations in the largest layer's product, for a batch, that are enough to be timed."""
 PROBED_LAYERS = 3
 """The number of layers that are tried, the largest ones."""
 
@@ -33,7 +33,7 @@ Layer = tuple[int, int, int]
 
 @contextmanager
 def matmul_by(library: str | None, *, tf32: bool = False) -> Iterator[None]:
-    """Compute products of fp32 matrices in the block as told, and afterwards as before.
+    """Choose how torch computes products of fp32 matrices within the block.
 
     Args:
         library: one of LIBRARIES, for a CPU.
