@@ -176,7 +176,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
             shutil.copyfile(path, copy)
     train = "python scripts/train.py"
     lines = [
-        f"{train} hydra.run.dir={RUN_DIR}",
+        f"{train} trainer.keep_best=sliced_wasserstein hydra.run.dir={RUN_DIR}",
         f"{train} model.conditional=true hydra.run.dir=outputs/conditional",
         f"{train} -m optimizer.lr=1e-4,2e-4 sweep.seeds=2 hydra.sweep.dir=outputs/rates",
         f"{train} -m recipe=lab,wgan_gp sweep.seeds=2 hydra.sweep.dir=outputs/recipes",
