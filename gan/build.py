@@ -4,7 +4,7 @@ import copy
 import inspect
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from gan import ema
 from gan.augment import pack
 from gan.config.checks import plain
+from gan.config.curves import read_curves
 from gan.config.schema import TARGET_GROUPS
 from gan.config.signatures import Signature, import_target, read_signature
 from gan.data import Data
@@ -27,7 +28,7 @@ from gan.data.mapped import is_out_of_memory
 from gan.errors import UserError, first_line
 from gan.losses import Loss, as_loss
 from gan.penalties import Penalty, as_penalty
-from gan.schedules import Schedule
+from gan.schedules import Schedule, curve
 from gan.seeds import stream
 
 _WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -48,9 +49,10 @@ class Parts(NamedTuple):
     discriminator_optimizer: Optimizer
     loss: Loss
     penalty: Penalty | None
-    make_loss: Callable[[], Loss]
-    """Makes the same loss anew, with the state that it has before the first step."""
-    make_penalty: Callable[[], Penalty | None]
+    make_loss: Callable[..., Loss]
+    """Makes the same loss anew, with the state that it has before the first step. Settings by name
+    take the place of its own."""
+    make_penalty: Callable[..., Penalty | None]
     penalty_interval: int
     one_pass: bool
     """True if real and fake samples may be judged in one pass: the discriminator says that it
@@ -205,22 +207,27 @@ def find_target(group: str, target: str) -> Callable[..., Any]:
     return found
 
 
-def build_loss(cfg: DictConfig, device: torch.device) -> Loss:
+def build_loss(cfg: DictConfig, device: torch.device, **changed: float) -> Loss:
     """Build the loss. One that is a module is moved to the device; what it draws is seeded.
+
+    Args:
+        changed: settings that take the place of those of `cfg`.
 
     Raises:
         UserError: the target returns something that is no loss.
     """
-    return _build_part(cfg, "loss", as_loss, device)
+    return _build_part(cfg, "loss", as_loss, device, changed)
 
 
-def build_penalty(cfg: DictConfig, device: torch.device) -> Penalty | None:
+def build_penalty(cfg: DictConfig, device: torch.device, **changed: float) -> Penalty | None:
     """Build the penalty, if there is one, in the same way as the loss.
 
     Raises:
         UserError: the target returns something that is no penalty.
     """
-    return _build_part(cfg, "penalty", as_penalty, device) if cfg.penalty._target_ else None
+    if not cfg.penalty._target_:
+        return None
+    return _build_part(cfg, "penalty", as_penalty, device, changed)
 
 
 def build_networks(
@@ -303,16 +310,44 @@ def _call(where: str, role: str, network: nn.Module, *given: Tensor) -> Tensor:
     return output
 
 
-def build_schedule(cfg: DictConfig, total_steps: int) -> Schedule | None:
-    """Return the schedule of the learning rates; None if they stay as they are.
+def build_schedules(cfg: DictConfig, total_steps: int) -> dict[str, Schedule]:
+    """Return the numbers that change while a run trains, each as a function of the step.
+
+    Their names are those of `gan.functional.tensors.hyperparameters`, such as "penalty/gamma" and
+    "generator_optimizer/beta2", and "trainer/KEY" for a key of the trainer.
 
     Args:
         total_steps: the step at which training ends.
     """
-    if cfg.schedule._target_ is None:
-        return None
-    schedule: Schedule = call_target("schedule", plain(cfg.schedule), total_steps=total_steps)
-    return schedule
+    found: dict[str, Schedule] = {}
+    if cfg.schedule._target_ is not None:
+        factor: Schedule = call_target("schedule", plain(cfg.schedule), total_steps=total_steps)
+        for role in ("generator", "discriminator"):
+            lr = optimizer_settings(cfg, role)["lr"]
+            found[f"{role}_optimizer/lr"] = partial(_multiplied, lr, factor)
+    # In the order of the groups, so that a curve of the discriminator's own comes last.
+    for key, read in read_curves(cfg).items():
+        group, _, number = key.partition(".")
+        units = {"share": total_steps, "steps": 1, "images": 1 / cfg.trainer.batch_size}
+        schedule = partial(_at_step, curve(read.values, read.at, read.shape), units[read.unit])
+        for name in _optimizers_with(cfg, number) if group == "optimizer" else [group]:
+            found[f"{name}/{number}"] = schedule
+    return found
+
+
+def _multiplied(number: float, factor: Schedule, step: int) -> float:
+    return number * factor(step)
+
+
+def _at_step(value: Callable[[float], float], steps_per_unit: float, step: int) -> float:
+    return value(step / steps_per_unit)
+
+
+def _optimizers_with(cfg: DictConfig, number: str) -> list[str]:
+    """Return the optimizers that take a number from the group `optimizer`."""
+    own = cfg.discriminator_optimizer
+    has_own = own._target_ or (number == "lr" and own.lr != cfg.optimizer.lr)
+    return ["generator_optimizer"] + ["discriminator_optimizer"] * (not has_own)
 
 
 def offers_features(network: nn.Module) -> bool:
@@ -389,10 +424,14 @@ def _seeded(cfg: DictConfig, purpose: str, device: torch.device | None = None) -
 
 
 def _build_part(
-    cfg: DictConfig, group: str, convert: Callable[[Any], Part], device: torch.device
+    cfg: DictConfig,
+    group: str,
+    convert: Callable[[Any], Part],
+    device: torch.device,
+    changed: Mapping[str, float],
 ) -> Part:
     with _seeded(cfg, group, device):
-        made = call_target(group, plain(cfg[group]))
+        made = call_target(group, plain(cfg[group]) | dict(changed))
     try:
         part = convert(made)
     except TypeError as error:

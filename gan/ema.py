@@ -18,7 +18,8 @@ def decay(half_life: float, ramp_up: float | None, images_seen: int, new_images:
     """Return the share of the average that stays in an update.
 
     Args:
-        half_life: number of images after which half of the average comes from older weights.
+        half_life: number of images after which half of the average comes from older weights. At 0
+            the average is the weights themselves.
         ramp_up: upper limit for the half-life, as a share of all images seen, so that the first
             weights are soon forgotten (arXiv:1912.04958's code); None for no limit.
         images_seen: number of training images before this update.
@@ -26,6 +27,8 @@ def decay(half_life: float, ramp_up: float | None, images_seen: int, new_images:
     """
     if ramp_up is not None:
         half_life = min(half_life, ramp_up * (images_seen + new_images))
+    if half_life == 0:
+        return 0.0
     return float(0.5 ** (new_images / half_life))
 
 

@@ -1,17 +1,18 @@
-"""Schedules of the learning rate, as pure functions of the step.
+"""Schedules of numbers that change while a run trains, as pure functions of the step.
 
-A schedule returns the factor by which the learning rates of both networks are multiplied at a step,
-counted from 0. It keeps no state, so a resumed run goes on where it was.
+They keep no state, so a resumed run goes on where it was.
 """
 
 import math
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from annotated_types import Ge, Le
 
 Schedule = Callable[[int], float]
-"""A function from the step, counted from 0, to the factor of the learning rates."""
+"""A function from the step, counted from 0, to the value of a number at that step: for an option
+of the group `schedule` to the factor of both learning rates."""
 
 Fraction = Annotated[float, Ge(0), Le(1)]
 
@@ -51,3 +52,28 @@ def cosine(*, total_steps: int, warmup: Fraction, end: Fraction) -> Schedule:
         return end + (1.0 - end) * (1.0 + math.cos(math.pi * progress)) / 2
 
     return factor
+
+
+def curve(values: Sequence[float], at: Sequence[float], shape: str) -> Callable[[float], float]:
+    """Return the value at each place of a curve through values.
+
+    Args:
+        at: the place of each value, ascending. Before the first and after the last one, the curve
+            stays at their values.
+        shape: the way from one value to the next: linear, cosine (half a wave, arXiv:1608.03983),
+            or step (the value stays until the next place).
+    """
+
+    def value(place: float) -> float:
+        index = bisect_right(at, place) - 1
+        if index < 0:
+            return values[0]
+        if index == len(values) - 1 or shape == "step":
+            return values[index]
+        start, end = values[index], values[index + 1]
+        share = (place - at[index]) / (at[index + 1] - at[index])
+        if shape == "cosine":
+            share = (1.0 - math.cos(math.pi * share)) / 2
+        return start + (end - start) * share
+
+    return value

@@ -5,22 +5,27 @@ one run eagerly, are traced to be compiled, and train many runs at once: then ev
 dimension for the runs before its batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan import ema
 from gan.augment import augment, draw, pack
 from gan.build import Parts
+from gan.config.curves import BETAS
 from gan.data import Batches
 from gan.errors import UserError
 from gan.losses import Loss
 from gan.metrics.catalogue import STEP_STATISTICS
 from gan.penalties import Discriminator, Penalty, gradient_penalty, require_scalar
 from gan.run.state import State
+from gan.schedules import Schedule
+
+Value = TypeVar("Value")
 
 
 class TrainableNetwork(NamedTuple):
@@ -69,6 +74,8 @@ class Batch(NamedTuple):
     """Random numbers of the penalty."""
     ema_decay: Tensor
     """The share of the averaged weights that stays, a scalar."""
+    settings: dict[str, Tensor]
+    """Numbers that change while the run trains, scalars, by names such as "penalty/gamma"."""
 
 
 class StepKind(NamedTuple):
@@ -175,7 +182,7 @@ def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
 
 def eager_step(parts: Parts, state: State, batch: Batch, kind: StepKind) -> None:
     """Update one run's networks by its own optimizers, operation by operation."""
-    result = train_step(trainable_gan(parts), batch, kind)
+    result = train_step(trainable_gan(parts, batch.settings), batch, kind)
     add_statistics(state.sums, state.finite_steps, result.statistics)
 
 
@@ -187,12 +194,21 @@ def next_step_kind(parts: Parts, state: State) -> StepKind:
     )
 
 
-def draw_batch(parts: Parts, state: State, batches: Batches, kind: StepKind | None = None) -> Batch:
+def draw_batch(
+    parts: Parts,
+    state: State,
+    batches: Batches,
+    kind: StepKind | None = None,
+    schedules: Mapping[str, Schedule] = MappingProxyType({}),
+) -> Batch:
     """Return the data of a run's next step, and draw its random numbers.
 
     Args:
         kind: the kind of the step, if it is to be another than the run's next one.
+        schedules: what `build_schedules` returns.
     """
+    numbers = {name: schedule(state.step) for name, schedule in schedules.items()}
+    half_life = numbers.pop("trainer/ema_half_life", parts.ema_half_life)
     real, labels = batches.batch(state.step)
     kind = kind or next_step_kind(parts, state)
     size, noise = len(real), state.noise
@@ -206,8 +222,15 @@ def draw_batch(parts: Parts, state: State, batches: Batches, kind: StepKind | No
     decay = 1.0
     if parts.averaged_generator and kind.update_generator:
         new, seen = parts.n_critic * size, (state.step + 1) * size
-        decay = ema.decay(parts.ema_half_life, parts.ema_ramp_up, seen, new)
-    return Batch(real, labels, z, augmentations, penalty, torch.tensor(decay))
+        decay = ema.decay(half_life, parts.ema_ramp_up, seen, new)
+    dtype = precise_dtype(parts.device)
+    settings = {name: torch.tensor(number, dtype=dtype) for name, number in numbers.items()}
+    return Batch(real, labels, z, augmentations, penalty, torch.tensor(decay), settings)
+
+
+def precise_dtype(device: torch.device) -> torch.dtype:
+    """Return the precision of settings as tensors: double where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def add_statistics(sums: Tensor, finite_steps: Tensor, statistics: Tensor) -> None:
@@ -229,10 +252,23 @@ def count_step(state: State, kind: StepKind) -> None:
     state.generator_updates += kind.update_generator
 
 
-def trainable_gan(parts: Parts) -> TrainableGAN:
-    """Return one run's networks, updated by its own optimizers. Gradients stay with the weights."""
+def trainable_gan(
+    parts: Parts, settings: Mapping[str, Tensor] = MappingProxyType({})
+) -> TrainableGAN:
+    """Return one run's networks, updated by its own optimizers. Gradients stay with the weights.
 
-    def trainable(network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainableNetwork:
+    Args:
+        settings: numbers of the optimizers, the loss and the penalty that take the place of their
+            own in this step, see `Batch`.
+    """
+    numbers = {name: number.item() for name, number in settings.items()}
+    of_loss, of_penalty = below(numbers, "loss"), below(numbers, "penalty")
+    loss = parts.make_loss(**of_loss) if of_loss else parts.loss
+    penalty = parts.make_penalty(**of_penalty) if of_penalty else parts.penalty
+
+    def trainable(role: str) -> TrainableNetwork:
+        network, optimizer = getattr(parts, role), getattr(parts, f"{role}_optimizer")
+        set_numbers(optimizer, below(numbers, f"{role}_optimizer"))
         weights = list(network.parameters())
         return TrainableNetwork(
             partial(forward, network, parts), weights, partial(_update, optimizer)
@@ -243,17 +279,38 @@ def trainable_gan(parts: Parts) -> TrainableGAN:
         ema.update(parts.averaged_generator, parts.generator, decay.item())
 
     return TrainableGAN(
-        trainable(parts.generator, parts.generator_optimizer),
-        trainable(parts.discriminator, parts.discriminator_optimizer),
+        trainable("generator"),
+        trainable("discriminator"),
         update_ema if parts.averaged_generator else None,
-        loss=parts.loss,
-        penalty=parts.penalty,
-        penalty_term=bind_term(parts.penalty, partial(forward, parts.discriminator, parts)),
+        loss=loss,
+        penalty=penalty,
+        penalty_term=bind_term(penalty, partial(forward, parts.discriminator, parts)),
         penalty_interval=parts.penalty_interval,
         one_pass=parts.one_pass,
         augment=parts.augment,
         pac=parts.pac,
     )
+
+
+def set_numbers(optimizer: torch.optim.Optimizer, numbers: Mapping[str, float]) -> None:
+    """Set numbers of an optimizer by their names, such as "lr" and "beta2"."""
+    for group in optimizer.param_groups:
+        for name, number in numbers.items():
+            if name in BETAS:
+                betas = list(group["betas"])
+                betas[BETAS.index(name)] = number
+                group["betas"] = tuple(betas)
+            else:
+                group[name] = number
+
+
+def below(named: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+    """Return the entries whose names begin with PREFIX/, named without it."""
+    return {
+        name.removeprefix(f"{prefix}/"): value
+        for name, value in named.items()
+        if name.startswith(f"{prefix}/")
+    }
 
 
 def bind_term(

@@ -74,8 +74,7 @@ def train(run: Run) -> None:
 def train_one_step(run: Run, step: Step) -> None:
     """Update the discriminator, then the generator, on the run's next batch."""
     kind = next_step_kind(run.parts, run.state)
-    batch = draw_batch(run.parts, run.state, run.batches)
-    run.set_learning_rates()
+    batch = draw_batch(run.parts, run.state, run.batches, schedules=run.schedules)
     step(batch, kind)
     count_step(run.state, kind)
 

@@ -187,7 +187,7 @@ def test_discriminator_judges_augmented_packs_and_its_weights_are_clipped() -> N
     """Real samples, fake ones and those of the generator's update have their own random numbers."""
     overrides = ["loss=wasserstein", "penalty=weight_clip", "trainer.augment=[translation]"]
     ours, plain = two_in_double_precision(*overrides, "trainer.pac=2")
-    real, _, z, augmentations, _, _ = first_batch(plain)
+    real, _, z, augmentations, *_ = first_batch(plain)
     step(ours)
     generator, discriminator = plain.generator, plain.discriminator
     assert not torch.equal(augmentations[0][0], augmentations[1][0])

@@ -22,10 +22,11 @@ from gan import __version__
 from gan.commands.flags import read_flags
 from gan.commands.help import named_options, options_help
 from gan.commands.train_help import train_help
-from gan.config.checks import checked, explain_value, is_under
+from gan.config.checks import checked, is_under
 from gan.config.compose import can_explain, explain
 from gan.config.loader import VERSION_BASE, as_given
 from gan.config.schema import CONF_DIR
+from gan.config.values import explain_value
 from gan.errors import Interrupted, OutOfMemory, UserError, first_line, nearest
 from gan.files import expanded
 from gan.invocation import as_typed_here

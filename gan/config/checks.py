@@ -1,8 +1,6 @@
 """Checks of a composed configuration, and which of its keys decide a run's result."""
 
 import copy
-import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -13,6 +11,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from gan.config.curves import completed, read_curves
 from gan.config.overrides import escaped
 from gan.config.schema import (
     CONF_DIR,
@@ -24,6 +23,7 @@ from gan.config.schema import (
     target_schema,
 )
 from gan.config.signatures import UNTYPED, read_signature
+from gan.config.values import broken_limit, explain_value, shown
 from gan.errors import UserError, nearest
 from gan.metrics.catalogue import METRICS
 
@@ -44,17 +44,6 @@ RESULT_FREE = (
     "sweep",
 )
 """Keys that do not change a run's result, except by rounding. They may differ when it resumes."""
-
-_WRONG_VALUES = {
-    "converted to Integer": "be a whole number",
-    "converted to Float": "be a number",
-    "converted to Boolean|valid bool": "be true or false",
-    "is not a ListConfig|to ListConfig|list\\[": "be a list, such as [1,2]",
-    "is not Optional|non-optional|NoneType is not|Incompatible value 'None'": "not be null",
-    "does not support deletion": "not be removed",
-}
-"""Pairs of a pattern in OmegaConf's message about a value, and what the value must do."""
-
 
 ABSENT_IF: dict[str, Any] = {
     "trainer.init_from": None,
@@ -89,9 +78,7 @@ def checked(cfg: DictConfig) -> DictConfig:
         has_both = {"nesterov", "momentum"} <= {*settings}
         if has_both and settings.nesterov and settings.momentum == 0:
             raise UserError(f"{group}.nesterov=true: needs {group}.momentum above 0")
-    for key in ("compile", "cuda_graphs"):
-        if cfg.schedule._target_ and cfg.trainer[key] not in (False, "auto"):
-            raise UserError(f"trainer.{key}=true: needs schedule=none, learning rates that stay")
+    read_curves(cfg)
     if cfg.trainer.batch_size % cfg.trainer.pac:
         raise UserError(
             f"trainer.pac={cfg.trainer.pac}: must divide trainer.batch_size="
@@ -99,17 +86,17 @@ def checked(cfg: DictConfig) -> DictConfig:
         )
     objective, names = cfg.metrics.objective, cfg.metrics.names
     if objective in METRICS and objective not in names:
-        raise UserError(f"metrics.objective={objective}: must be in metrics.names={_show(names)}")
+        raise UserError(f"metrics.objective={objective}: must be in metrics.names={shown(names)}")
     # Runs of earlier versions have no such keys.
     patience = cfg.trainer.get("patience")
     if patience is not None and objective not in METRICS:
         raise UserError(
             f"trainer.patience={patience}: needs a metric as metrics.objective, not "
-            f"{_show(objective)}"
+            f"{shown(objective)}"
         )
     kept = cfg.trainer.get("keep_best")
     if kept is not None and kept not in names:
-        raise UserError(f"trainer.keep_best={kept}: must be in metrics.names={_show(names)}")
+        raise UserError(f"trainer.keep_best={kept}: must be in metrics.names={shown(names)}")
     return cfg
 
 
@@ -143,10 +130,10 @@ def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
     """
     for path, value, limits in _limited_keys(cfg, prefix):
         for item in value if isinstance(value, ListConfig) else [value]:
-            if problem := _outside(item, limits):
-                raise UserError(f"{path}={_show(value)}: must {problem}")
+            if problem := broken_limit(item, limits):
+                raise UserError(f"{path}={shown(value)}: must {problem}")
         if "length" in limits and len(value) != limits["length"]:
-            raise UserError(f"{path}={_show(value)}: must hold {limits['length']} values")
+            raise UserError(f"{path}={shown(value)}: must hold {limits['length']} values")
 
 
 def flatten(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
@@ -227,13 +214,22 @@ def _option_keys(path: Path) -> Iterator[str]:
         return
     for key, value in content.items() if isinstance(content, dict) else ():
         if key != "defaults":
-            yield key
+            yield from _leaves_of(key, value)
             continue
         for entry in value:
             for group, option in entry.items() if isinstance(entry, dict) else ():
                 yield from _option_keys(
                     CONF_DIR / group.strip("/").partition("@")[0] / f"{option}.yaml"
                 )
+
+
+def _leaves_of(key: str, value: Any) -> Iterator[str]:
+    """Yield the keys below a key, such as those of a curve, or the key itself."""
+    if not (isinstance(value, dict) and value):
+        yield key
+        return
+    for name, below in value.items():
+        yield from _leaves_of(f"{key}.{name}", below)
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
@@ -288,23 +284,18 @@ def _typed(group: str, node: DictConfig) -> DictConfig:
         if setting.is_required and name not in names:
             raise UserError(f"{group}.{name}: must be set, as in {group}.{name}=VALUE")
     # Plain values, because the node may have the types of another target.
-    values = OmegaConf.to_container(node, resolve=False)
-    assert isinstance(values, dict)
+    values: Any = OmegaConf.to_container(node, resolve=False)
+    if group == "schedule":
+        values = completed(values)
     try:
         merged = OmegaConf.merge(schema, TARGET_GROUPS[group].defaults, values)
     except OmegaConfBaseException as error:
         name = (error.full_key or "").partition(".")[0].partition("[")[0]
-        shown = _show(values.get(name))
-        raise UserError(f"{group}.{name}={shown}: {explain_value(error)}") from error
+        raise UserError(
+            f"{group}.{name}={shown(values.get(name))}: {explain_value(error)}"
+        ) from error
     assert isinstance(merged, DictConfig)
     return merged
-
-
-def explain_value(error: BaseException) -> str:
-    """Return the rule that a value breaks, by OmegaConf's error about it."""
-    text = str(error).splitlines()[0]
-    wrong = [rule for pattern, rule in _WRONG_VALUES.items() if re.search(pattern, text)]
-    return f"must {wrong[0]}" if wrong else text
 
 
 def _check_one_is_set(cfg: DictConfig, steps_key: str, epochs_key: str) -> None:
@@ -314,7 +305,7 @@ def _check_one_is_set(cfg: DictConfig, steps_key: str, epochs_key: str) -> None:
     if (steps is None) == (epochs is None):
         both = "neither is" if steps is None else "both are"
         raise UserError(
-            f"{steps_key}={_show(steps)} {epochs_key}={_show(epochs)}: {both} set; "
+            f"{steps_key}={shown(steps)} {epochs_key}={shown(epochs)}: {both} set; "
             "give one of them a number and the other null"
         )
 
@@ -368,35 +359,3 @@ def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any,
             yield from _limited_keys(value, f"{path}.")
         elif value is not None:
             yield path, value, dict(limits[name]) if limits else {}
-
-
-def _outside(value: Any, limits: dict[str, Any]) -> str | None:
-    """Return what the value must do, to be read after the word "must"; None if it is in range."""
-    if "choices" in limits and value not in limits["choices"]:
-        choices = [_show(choice) for choice in limits["choices"]]
-        return f"be one of {', '.join(choices)}" + nearest(str(value), choices)
-    if "path" in limits and not value:
-        return "be the path of a file or a folder"
-    if "pattern" in limits and not re.fullmatch(limits["pattern"], value):
-        return f"match {limits['pattern'].replace('|', ' | ')}"
-    if isinstance(value, float) and math.isinf(value):
-        return "be finite"
-    # These are written so that NaN, which compares false to everything, is outside too.
-    if "min" in limits and not value >= limits["min"]:
-        return f"be at least {limits['min']}"
-    if "max" in limits and not value <= limits["max"]:
-        return f"be at most {limits['max']}"
-    if "above" in limits and not value > limits["above"]:
-        return f"be above {limits['above']}"
-    if "below" in limits and not value < limits["below"]:
-        return f"be below {limits['below']}"
-    return None
-
-
-def _show(value: Any) -> str:
-    """Return a value as it is written on the command line."""
-    if isinstance(value, ListConfig | list):
-        return "[" + ",".join(_show(item) for item in value) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)

@@ -22,10 +22,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan.config.checks import ABSENT_IF, checked, explain_value, flatten, is_under
+from gan.config.checks import ABSENT_IF, checked, flatten, is_under
 from gan.config.loader import VERSION_BASE, leaves, use_loader
 from gan.config.overrides import as_override, escaped, with_quotes
-from gan.config.schema import CONF_DIR, GROUPS
+from gan.config.schema import CONF_DIR, CURVE_GROUPS, GROUPS
+from gan.config.values import explain_value
 from gan.errors import UserError, nearest
 
 use_loader()
@@ -289,6 +290,8 @@ def _unknown_key(name: str, words: Sequence[str]) -> str:
     if of_hydra and (name in known or not known):
         # A mapping takes any key, but Hydra takes no new one without a plus.
         return f"{given}: not there yet; add it by +{name}{'.KEY' if name in known else ''}=VALUE"
+    if is_under(name, [f"schedule.{group}" for group in CURVE_GROUPS]):
+        return f"{given}: not there yet; add it by +{name}=VALUE"
     if parent and siblings:
         hint = nearest(leaf, siblings, f"{parent}.") or f"; {parent} has {', '.join(siblings)}"
     elif same:

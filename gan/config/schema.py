@@ -186,6 +186,23 @@ class OptunaSweeper:
 
 
 @dataclass
+class CurveKeys:
+    """Keys of a curve below the group `schedule`: see `gan.config.curves.Curve`.
+
+    A curve stands in no YAML file of its own, so its defaults are here.
+    """
+
+    values: list[float | None] = key()
+    at: list[float] | None = None
+    unit: str = field(default="share", metadata={"choices": ("share", "steps", "images")})
+    shape: str = field(default="linear", metadata={"choices": ("linear", "cosine", "step")})
+
+
+CURVE_GROUPS = ("optimizer", "discriminator_optimizer", "loss", "penalty", "trainer")
+"""Groups whose numbers may have a curve, below the group `schedule`."""
+
+
+@dataclass
 class Config:
     """The top level of a configuration."""
 
@@ -251,7 +268,10 @@ TARGET_GROUPS = {
     ),
     "optimizer": _OPTIMIZER,
     "discriminator_optimizer": _OPTIMIZER._replace(own={"lr": Setting(float, {"above": 0}, True)}),
-    "schedule": TargetGroup(given=("total_steps",)),
+    "schedule": TargetGroup(
+        {group: Setting(dict[str, Any], {}, False) for group in CURVE_GROUPS},
+        given=("total_steps",),
+    ),
     "loss": TargetGroup(),
     "penalty": TargetGroup({"interval": Setting(int, {"min": 1}, False)}, {"interval": 1}),
     "data": TargetGroup(),

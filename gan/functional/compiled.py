@@ -95,8 +95,10 @@ class ProgramStep:
 
 def on_device(batch: Batch) -> Batch:
     """Return a batch whose tensors all are on the device of its samples."""
-    decay = batch.ema_decay.to(batch.real.device, non_blocking=True)
-    return batch._replace(ema_decay=decay)
+    moved: Batch = pytree.tree_map(
+        lambda tensor: tensor.to(batch.real.device, non_blocking=True), batch
+    )
+    return moved
 
 
 def leave_gradients(parts: Parts, result: StepResult, index: int | None = None) -> None:

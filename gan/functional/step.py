@@ -16,7 +16,6 @@ from gan.functional.optimizers import broadcastable, functional_optimizer
 from gan.functional.tensors import (
     Hyperparameters,
     Tensors,
-    below,
     differing,
     hyperparameters,
 )
@@ -29,6 +28,7 @@ from gan.step import (
     TrainableGAN,
     TrainableNetwork,
     add_statistics,
+    below,
     bind_term,
     forward,
     train_step,
@@ -84,6 +84,8 @@ def make_program(
 
 def functional_step(program: Program, tensors: Tensors, batch: Batch, kind: StepKind) -> StepResult:
     """Train on one batch by changing the tensors."""
+    # Numbers that change from step to step count more than those of the run or the program.
+    tensors = tensors | {f"settings/{name}": value for name, value in batch.settings.items()}
     result = train_step(_trainable_gan(program, tensors), batch, kind)
     add_statistics(tensors["state/sums"], tensors["state/finite_steps"], result.statistics)
     return result

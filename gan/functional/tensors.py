@@ -1,7 +1,6 @@
 """Every tensor that training changes, by name, and the hyperparameters in which runs may differ."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from omegaconf import DictConfig
@@ -12,6 +11,7 @@ from gan.config.checks import plain
 from gan.errors import NotSupported
 from gan.functional.optimizers import prepare_state
 from gan.run.state import State
+from gan.step import precise_dtype
 
 Tensors = dict[str, Tensor]
 """Tensors by name, such as generator/layers.0.weight."""
@@ -41,15 +41,6 @@ def named_tensors(parts: Parts, state: State) -> Tensors:
             for key, value in optimizer.state[weight].items():
                 tensors[f"{role}_optimizer/{name}/{key}"] = value
     return tensors
-
-
-def below(named: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Return the entries whose names begin with PREFIX/, named without it."""
-    return {
-        name.removeprefix(f"{prefix}/"): value
-        for name, value in named.items()
-        if name.startswith(f"{prefix}/")
-    }
 
 
 def hyperparameters(cfg: DictConfig) -> Hyperparameters:
@@ -87,7 +78,7 @@ def as_tensors(
     for name in names:
         if not isinstance(runs[0][name], int | float):
             raise NotSupported(f"{name} differs, and is no number")
-    dtype = torch.float32 if device.type == "mps" else torch.float64
+    dtype = precise_dtype(device)
     return {
         name: torch.tensor([float(one[name]) for one in runs], dtype=dtype, device=device)
         for name in names

@@ -5,12 +5,13 @@ a recipe knows the length.
 """
 
 import logging
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gan.build import build_schedule
+from gan.build import build_schedules
 from gan.config.overrides import as_override
 from gan.errors import UserError
 from gan.run.directory import (
@@ -102,16 +103,13 @@ def check_length(run_dir: Path, cfg: DictConfig, step: int, per_epoch: int) -> N
         raise UserError(
             f"{asked}{epochs}: must be more than the {step} steps that {run_dir} has made"
         )
-    before, after = (build_schedule(one, total_steps(one, per_epoch)) for one in (old, cfg))
-    if before is None or after is None:
-        return
-    for earlier in range(step):
-        if before(earlier) != after(earlier):
-            name = str(cfg.schedule._target_).rpartition(".")[2]
+    before, after = (build_schedules(one, total_steps(one, per_epoch)) for one in (old, cfg))
+    for name, earlier in product(after, range(step)):
+        if before[name](earlier) != after[name](earlier):
             raise UserError(
-                f"{asked}: the schedule {name} follows the length of a run, and step {earlier + 1} "
-                "would have had another learning rate; train a new run, which may start from these "
-                f"weights by trainer.init_from={run_dir}"
+                f"{asked}: the schedule of {name.replace('/', '.')} follows the length of a run, "
+                f"and step {earlier + 1} would have had another value; train a new run, which may "
+                f"start from these weights by trainer.init_from={run_dir}"
             )
 
 

@@ -115,7 +115,6 @@ def _compiling_pays(cfg: DictConfig, parts: Parts) -> bool:
     compiler = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
     return (
         parts.device.type == "cpu"
-        and cfg.schedule._target_ is None
         and steps >= COMPILED_FROM
         and shutil.which(os.environ.get("CXX", compiler)) is not None
     )

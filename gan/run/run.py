@@ -18,7 +18,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gan.arithmetic import DEFAULT
-from gan.build import Parts, build, build_schedule, load_data, optimizer_settings
+from gan.build import Parts, build, build_schedules, load_data
 from gan.config.checks import doubts, flatten, plain
 from gan.config.paths import overrides_with_absolute_paths, with_absolute_paths
 from gan.data import Batches, Data, content_hash
@@ -97,7 +97,6 @@ LoadData = Callable[[DictConfig], Data]
 
 Context = TypeVar("Context")
 
-NETWORKS = ("generator", "discriminator")
 PROGRESS_SECONDS = 0.5
 """Seconds between two reports of progress where nothing is logged."""
 
@@ -115,8 +114,8 @@ class Run:
     batches: Batches
     total_steps: int
     """The step at which training ends."""
-    schedule: Schedule | None
-    """The factor of the learning rates at each step; None if they stay as they are."""
+    schedules: dict[str, Schedule]
+    """The numbers that change while the run trains, see `gan.build.build_schedules`."""
     data_hash: str | None
     """The hash of the data's content, see `gan.data.content_hash`."""
 
@@ -275,15 +274,6 @@ class Run:
         self.cfg = self.cfg.copy()
         OmegaConf.update(self.cfg, "trainer.compile", False)
         store_value(self.run_dir, "trainer.compile", False)
-
-    def set_learning_rates(self) -> None:
-        """Set the learning rates of the next step, if they change from step to step."""
-        if self.schedule is None:
-            return
-        factor = self.schedule(self.step)
-        for role, lr in self._lrs.items():
-            for group in getattr(self.parts, f"{role}_optimizer").param_groups:
-                group["lr"] = lr * factor
 
     def describe(self) -> None:
         """Describe a new run for TensorBoard. This takes a while, so it follows the first step."""
@@ -481,7 +471,7 @@ class Run:
         self.batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
         per_epoch = self.batches.per_epoch
         self.total_steps = total_steps(cfg, per_epoch)
-        self.schedule = build_schedule(cfg, self.total_steps)
+        self.schedules = build_schedules(cfg, self.total_steps)
         step, marks = (saved["step"], saved["marks"]) if saved else (0, {})
         if self._is_extended:
             check_length(self.run_dir, cfg, step, per_epoch)
@@ -517,7 +507,7 @@ class Run:
         self._records = Records(
             self.run_dir,
             tensorboard=cfg.logging.tensorboard,
-            scheduled=cfg.schedule._target_ is not None,
+            scheduled=any(name.endswith("/lr") for name in self.schedules),
         )
         if self._records.events:
             self._records.events.is_new |= self._is_extended
@@ -550,7 +540,6 @@ class Run:
                 on_progress=on_progress,
             )
         )
-        self._lrs = {role: optimizer_settings(cfg, role)["lr"] for role in NETWORKS}
         self.note_attended()
         if self.step >= self.total_steps:
             self.finish(self.ending)
@@ -637,6 +626,10 @@ class Run:
             ("generator", parts.generator_optimizer),
         ):
             record[f"lr/{name}"] = optimizer.param_groups[0]["lr"]
+        for name, schedule in self.schedules.items():
+            role, _, number = name.partition("_optimizer/")
+            shown = f"lr/{role}" if number == "lr" else f"schedule/{name.replace('/', '.')}"
+            record[shown] = schedule(self.step - 1)
         return record
 
     def _follow_objective(self, record: Record) -> None:

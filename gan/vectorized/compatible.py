@@ -34,7 +34,7 @@ def compatibility_key(config: dict[str, Any]) -> str:
     flat = flatten(config)
     # A layer norm takes means over the width, so that zeros would count.
     norms = flat.get("model.generator_norm"), flat.get("model.discriminator_norm")
-    free, numbers = [*FREE], [*GROUPS_OF_NUMBERS]
+    free, numbers = [*FREE], [*GROUPS_OF_NUMBERS, "schedule"]
     for group in ("model", "loss", "penalty"):
         for name, stacking in _stacking_of(group, config[group]["_target_"]).items():
             if stacking is Stacking.PADDED and "layer" not in norms:

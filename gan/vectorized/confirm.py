@@ -121,13 +121,13 @@ def _compare_steps(
     program = program._replace(parts=program.parts._replace(bf16=False))
     for kind in _kinds_of_steps(runs[0]):
         batches = [
-            _in_precision(draw_batch(one.parts, one.state, run.batches, kind), dtype)
+            _in_precision(draw_batch(one.parts, one.state, run.batches, kind, run.schedules), dtype)
             for one, run in zip(alone, runs, strict=True)
         ]
         before = [{name: t.clone() for name, t in one.tensors().items()} for one in alone]
         results = []
         for one, batch in zip(alone, batches, strict=True):
-            results.append(train_step(trainable_gan(one.parts), batch, kind))
+            results.append(train_step(trainable_gan(one.parts, batch.settings), batch, kind))
             add_statistics(one.state.sums, one.state.finite_steps, results[-1].statistics)
         result = functional_step(program, stacked | settings, stack_batches(batches), kind)
         for index, run in enumerate(runs):

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 
-from gan.errors import NotSupported
 from gan.functional.compiled import ProgramStep, leave_gradients
 from gan.functional.step import make_program
 from gan.functional.tensors import (
@@ -43,8 +42,6 @@ class StackedRuns:
         confirmed: set[object] | None = None,
     ):
         refuse_undeclared(runs)
-        if runs[0].cfg.schedule._target_:
-            raise NotSupported("their learning rates change from step to step")
         self._places: list[Run | None] = list(runs)
         self.timer = StepTimer(runs[0].parts.device)
         self._own = {run: named_tensors(run.parts, run.state) for run in runs}
@@ -115,7 +112,10 @@ class StackedRuns:
     def _train_one_step(self, runs: Sequence[Run]) -> None:
         started = self.timer.start()
         kind = next_step_kind(runs[0].parts, runs[0].state)
-        batches = {run: draw_batch(run.parts, run.state, run.batches) for run in runs}
+        batches = {
+            run: draw_batch(run.parts, run.state, run.batches, schedules=run.schedules)
+            for run in runs
+        }
         batch = stack_batches([batches[run or runs[0]] for run in self._places])
         result = self._program_step(self._stack, batch, kind)
         for run in runs:

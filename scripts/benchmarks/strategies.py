@@ -51,7 +51,7 @@ class BareRun(Run):
         self.batches = self.parts.data.batches(cfg.trainer.batch_size, cfg.seed)
         self.total_steps = sys.maxsize
         self.last_step = sys.maxsize
-        self.schedule = None
+        self.schedules = {}
 
     @property
     def needs_attention(self) -> bool:

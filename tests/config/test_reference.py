@@ -31,7 +31,7 @@ def test_the_reference_names_every_option_and_every_key() -> None:
         group, _, option = choice.partition("=")
         assert group == "hydra/job_logging" or f"- [{option}]({group}/" in sections[group]
     for key in all_keys():
-        group, _, name = key.rpartition(".")
+        group, _, name = key.partition(".") if "." in key else ("", "", key)
         section = sections[group or "Keys of the top level, and Hydra's own"]
         assert name == "_target_" or f"\n| `{name}`" in section
 

@@ -90,7 +90,7 @@ def capture(step: Callable[[], None], device: str, monkeypatch: pytest.MonkeyPat
     captured = _CapturedStep(wrapped)
     with fake_cuda():
         real, labels, decay = (torch.empty(shape, device=device) for shape in ((4, 2), (4,), ()))
-        batch = Batch(real, labels, real, (), (), decay)
+        batch = Batch(real, labels, real, (), (), decay, {})
         for _ in range(CAPTURE_WARM_UP + 2):
             captured({}, batch)
     assert graphs.current == "default stream"
