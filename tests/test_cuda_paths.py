@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 import gan.functional.compiled
 import gan.vectorized.stacked
-from gan.build import Parts, build, load_data
+from gan.build import Parts, build, build_schedules, load_data
 from gan.config.compose import compose
 from gan.data import Batches, Data
 from gan.functional.compiled import ProgramStep, _trace, on_device
@@ -25,6 +25,7 @@ from gan.functional.step import functional_step, make_program
 from gan.functional.tensors import named_tensors
 from gan.run.evaluation import Evaluation
 from gan.run.state import State, from_checkpoint, initial_state, to_checkpoint
+from gan.schedules import Schedule
 from gan.step import count_step, draw_batch, eager_step, next_step_kind
 from gan.vectorized.confirm import _kinds_of_steps
 from gan.vectorized.stacked import StackedRuns
@@ -68,6 +69,7 @@ class Training:
     parts: Parts
     state: State
     batches: Batches
+    schedules: dict[str, Schedule]
     name: str = "run"
     needs_attention = False
 
@@ -99,7 +101,8 @@ def make_training(cfg: DictConfig, data: Data) -> Training:
     """Return a run on the GPU before its first step."""
     parts = build(cfg, data.to(CUDA))
     state = initial_state(parts, cfg.seed)
-    return Training(cfg, parts, state, parts.data.batches(cfg.trainer.batch_size, cfg.seed))
+    batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
+    return Training(cfg, parts, state, batches, build_schedules(cfg, total_steps=100))
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
@@ -110,7 +113,7 @@ def test_steps_wait_for_nothing_and_can_be_captured(
     with trainings(COMBINATIONS[name]) as (run,), Recorder() as eager:
         kinds = dict.fromkeys(_kinds_of_steps(run))
         for kind in kinds:
-            batch = draw_batch(run.parts, run.state, run.batches, kind)
+            batch = draw_batch(run.parts, run.state, run.batches, kind, run.schedules)
             eager_step(run.parts, run.state, batch, kind)
         weights = [*run.parts.generator.parameters(), *run.parts.discriminator.parameters()]
         assert {weight.grad.device for weight in weights if weight.grad is not None} == {CUDA}
@@ -119,7 +122,7 @@ def test_steps_wait_for_nothing_and_can_be_captured(
         tensors = named_tensors(run.parts, run.state)
         for kind in kinds:
             for _ in range(WARM_UP + 2):
-                batch = draw_batch(run.parts, run.state, run.batches, kind)
+                batch = draw_batch(run.parts, run.state, run.batches, kind, run.schedules)
                 program_step.train(tensors, run.parts, batch, kind)
     assert len(eager.operations) > 500
     assert eager.waiting == eager.mixed == set()
@@ -133,7 +136,11 @@ def test_steps_wait_for_nothing_and_can_be_captured(
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("trainer.ema_half_life=100", "trainer.n_critic=2", "model.hidden_dim=@", "penalty=r1r2"),
+        (
+            *("trainer.ema_half_life=100", "trainer.n_critic=2", "model.hidden_dim=@"),
+            *("penalty=r1r2", "+schedule.penalty.gamma.values=[null,1]"),
+            "+schedule.optimizer.beta2.values=[null,0.9]",
+        ),
         ("loss=wasserstein", "penalty=wgan_gp", "optimizer=rmsprop", "model.conditional=true"),
         (
             *("model=dcgan", "model.channels=4", "trainer.precision=bf16", "penalty=weight_clip"),
@@ -191,7 +198,7 @@ def test_step_to_be_compiled_holds_no_tensor_off_the_gpu() -> None:
     with trainings(("penalty=r1", "trainer.ema_half_life=100")) as (run,):
         program = make_program(run.cfg, run.parts)
         kind = next_step_kind(run.parts, run.state)
-        batch = on_device(draw_batch(run.parts, run.state, run.batches))
+        batch = on_device(draw_batch(run.parts, run.state, run.batches, schedules=run.schedules))
         step = partial(functional_step, program, kind=kind)
         graph, _ = _trace(step, named_tensors(run.parts, run.state), batch)
     values = [node.meta["val"] for node in graph.graph.nodes if "val" in node.meta]
@@ -205,7 +212,7 @@ def test_checkpoint_of_a_gpu_goes_on_there_and_elsewhere(monkeypatch: pytest.Mon
     restored: list[tuple[Tensor, torch.device]] = []
     with trainings(overrides, overrides) as (run, other):
         kind = next_step_kind(run.parts, run.state)
-        batch = draw_batch(run.parts, run.state, run.batches)
+        batch = draw_batch(run.parts, run.state, run.batches, schedules=run.schedules)
         eager_step(run.parts, run.state, batch, kind)
         count_step(run.state, kind)
         saved = to_checkpoint(run.parts, run.state)
