@@ -180,6 +180,8 @@ def _repeat_best(runs: "Table", options: Options) -> None:
         best = repeat.best_run(runs, metric)
         value = runs.column(metric).loc[runs.runs.index(best)]
         print(f"{printable(best.path)}: {metric} {value:.4g}", file=sys.stderr)
+        if kept := repeat.kept_checkpoint(best):
+            print(printable(kept), file=sys.stderr)
         if options.export is None:
             words, remarks = repeat.command(best)
             print(shlex.join(words))

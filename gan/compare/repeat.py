@@ -19,7 +19,7 @@ from gan.config.trust import powers, refuse_untrusted, untrusted, word_powers
 from gan.errors import UserError
 from gan.files import replacing
 from gan.invocation import command as command_words
-from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE, ROUNDING
+from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE, ROUNDING, best_paths, step_of
 from gan.run.provenance import code_hashes
 from gan.run.result import WELL_ENDED, environment
 
@@ -38,6 +38,17 @@ def best_run(table: Table, metric: str) -> StoredRun:
     if candidates.empty:
         raise UserError(f"no run is completed and has {metric}: {len(frame)} runs looked at")
     return table.runs[int(candidates.index[0])]
+
+
+def kept_checkpoint(run: StoredRun) -> str | None:
+    """Return a line about the checkpoint of a run's best step, if it keeps one."""
+    paths = best_paths(Path(run.path))
+    if not paths:
+        return None
+    metric, step = run.config.get("trainer.keep_best"), step_of(paths[0])
+    return (
+        f"its checkpoint of the best {metric}, of step {step}: {paths[0]}; checkpoint=best takes it"
+    )
 
 
 def best_point(ranking: Ranking, table: Table) -> tuple[list[StoredRun], str]:

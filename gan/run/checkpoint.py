@@ -18,7 +18,7 @@ from torch.nn import Parameter
 from gan.errors import UserError, first_line
 from gan.files import read_bytes, write_bytes
 from gan.invocation import command_line
-from gan.run.directory import CHECKPOINTS
+from gan.run.directory import CHECKPOINTS, best_paths, step_of
 
 log = logging.getLogger(__name__)
 
@@ -66,17 +66,6 @@ def save_best(run_dir: Path, content: dict[str, Any]) -> None:
     folder = run_dir / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     write_bytes(folder / f"best-{content['step']:08d}.pt", _with_checksum(_archive(content)))
-
-
-def best_paths(run_dir: Path) -> list[Path]:
-    """Return the kept checkpoints of steps that were the best so far, the last one first."""
-    return sorted((run_dir / CHECKPOINTS).glob("best-*.pt"), reverse=True)
-
-
-def step_of(path: Path) -> int:
-    """Return the step of a checkpoint by its name; -1 if that is no name of a checkpoint."""
-    match = re.fullmatch(r"(?:step|best)-(\d+)\.pt", path.name)
-    return int(match[1]) if match else -1
 
 
 def keep_best_only(run_dir: Path, step: int) -> None:

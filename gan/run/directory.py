@@ -1,6 +1,7 @@
 """The directory of one run: which process works in it, and which configuration it belongs to."""
 
 import logging
+import re
 import zlib
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -345,3 +346,14 @@ def store_length(run_dir: Path, cfg: DictConfig) -> None:
     for key in LENGTH:
         OmegaConf.update(stored, key, new[key])
     _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
+
+
+def best_paths(run_dir: Path) -> list[Path]:
+    """Return the kept checkpoints of steps that were the best so far, the last one first."""
+    return sorted((run_dir / CHECKPOINTS).glob("best-*.pt"), reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint by its name; -1 if that is no name of a checkpoint."""
+    match = re.fullmatch(r"(?:step|best)-(\d+)\.pt", path.name)
+    return int(match[1]) if match else -1

@@ -28,7 +28,6 @@ from gan.errors import Interrupted, NotFinite, OutOfMemory, UserError
 from gan.invocation import command_line
 from gan.metrics.catalogue import STEP_STATISTICS
 from gan.run.checkpoint import (
-    best_paths,
     checkpoint_paths,
     keep_best_only,
     load_newest_checkpoint,
@@ -36,17 +35,18 @@ from gan.run.checkpoint import (
     restart_hint,
     save_best,
     save_checkpoint,
-    step_of,
 )
 from gan.run.directory import (
     CONFIG_FILE,
     LENGTH,
     RESULT_FILE,
+    best_paths,
     claimed,
     find_moved_data,
     note_moved_data,
     read_config,
     refuse_other_config,
+    step_of,
     store_config,
     store_value,
     sweep_name,

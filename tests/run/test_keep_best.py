@@ -7,9 +7,10 @@ import torch
 from runs import fail_at, short
 
 import gan
+from gan.commands.compare import BEST, Options, compare
 from gan.errors import UserError
-from gan.run.checkpoint import best_paths, checkpoint_paths, load_checkpoint
-from gan.run.directory import read_config
+from gan.run.checkpoint import checkpoint_paths, load_checkpoint
+from gan.run.directory import best_paths, read_config
 from gan.run.notices import next_steps
 from gan.run.result import read_records, read_result
 from gan.run.trained import load_generator
@@ -18,6 +19,18 @@ from gan.train import run
 KEPT = ("metrics.every=4", "trainer.keep_best=sliced_wasserstein", "data=digits")
 LR = "optimizer.lr=0.02"
 """A learning rate at which the metric does not improve until the end."""
+
+
+def test_compare_names_the_checkpoint_of_the_best_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(short(*KEPT, LR), tmp_path / "run", overrides=[*KEPT, LR])
+    compare([tmp_path, BEST], Options())
+    (kept,) = best_paths(tmp_path / "run")
+    step = best_step(tmp_path / "run")
+    line = f"its checkpoint of the best sliced_wasserstein, of step {step}: {kept}; checkpoint=best"
+    assert line in capsys.readouterr().err
+    assert load_checkpoint(kept, "kept")["step"] == step
 
 
 def best_step(run_dir: Path) -> int:
