@@ -13,6 +13,9 @@ their directories: gan compare SWEEP_DIR recipe=lab versus recipe=wgan_gp
 html=FILE writes a page with all of it, and curves, heat maps and samples beside: one file that
 needs no server and no network. png=DIR writes curves, ranking and heat map as pictures.
 
+With the word `check`, compares runs of an experiment with the numbers that its file states, and
+ends with 1 if one does not hold: gan compare SWEEP_DIR check
+
 With the word `best`, prints the command line that repeats the best of these runs, or writes it as
 an experiment: gan compare DIR best export=conf/experiment/NAME.yaml. With group=seed, it prints the
 sweep that repeats the best point with each of its seeds.
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
 BEST = Path("best")
 """A word among the paths that asks for the command line of the best run."""
+
+CHECK = Path("check")
+"""A word among the paths that asks for a check against the numbers that an experiment states."""
 
 VERSUS = Path("versus")
 """A word between two groups of runs that asks for their comparison."""
@@ -90,7 +96,7 @@ def compare(paths: list[Path], options: Options) -> None:
     if options.last is not None and options.last < 1:
         raise UserError(f"last={options.last}: must be at least 1")
     sides = _sides(paths)
-    folders = [path for path in paths if path not in (BEST, VERSUS)]
+    folders = [path for path in paths if path not in (BEST, CHECK, VERSUS)]
     if sides:
         folders = [path for path in folders if path.is_dir()]
     for path in folders:
@@ -113,6 +119,9 @@ def compare(paths: list[Path], options: Options) -> None:
     runs = query.ordered(runs, options.sort or runs.objective)
     if BEST in paths:
         _repeat_best(runs, options)
+        return
+    if CHECK in paths:
+        _check_expected(runs, options)
         return
     if sides:
         from gan.compare.versus import versus
@@ -160,6 +169,17 @@ def _sides(paths: list[Path]) -> tuple[list[str], list[str]] | None:
         return [*map(str, first)], [*map(str, second)]
     names = [str(path) for path in paths if not path.exists() and path != BEST]
     return ([names[0]], [names[1]]) if len(names) == 2 else None
+
+
+def _check_expected(runs: "Table", options: Options) -> None:
+    """Print what became of the expected numbers, and end with 1 if one does not hold."""
+    from gan.compare import expected, table
+
+    outcomes = expected.check(runs)
+    table.print_outcomes(expected.as_frame(outcomes), options.format)
+    _print_notes(runs)
+    if any(outcome.fault for outcome in outcomes):
+        raise SystemExit(1)
 
 
 def _repeat_best(runs: "Table", options: Options) -> None:

@@ -33,8 +33,20 @@ def where(table: Table, condition: str) -> Table:
     """Return the runs for which an expression holds, such as `lr < 1e-3 and seed == 1`.
 
     Raises:
-        UserError: The expression cannot be read, names no column, holds for no run, or is more
-            than comparisons and arithmetic.
+        UserError: The expression holds for no run, or see `matching`.
+    """
+    found = matching(table, condition)
+    if found.frame.empty:
+        raise UserError(f"where={condition}: holds for none of {len(table.frame)} runs")
+    return found
+
+
+def matching(table: Table, condition: str) -> Table:
+    """Return the runs for which an expression holds; there may be none.
+
+    Raises:
+        UserError: The expression cannot be read, names no column, or is more than comparisons and
+            arithmetic.
     """
     option = f"where={condition}"
     columns: dict[str, pd.Series] = {}
@@ -85,10 +97,7 @@ def where(table: Table, condition: str) -> Table:
         raise UserError(
             f"{option}: is neither true nor false; compare with something, as in lr<1e-3"
         )
-    rows = table.frame[chosen]
-    if rows.empty:
-        raise UserError(f"{option}: holds for none of {len(table.frame)} runs")
-    return table.with_rows(rows)
+    return table.with_rows(table.frame[chosen])
 
 
 def ordered(table: Table, by: str) -> Table:

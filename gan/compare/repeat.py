@@ -109,7 +109,9 @@ def command(run: StoredRun) -> tuple[list[str], list[str]]:
         known = "cannot be read" if OVERRIDES_FILE in run.damaged else "are not understood any more"
         remarks.append(f"the run's own overrides {known}, these are new ones")
         options, values = difference_from_default(run)
-        words, _ = _with_changed_values(run, [*_places(run), *_as_overrides(options | values)])
+        words, _ = _with_changed_values(
+            run, [*places_of_files(run), *_as_overrides(options | values)]
+        )
     given = {text.partition("=")[0] for text in words}
     words += [text for text in _rounding(run) if text.partition("=")[0] not in given]
     refuse_untrusted(run.path, word_powers(words))
@@ -188,7 +190,7 @@ def _compose_flat(run: StoredRun, words: list[str]) -> dict[str, Any]:
         raise UserError(f"{run.path}: cannot be repeated, {error}") from error
 
 
-def _places(run: StoredRun) -> list[str]:
+def places_of_files(run: StoredRun) -> list[str]:
     """Return the words of a run's command line that say where YAML files are, if they are known."""
     places = [word for word in run.overrides if word.startswith(_PLACES)]
     return [] if untrusted(word_powers(places)) else places
@@ -288,7 +290,7 @@ def difference_from_default(run: StoredRun) -> tuple[dict[str, str], dict[str, A
     """
     overridden = dict(text.split("=", 1) for text in run.overrides if "=" in text)
     chosen: dict[str, str] = {}
-    places = _places(run)
+    places = places_of_files(run)
     cfg = typed(compose_unchecked(places))
     with config_loader(places) as loader:
         all_options = {group: sorted(loader.get_group_options(group)) for group in GROUPS}
@@ -337,7 +339,7 @@ def _places_with(run: StoredRun, path: Path) -> list[str]:
     Raises:
         UserError: `path` is not the path of a new experiment, or would not be found.
     """
-    places, folder = _places(run), path.resolve().parents[1]
+    places, folder = places_of_files(run), path.resolve().parents[1]
     if path.suffix != ".yaml" or path.resolve().parent.name != "experiment":
         raise UserError(f"export={path}: must be FOLDER/experiment/NAME.yaml, as in {CONF_DIR}")
     found, _ = split_words(places)

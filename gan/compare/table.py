@@ -101,6 +101,22 @@ def print_versus(outcome: Versus, form: str) -> None:
         _print_as(form, pd.DataFrame([outcome.as_dict()]))
 
 
+def print_outcomes(frame: pd.DataFrame, form: str) -> None:
+    """Print what became of expected numbers, a row for each.
+
+    Args:
+        form: One of FORMATS, or "auto".
+
+    Raises:
+        UserError: There is no such format.
+    """
+    form = _choose_format(form)
+    if form == "table":
+        _print_table(frame, "format=markdown has all", ["metric", "median", "expected", "outcome"])
+    else:
+        _print_as(form, frame)
+
+
 def _choose_format(form: str) -> str:
     if form == "auto":
         return "table" if sys.stdout.isatty() else "csv"

@@ -34,6 +34,7 @@ RESULT_FREE = (
     "name",
     "tags",
     "notes",
+    "expected",
     "logging",
     "data.root",
     "trainer.compile",
@@ -79,6 +80,9 @@ def checked(cfg: DictConfig) -> DictConfig:
         if has_both and settings.nesterov and settings.momentum == 0:
             raise UserError(f"{group}.nesterov=true: needs {group}.momentum above 0")
     read_curves(cfg)
+    # Runs of earlier versions have no such key.
+    for index, entry in enumerate(cfg.get("expected") or []):
+        _check_expected(f"expected.{index}", entry)
     if cfg.trainer.batch_size % cfg.trainer.pac:
         raise UserError(
             f"trainer.pac={cfg.trainer.pac}: must divide trainer.batch_size="
@@ -296,6 +300,14 @@ def _typed(group: str, node: DictConfig) -> DictConfig:
         ) from error
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _check_expected(key: str, entry: DictConfig) -> None:
+    check_ranges(entry, f"{key}.")
+    if entry.least is None and entry.most is None:
+        raise UserError(f"{key}: gives neither least nor most")
+    if None not in (entry.least, entry.most) and entry.least > entry.most:
+        raise UserError(f"{key}.least={entry.least}: must be at most {entry.most}, the most")
 
 
 def _check_one_is_set(cfg: DictConfig, steps_key: str, epochs_key: str) -> None:

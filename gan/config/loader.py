@@ -468,7 +468,12 @@ def _has(settings: _Settings, key: str) -> bool:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Return whether two values are the same, but for the type that a schema has given one."""
+    """Return whether two values are the same, but for what a schema has given one: a type, and the
+    defaults of what stands in a list."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(name in one and _is_same(one[name], value) for name, value in other.items())
     try:
         return bool(one == other or str(one) == str(other) or float(one) == float(other))
     except (TypeError, ValueError):

@@ -186,6 +186,20 @@ class OptunaSweeper:
 
 
 @dataclass
+class Expected:
+    """A number that the file of an experiment states, for `gan compare DIR check`.
+
+    It stands in a list, so its defaults are here.
+    """
+
+    metric: str = field(default=MISSING, metadata={"choices": OBJECTIVES})
+    least: float | None = None
+    most: float | None = None
+    runs: int = field(default=1, metadata={"min": 1})
+    where: str | None = None
+
+
+@dataclass
 class CurveKeys:
     """Keys of a curve below the group `schedule`: see `gan.config.curves.Curve`.
 
@@ -224,6 +238,7 @@ class Config:
     name: str = key(pattern=r"[\w.-]{1,64}")
     tags: list[str] = key()
     notes: str = key()
+    expected: list[Expected] = key()
 
 
 SCHEMAS: dict[str, type] = {
