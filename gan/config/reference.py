@@ -169,7 +169,7 @@ def _kind(hint: Any, limits: Mapping[str, Any]) -> str:
     if "path" in limits:
         return "path"
     words = [f"{word} {limits[name]}" for name, word in _LIMITS.items() if name in limits]
-    return ", ".join([_TYPES[hint], *words])
+    return ", ".join([_TYPES.get(hint, "mapping"), *words])
 
 
 def _table(options: Mapping[str, Mapping[str, Row]]) -> str:
