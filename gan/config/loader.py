@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra.utils
+from hydra._internal import defaults_list
 from hydra._internal import hydra as hydra_program
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
@@ -166,6 +167,22 @@ def as_given(overrides: Any) -> list[str]:
 def use_loader() -> None:
     """Let everything in this process that composes by Hydra use the loader of this module."""
     hydra_program.ConfigLoaderImpl = Loader  # type: ignore[attr-defined]
+    defaults_list._create_interpolation_map = _choices_for_interpolations  # type: ignore[assignment]
+
+
+_all_choices = defaults_list._create_interpolation_map
+
+
+def _choices_for_interpolations(
+    overrides: Any, defaults: list[InputDefault], self_added: bool
+) -> DictConfig:
+    """Return the choices so far, for entries of a defaults list that name others.
+
+    Hydra collects them for every file, which took a sixth of the time of a composition.
+    """
+    if any(default.is_interpolation() for default in defaults if not default.is_self()):
+        return _all_choices(overrides, defaults, self_added)
+    return DictConfig({})
 
 
 def _allow_targets(cfg: DictConfig) -> None:
