@@ -5,25 +5,48 @@ Gradients pass through it.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+Probability = float | Tensor
+"""A probability: a number, or a scalar tensor on the device of the random numbers."""
 
-def draw(shape: Sequence[int], names: Sequence[str], noise: torch.Generator) -> tuple[Tensor, ...]:
+
+def draw(
+    shape: Sequence[int],
+    names: Sequence[str],
+    noise: torch.Generator,
+    probability: Probability = 1.0,
+) -> tuple[Tensor, ...]:
     """Draw the random numbers that `augment` needs, on the device of `noise`.
+
+    An image that an augmentation is to leave alone gets the numbers that change nothing. So the
+    result has the same form for every probability.
 
     Args:
         shape: shape of the images, (batch, channels, height, width).
         names: names of the augmentations.
         noise: source of the random numbers.
+        probability: the probability with which each augmentation changes each image.
 
     Returns:
-        Two int64 tensors (batch, 1) for each name, one for rows and one for columns.
+        Tensors (batch, 1), as many for each name as its augmentation has ranges.
     """
-    batch, sides = shape[0], shape[-2:]
-    return tuple(integers(batch, *RANGES[name](side), noise) for name in names for side in sides)
+    batch, sides, numbers = shape[0], (shape[-2], shape[-1]), []
+    for name in names:
+        ranges = AUGMENTATIONS[name].ranges(*sides)
+        drawn = [_draw_from(one, batch, noise) for one in ranges]
+        if isinstance(probability, Tensor) or probability < 1:
+            changed = torch.rand(batch, 1, generator=noise, device=noise.device) < probability
+            drawn = [
+                value.where(changed, value.new_full((), one.neutral))
+                for value, one in zip(drawn, ranges, strict=True)
+            ]
+        numbers += drawn
+    return tuple(numbers)
 
 
 def augment(images: Tensor, names: Sequence[str], random_numbers: Sequence[Tensor]) -> Tensor:
@@ -31,15 +54,18 @@ def augment(images: Tensor, names: Sequence[str], random_numbers: Sequence[Tenso
 
     Args:
         images: (batch, channels, height, width) in [-1, 1].
-        names: some of "translation" and "cutout".
+        names: names of AUGMENTATIONS.
         random_numbers: the result of `draw` for the same names.
 
     Returns:
         Images of the same shape.
     """
-    for index, name in enumerate(names):
-        rows, columns = random_numbers[2 * index : 2 * index + 2]
-        images = AUGMENTATIONS[name](images, rows, columns)
+    left = list(random_numbers)
+    for name in names:
+        function, ranges = AUGMENTATIONS[name]
+        count = len(ranges(1, 1))
+        images = function(images, *left[:count])
+        del left[:count]
     return images
 
 
@@ -86,15 +112,78 @@ def cutout(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return images.masked_fill(square, 0.0)
 
 
-AUGMENTATIONS = {"translation": translation, "cutout": cutout}
-"""Augmentations by name."""
+def colour(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
+    """Change the brightness of each image, then its saturation, then its contrast.
 
-RANGES: dict[str, Callable[[int], tuple[int, int]]] = {
-    "translation": lambda size: (-_max_shift(size), _max_shift(size)),
-    "cutout": lambda size: (0, size - _square_side(size) % 2),
+    Args:
+        images: (batch, channels, height, width).
+        brightness: is added to each pixel, (batch, 1).
+        saturation: factor of the distance of each pixel to the mean of its channels.
+        contrast: factor of the distance of each pixel to the mean of its image.
+    """
+    shift, *factors = (
+        numbers.to(images.dtype)[:, :, None, None] for numbers in (brightness, saturation, contrast)
+    )
+    images = images + shift
+    for dims, factor in zip(((1,), (1, 2, 3)), factors, strict=True):
+        # A factor of 1 leaves every bit as it is.
+        images = torch.lerp(images.mean(dims, keepdim=True), images, factor)
+    return images
+
+
+def flip(images: Tensor, flipped: Tensor) -> Tensor:
+    """Mirror the images left to right for which `flipped`, (batch, 1), is 1."""
+    return images.flip(-1).where(flipped[:, :, None, None] == 1, images)
+
+
+class Range(NamedTuple):
+    """The range of a random number: whole numbers with both ends, or numbers from low to high."""
+
+    low: float
+    high: float
+    neutral: float
+    """The number that leaves an image as it is. It may lie outside of the range."""
+
+
+class Augmentation(NamedTuple):
+    """A change of images, and the random numbers that it needs."""
+
+    apply: Callable[..., Tensor]
+    """Changed images, as a function of images and of one tensor (batch, 1) for each range."""
+    ranges: Callable[[int, int], tuple[Range, ...]]
+    """Ranges of the numbers, as a function of the height and the width of an image in pixels."""
+
+
+def _shift_range(side: int) -> Range:
+    return Range(-_max_shift(side), _max_shift(side), neutral=0)
+
+
+def _middle_range(side: int) -> Range:
+    # A square whose middle is that far above the image reaches no pixel of it.
+    return Range(0, side - _square_side(side) % 2, neutral=-side)
+
+
+AUGMENTATIONS = {
+    "translation": Augmentation(
+        translation, lambda height, width: (_shift_range(height), _shift_range(width))
+    ),
+    "cutout": Augmentation(
+        cutout, lambda height, width: (_middle_range(height), _middle_range(width))
+    ),
+    "colour": Augmentation(
+        colour, lambda *sides: (Range(-0.5, 0.5, 0.0), Range(0.0, 2.0, 1.0), Range(0.5, 1.5, 1.0))
+    ),
+    "flip": Augmentation(flip, lambda *sides: (Range(0, 1, neutral=0),)),
 }
-"""Range of an augmentation's random numbers, both ends included, as a function of the side of an
-image in pixels."""
+"""Augmentations by name: translation, cutout and colour as in arXiv:2006.10738, and mirroring."""
+
+
+def _draw_from(one: Range, batch: int, noise: torch.Generator) -> Tensor:
+    """Draw numbers (batch, 1) from a range: int64 if its ends are whole numbers, else float32."""
+    if isinstance(one.low, int) and isinstance(one.high, int):
+        return integers(batch, one.low, one.high, noise)
+    uniform = torch.rand(batch, 1, generator=noise, device=noise.device)
+    return uniform * (one.high - one.low) + one.low
 
 
 def integers(batch: int, low: int, high: int, noise: torch.Generator) -> Tensor:

@@ -63,6 +63,8 @@ class Parts(NamedTuple):
     n_critic: int
     pac: int
     augment: tuple[str, ...]
+    augment_p: float
+    """The probability with which each augmentation changes each image."""
     ema_half_life: float
     ema_ramp_up: float | None
     bf16: bool
@@ -122,6 +124,8 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         n_critic=cfg.trainer.n_critic,
         pac=cfg.trainer.pac,
         augment=tuple(cfg.trainer.augment),
+        # Runs of earlier versions have no such key.
+        augment_p=cfg.trainer.get("augment_p", 1.0),
         ema_half_life=cfg.trainer.ema_half_life or 0.0,
         ema_ramp_up=cfg.trainer.ema_ramp_up,
         bf16=cfg.trainer.precision == "bf16",

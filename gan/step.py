@@ -214,7 +214,9 @@ def draw_batch(
     size, noise = len(real), state.noise
     z = torch.randn(size, parts.latent_dim, generator=noise, device=parts.device)
     views = 2 + kind.update_generator
-    augmentations = tuple(draw(real.shape, parts.augment, noise) for _ in range(views))
+    augmentations = tuple(
+        draw(real.shape, parts.augment, noise, parts.augment_p) for _ in range(views)
+    )
     penalty: tuple[Tensor, ...] = ()
     if kind.penalize and parts.penalty and parts.penalty.draw:
         drawn = parts.penalty.draw(pack(real, parts.pac), noise)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from gan.augment import AUGMENTATIONS, augment, draw, pack
+from gan.config.schema import AUGMENTATIONS as NAMES
 
 
 def noise(seed: int = 0) -> torch.Generator:
@@ -65,7 +66,77 @@ def test_a_cutout_is_a_square_that_may_reach_over_the_edge(size: int) -> None:
     assert min(areas) < 64
 
 
+def test_configurations_know_every_augmentation() -> None:
+    assert tuple(AUGMENTATIONS) == NAMES
+
+
+def test_colour_changes_brightness_then_saturation_then_contrast() -> None:
+    before = torch.rand(3000, 3, 4, 5, generator=noise(9), dtype=torch.float64) * 2 - 1
+    numbers = draw(before.shape, ["colour"], noise())
+    after = augment(before, ["colour"], numbers)
+    for number, (low, high) in zip(numbers, [(-0.5, 0.5), (0, 2), (0.5, 1.5)], strict=True):
+        assert number.shape == (3000, 1)
+        assert low <= number.min() < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < number.max() <= high
+    for index in range(50):
+        brightness, saturation, contrast = (number[index].double() for number in numbers)
+        image = before[index] + brightness
+        grey = image.mean(0)
+        image = grey + saturation * (image - grey)
+        image = image.mean() + contrast * (image - image.mean())
+        torch.testing.assert_close(after[index], image)
+
+
+def test_gradients_of_colour_are_those_of_its_formula() -> None:
+    before = images(4).double().requires_grad_()
+    numbers = draw(before.shape, ["colour"], noise())
+    assert torch.autograd.gradcheck(lambda image: augment(image, ["colour"], numbers), before)
+
+
+def test_flip_mirrors_about_half_of_the_images() -> None:
+    before = images(400)
+    after = augmented(before, ["flip"])
+    mirrored = [torch.equal(new, old.flip(-1)) for old, new in zip(before, after, strict=True)]
+    kept = [torch.equal(new, old) for old, new in zip(before, after, strict=True)]
+    assert [not one for one in mirrored] == kept
+    assert 150 < sum(mirrored) < 250
+
+
 @pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_images_that_an_augmentation_leaves_alone_keep_every_bit(name: str) -> None:
+    before = images()
+    for nothing in (0.0, torch.zeros(())):
+        numbers = draw(before.shape, [name], noise(), nothing)
+        assert torch.equal(augment(before, [name], numbers), before)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_each_augmentation_changes_each_image_with_the_given_probability(name: str) -> None:
+    before = images(2000, 8, 8)
+    always = draw(before.shape, [name], noise())
+    sometimes = draw(before.shape, [name], noise(), 0.3)
+    changes = {}
+    for label, numbers in (("always", always), ("sometimes", sometimes)):
+        after = augment(before, [name], numbers)
+        changes[label] = (after != before).flatten(1).any(1)
+    share = changes["sometimes"].sum() / changes["always"].sum()
+    assert abs(share - 0.3) < 0.06
+    # The numbers of a changed image are those that it has at a probability of 1.
+    same = torch.stack([(a == b).flatten() for a, b in zip(always, sometimes, strict=True)]).all(0)
+    assert same[changes["sometimes"]].all()
+    as_tensor = draw(before.shape, [name], noise(), torch.tensor(0.3))
+    assert all(map(torch.equal, sometimes, as_tensor))
+
+
+def test_two_augmentations_are_left_out_independently() -> None:
+    before = images(2000, 8, 8)
+    rows, _, flipped = draw(before.shape, ["translation", "flip"], noise(), 0.5)
+    moved, mirrored = rows.flatten() != 0, flipped.flatten() == 1
+    joint = (moved & mirrored).float().mean()
+    assert abs(joint - moved.float().mean() * mirrored.float().mean()) < 0.03
+
+
+@pytest.mark.parametrize("name", ["translation", "cutout"])
 def test_gradients_reach_exactly_the_pixels_that_are_left(name: str) -> None:
     before = images(4).requires_grad_()
     after = augmented(before, [name])

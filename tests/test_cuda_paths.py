@@ -50,7 +50,7 @@ COMBINATIONS = {
     "dcgan, bf16": ("model=dcgan", "model.channels=4", "trainer.precision=bf16", "penalty=r1"),
     "sngan, augmented": (
         *("model=sngan", "model.channels=4", "model.generator_norm=none", "loss=hinge"),
-        "trainer.augment=[translation,cutout]",
+        *("trainer.augment=[translation,cutout,colour,flip]", "trainer.augment_p=0.7"),
     ),
     "points": ("experiment=ring8", "trainer.max_epochs=null"),
 }

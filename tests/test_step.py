@@ -274,3 +274,19 @@ def test_bf16_stays_near_fp32() -> None:
     assert not torch.equal(full, rounded)
     torch.testing.assert_close(full, rounded, rtol=0.02, atol=0.02)
     assert all(weight.dtype == torch.float32 for weight in half.generator.parameters())
+
+
+def test_augmentations_change_some_images_of_each_view() -> None:
+    choices = ("trainer.augment=[translation,flip]", "trainer.batch_size=64")
+    parts = build(short(*choices, "trainer.augment_p=0.5"))
+    batch = draw_batch(parts, initial_state(parts, seed=0), parts.data.batches(64, seed=0))
+    assert len(batch.augmentations) == 3
+    for numbers in batch.augmentations:
+        unchanged = augment(batch.real, parts.augment, numbers) == batch.real
+        assert 10 < unchanged.flatten(1).all(1).sum() < 40
+    always, never = (build(short(*choices, f"trainer.augment_p={p}")) for p in (1, 0))
+    batches = parts.data.batches(64, seed=0)
+    batch = draw_batch(always, initial_state(parts, seed=0), batches)
+    assert not (augment(batch.real, parts.augment, batch.augmentations[0]) == batch.real).all()
+    batch = draw_batch(never, initial_state(parts, seed=0), batches)
+    assert torch.equal(augment(batch.real, parts.augment, batch.augmentations[0]), batch.real)

@@ -73,6 +73,10 @@ class Logging:
     trackers: dict[str, Any] = key()
 
 
+AUGMENTATIONS = ("translation", "cutout", "colour", "flip")
+"""The names of `gan.augment.AUGMENTATIONS`, which imports torch."""
+
+
 @dataclass
 class Trainer:
     """Keys of the group `trainer`."""
@@ -82,7 +86,8 @@ class Trainer:
     batch_size: int = key(min=1)
     n_critic: int = key(min=1)
     pac: int = key(min=1)
-    augment: list[str] = key(choices=("translation", "cutout"))
+    augment: list[str] = key(choices=AUGMENTATIONS)
+    augment_p: float = key(min=0, max=1)
     init_from: str | None = key()
     init_hash: str | None = key(pattern=r"[0-9a-f]{16}")
     ema_half_life: float | None = key(above=0)

@@ -147,7 +147,8 @@ MODELS = {
     ),
     "mlp, conditional, augmented": (
         "model.conditional=true",
-        "trainer.augment=[translation,cutout]",
+        "trainer.augment=[translation,cutout,colour,flip]",
+        "trainer.augment_p=0.7",
     ),
     "dcgan": ("model=dcgan", "model.channels=4"),
     "dcgan, conditional": ("model=dcgan", "model.channels=4", "model.conditional=true"),

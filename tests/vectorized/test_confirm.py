@@ -168,7 +168,8 @@ BASES = {
     ),
     "conditional, augmented": (
         "model.conditional=true",
-        "trainer.augment=[translation,cutout]",
+        "trainer.augment=[translation,cutout,colour,flip]",
+        "trainer.augment_p=0.7",
         "model.hidden_dim=@",
     ),
     "dcgan": ("model=dcgan", "model.channels=@", "penalty=dragan", "loss=hinge"),
