@@ -65,6 +65,8 @@ class Parts(NamedTuple):
     augment: tuple[str, ...]
     augment_p: float
     """The probability with which each augmentation changes each image."""
+    flip: bool
+    """True if each real image is mirrored with a probability of 1/2 when it is drawn."""
     ema_half_life: float
     ema_ramp_up: float | None
     bf16: bool
@@ -92,6 +94,8 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         )
     if cfg.trainer.augment and len(data.shape) != 3:
         raise UserError(f"trainer.augment={list(cfg.trainer.augment)}: must be [] but for images")
+    if cfg.trainer.get("flip") and len(data.shape) != 3:
+        raise UserError("trainer.flip=true: must be false but for images")
     generator, discriminator = (
         _place(network, device)
         for network in build_networks(cfg, data.shape, data.classes, cfg.trainer.pac)
@@ -126,6 +130,7 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         augment=tuple(cfg.trainer.augment),
         # Runs of earlier versions have no such key.
         augment_p=cfg.trainer.get("augment_p", 1.0),
+        flip=cfg.trainer.get("flip", False),
         ema_half_life=cfg.trainer.ema_half_life or 0.0,
         ema_ramp_up=cfg.trainer.ema_ramp_up,
         bf16=cfg.trainer.precision == "bf16",

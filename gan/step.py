@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gan import ema
-from gan.augment import augment, draw, pack
+from gan.augment import augment, draw, flip, integers, pack
 from gan.build import Parts
 from gan.config.curves import BETAS
 from gan.data import Batches
@@ -212,6 +212,8 @@ def draw_batch(
     real, labels = batches.batch(state.step)
     kind = kind or next_step_kind(parts, state)
     size, noise = len(real), state.noise
+    if parts.flip:
+        real = flip(real, integers(size, 0, 1, noise))
     z = torch.randn(size, parts.latent_dim, generator=noise, device=parts.device)
     views = 2 + kind.update_generator
     augmentations = tuple(

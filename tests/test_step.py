@@ -290,3 +290,24 @@ def test_augmentations_change_some_images_of_each_view() -> None:
     assert not (augment(batch.real, parts.augment, batch.augmentations[0]) == batch.real).all()
     batch = draw_batch(never, initial_state(parts, seed=0), batches)
     assert torch.equal(augment(batch.real, parts.augment, batch.augmentations[0]), batch.real)
+
+
+def test_about_half_of_the_real_images_are_mirrored_when_they_are_drawn() -> None:
+    parts = build(short("trainer.flip=true", "model.conditional=true"))
+    batches, drawn = parts.data.batches(64, seed=0), []
+    for step_number in (0, 1):
+        state = initial_state(parts, seed=0)
+        state.step = step_number
+        batch = draw_batch(parts, state, batches)
+        images, labels = batches.batch(step_number)
+        same = (batch.real == images).flatten(1).all(1)
+        mirrored = (batch.real == images.flip(-1)).flatten(1).all(1)
+        assert (same | mirrored).all()
+        assert 16 < mirrored.sum() < 48
+        assert torch.equal(batch.labels, labels)
+        again = initial_state(parts, seed=0)
+        again.step = step_number
+        assert torch.equal(draw_batch(parts, again, batches).real, batch.real)
+        drawn.append(mirrored)
+    other = draw_batch(parts, initial_state(parts, seed=1), batches).real
+    assert not torch.equal(other, draw_batch(parts, initial_state(parts, seed=0), batches).real)

@@ -51,6 +51,7 @@ ABSENT_IF: dict[str, Any] = {
     "trainer.init_hash": None,
     "schedule._target_": None,
     "trainer.patience": None,
+    "trainer.flip": False,
     "trainer.augment_p": 1.0,
     "data.stratify": False,
     "data.skip_unreadable": False,

@@ -86,6 +86,7 @@ class Trainer:
     batch_size: int = key(min=1)
     n_critic: int = key(min=1)
     pac: int = key(min=1)
+    flip: bool = key()
     augment: list[str] = key(choices=AUGMENTATIONS)
     augment_p: float = key(min=0, max=1)
     init_from: str | None = key()

@@ -17,6 +17,7 @@ FREE = (
     "trainer.max_epochs",
     "trainer.checkpoint_every",
     "trainer.patience",
+    "trainer.flip",
     "trainer.augment_p",
     "trainer.init_from",
     "trainer.init_hash",

@@ -28,13 +28,19 @@ def train_for(opened: Run, steps: int) -> None:
         torch.rand(3)
 
 
-def test_run_that_was_closed_early_goes_on_from_its_checkpoint_bit_for_bit(tmp_path: Path) -> None:
-    run(short(), tmp_path / "undisturbed")
+@pytest.mark.parametrize(
+    "overrides",
+    [(), ("trainer.flip=true", "trainer.augment=[colour,flip]", "trainer.augment_p=0.4")],
+)
+def test_run_that_was_closed_early_goes_on_from_its_checkpoint_bit_for_bit(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    run(short(*overrides), tmp_path / "undisturbed")
     run_dir = tmp_path / "run"
-    with Run.open(short(), run_dir) as opened:
+    with Run.open(short(*overrides), run_dir) as opened:
         train_for(opened, 13)
     assert read_result(run_dir) is None
-    with Run.open(short(), run_dir) as opened:
+    with Run.open(short(*overrides), run_dir) as opened:
         assert opened.step == 10
         train_for(opened, 30)
         assert opened.finished
