@@ -5,6 +5,7 @@ Gradients pass through it.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,55 @@ from torch.nn.functional import pad
 
 Probability = float | Tensor
 """A probability: a number, or a scalar tensor on the device of the random numbers."""
+
+
+ADA_INTERVAL = 4
+"""Steps from one change of an adaptive probability to the next, as in arXiv:2006.06676."""
+
+
+class Ada(NamedTuple):
+    """The aim of an adaptive probability, and its speed."""
+
+    target: float
+    """The mean sign of the logits of real images at which the probability stays, from -1 to 1."""
+    images: int
+    """Real images in which the probability can go from 0 to 1."""
+
+
+@dataclass
+class AdaptiveProbability:
+    """A probability that grows while the discriminator overfits, and falls while it does not.
+
+    It overfits where the logits of real images, as it sees them, are positive more often than the
+    target says (ADA, arXiv:2006.06676).
+    """
+
+    p: Tensor
+    """The probability of the next step, a scalar."""
+    signs: Tensor
+    """The sum over the steps since the last change of the mean sign of the real logits."""
+    steps: int = 0
+    """The number of these steps."""
+
+    @classmethod
+    def start(cls, device: torch.device) -> "AdaptiveProbability":
+        """Return a probability of 0."""
+        return cls(torch.zeros((), device=device), torch.zeros((), device=device))
+
+    def adjust(self, ada: Ada, batch_size: int, most: float) -> None:
+        """Change the probability if ADA_INTERVAL steps have passed. Nothing waits for the device.
+
+        Args:
+            batch_size: real images in a step.
+            most: the largest probability.
+        """
+        if self.steps < ADA_INTERVAL:
+            return
+        change = batch_size * ADA_INTERVAL / ada.images
+        excess = self.signs / self.steps - ada.target
+        self.p.add_(change * excess.sign()).clamp_(0, most)
+        self.signs.zero_()
+        self.steps = 0
 
 
 def draw(

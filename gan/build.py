@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from gan import ema
-from gan.augment import pack
+from gan.augment import Ada, pack
 from gan.config.checks import plain
 from gan.config.curves import read_curves
 from gan.config.schema import TARGET_GROUPS
@@ -64,7 +64,9 @@ class Parts(NamedTuple):
     pac: int
     augment: tuple[str, ...]
     augment_p: float
-    """The probability with which each augmentation changes each image."""
+    """The probability with which each augmentation changes each image, or the largest one."""
+    ada: Ada | None
+    """The aim of the probability, if `trainer.ada_target` adapts it."""
     flip: bool
     """True if each real image is mirrored with a probability of 1/2 when it is drawn."""
     ema_half_life: float
@@ -83,22 +85,24 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         UserError: the device is not there, the data cannot be loaded or hold less than a batch,
             or the model or the augmentation does not fit the data.
     """
-    device = find_device(cfg.device)
-    if cfg.trainer.cuda_graphs and device.type != "cuda":
+    device, trainer = find_device(cfg.device), cfg.trainer
+    if trainer.cuda_graphs and device.type != "cuda":
         raise UserError(f"trainer.cuda_graphs=true: needs a CUDA device, not {device}")
     data = data or load_data(cfg)
-    if cfg.trainer.batch_size > data.size:
+    if trainer.batch_size > data.size:
         raise UserError(
-            f"trainer.batch_size={cfg.trainer.batch_size}: must be at most {data.size}, "
+            f"trainer.batch_size={trainer.batch_size}: must be at most {data.size}, "
             "the size of the data set"
         )
-    if cfg.trainer.augment and len(data.shape) != 3:
-        raise UserError(f"trainer.augment={list(cfg.trainer.augment)}: must be [] but for images")
-    if cfg.trainer.get("flip") and len(data.shape) != 3:
+    if trainer.augment and len(data.shape) != 3:
+        raise UserError(f"trainer.augment={list(trainer.augment)}: must be [] but for images")
+    if trainer.get("flip") and len(data.shape) != 3:
         raise UserError("trainer.flip=true: must be false but for images")
+    # Runs of earlier versions lack some of the keys.
+    target = trainer.get("ada_target")
     generator, discriminator = (
         _place(network, device)
-        for network in build_networks(cfg, data.shape, data.classes, cfg.trainer.pac)
+        for network in build_networks(cfg, data.shape, data.classes, trainer.pac)
     )
     check_shapes(cfg, (generator, discriminator), data, device)
     make_loss, make_penalty = partial(build_loss, cfg, device), partial(build_penalty, cfg, device)
@@ -113,7 +117,7 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         data=data,
         generator=generator,
         discriminator=discriminator,
-        averaged_generator=ema.start_average(generator) if cfg.trainer.ema_half_life else None,
+        averaged_generator=ema.start_average(generator) if trainer.ema_half_life else None,
         generator_optimizer=_build_optimizer(cfg, "generator", generator),
         discriminator_optimizer=_build_optimizer(cfg, "discriminator", discriminator),
         loss=make_loss(),
@@ -125,15 +129,15 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         and not any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()),
         conditional=cfg.model.conditional,
         latent_dim=cfg.model.latent_dim,
-        n_critic=cfg.trainer.n_critic,
-        pac=cfg.trainer.pac,
-        augment=tuple(cfg.trainer.augment),
-        # Runs of earlier versions have no such key.
-        augment_p=cfg.trainer.get("augment_p", 1.0),
-        flip=cfg.trainer.get("flip", False),
-        ema_half_life=cfg.trainer.ema_half_life or 0.0,
-        ema_ramp_up=cfg.trainer.ema_ramp_up,
-        bf16=cfg.trainer.precision == "bf16",
+        n_critic=trainer.n_critic,
+        pac=trainer.pac,
+        augment=tuple(trainer.augment),
+        augment_p=trainer.get("augment_p", 1.0),
+        ada=None if target is None else Ada(target, trainer.ada_images),
+        flip=trainer.get("flip", False),
+        ema_half_life=trainer.ema_half_life or 0.0,
+        ema_ramp_up=trainer.ema_ramp_up,
+        bf16=trainer.precision == "bf16",
     )
 
 

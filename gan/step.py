@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gan import ema
-from gan.augment import augment, draw, flip, integers, pack
+from gan.augment import Probability, augment, draw, flip, integers, pack
 from gan.build import Parts
 from gan.config.curves import BETAS
 from gan.data import Batches
@@ -53,6 +53,8 @@ class TrainableGAN(NamedTuple):
     one_pass: bool
     augment: tuple[str, ...]
     pac: int
+    adapts: bool = False
+    """True if the result has the signs of the real logits, for an adaptive probability."""
     vectorize: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
     """Turns a function of one run's tensors into one of all runs' tensors."""
     batch_dim: int = 0
@@ -94,6 +96,8 @@ class StepResult(NamedTuple):
     generator_gradients: Sequence[Tensor | None]
     """Empty where the generator was not updated."""
     discriminator_gradients: Sequence[Tensor | None]
+    real_sign: Tensor | None = None
+    """The mean sign of the logits of real samples, a scalar, if the GAN `adapts`."""
 
 
 def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
@@ -177,6 +181,7 @@ def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
         torch.stack([statistics[name] for name in STEP_STATISTICS], dim),
         generator_gradients,
         discriminator_gradients,
+        real_logits.detach().sign().flatten(dim).mean(-1) if gan.adapts else None,
     )
 
 
@@ -184,6 +189,8 @@ def eager_step(parts: Parts, state: State, batch: Batch, kind: StepKind) -> None
     """Update one run's networks by its own optimizers, operation by operation."""
     result = train_step(trainable_gan(parts, batch.settings), batch, kind)
     add_statistics(state.sums, state.finite_steps, result.statistics)
+    if state.adaptive and result.real_sign is not None:
+        state.adaptive.signs.add_(result.real_sign)
 
 
 def next_step_kind(parts: Parts, state: State) -> StepKind:
@@ -216,9 +223,11 @@ def draw_batch(
         real = flip(real, integers(size, 0, 1, noise))
     z = torch.randn(size, parts.latent_dim, generator=noise, device=parts.device)
     views = 2 + kind.update_generator
-    augmentations = tuple(
-        draw(real.shape, parts.augment, noise, parts.augment_p) for _ in range(views)
-    )
+    probability: Probability = parts.augment_p
+    if parts.ada and state.adaptive:
+        state.adaptive.adjust(parts.ada, size, most=parts.augment_p)
+        probability = state.adaptive.p
+    augmentations = tuple(draw(real.shape, parts.augment, noise, probability) for _ in range(views))
     penalty: tuple[Tensor, ...] = ()
     if kind.penalize and parts.penalty and parts.penalty.draw:
         drawn = parts.penalty.draw(pack(real, parts.pac), noise)
@@ -254,6 +263,8 @@ def count_step(state: State, kind: StepKind) -> None:
     state.step += 1
     state.summed_steps += 1
     state.generator_updates += kind.update_generator
+    if state.adaptive:
+        state.adaptive.steps += 1
 
 
 def trainable_gan(
@@ -293,6 +304,7 @@ def trainable_gan(
         one_pass=parts.one_pass,
         augment=parts.augment,
         pac=parts.pac,
+        adapts=parts.ada is not None,
     )
 
 

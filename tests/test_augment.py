@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.augment import AUGMENTATIONS, augment, draw, pack
+from gan.augment import AUGMENTATIONS, Ada, AdaptiveProbability, augment, draw, pack
 from gan.config.schema import AUGMENTATIONS as NAMES
 
 
@@ -170,3 +170,30 @@ def test_a_pack_holds_neighbours_side_by_side() -> None:
     points = torch.arange(8.0).view(4, 2)
     assert pack(points, 2).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert torch.equal(pack(images, 1), images)
+
+
+def test_adaptive_probability_follows_the_signs_of_real_logits() -> None:
+    """A window is 4 steps, and each window moves the probability by its share of the images."""
+    adaptive = AdaptiveProbability.start(torch.device("cpu"))
+    ada = Ada(target=0.5, images=1000)
+
+    def window(*signs: float) -> float:
+        for sign in signs:
+            adaptive.adjust(ada, batch_size=50, most=0.7)
+            before = adaptive.p.item()
+            adaptive.signs.add_(sign)
+            adaptive.steps += 1
+            assert adaptive.p == before
+        # Drawing twice for a step changes nothing more.
+        adaptive.adjust(ada, batch_size=50, most=0.7)
+        adaptive.adjust(ada, batch_size=50, most=0.7)
+        return adaptive.p.item()
+
+    assert window(-1, 0, 0, 0) == 0
+    assert window(1, 1, 0.2, 0) == pytest.approx(0.2)
+    assert window(0.5, 0.5, 0.5, 0.5) == pytest.approx(0.2)
+    assert window(1, 1, 1, 1) == pytest.approx(0.4)
+    assert window(1, 0.4, 0.3, 0.2) == pytest.approx(0.2)
+    for expected in (0.4, 0.6, 0.7, 0.7):
+        assert window(1, 1, 1, 1) == pytest.approx(expected)
+    assert window(0, 0, 0, 0) == pytest.approx(0.5)

@@ -311,3 +311,20 @@ def test_about_half_of_the_real_images_are_mirrored_when_they_are_drawn() -> Non
         drawn.append(mirrored)
     other = draw_batch(parts, initial_state(parts, seed=1), batches).real
     assert not torch.equal(other, draw_batch(parts, initial_state(parts, seed=0), batches).real)
+
+
+def test_adaptive_probability_hears_how_often_real_logits_are_positive() -> None:
+    choices = ("trainer.augment=[translation]", "trainer.ada_target=0.6", "trainer.pac=2")
+    parts = build(short(*choices))
+    state, batches = initial_state(parts, seed=0), parts.data.batches(16, seed=0)
+    assert state.adaptive
+    expected = 0.0
+    for _ in range(3):
+        kind, batch = next_step_kind(parts, state), draw_batch(parts, state, batches)
+        with torch.no_grad():
+            seen = pack(augment(batch.real, parts.augment, batch.augmentations[0]), 2)
+            expected += parts.discriminator(seen).sign().mean().item()
+        eager_step(parts, state, batch, kind)
+        count_step(state, kind)
+    assert state.adaptive.signs.item() == pytest.approx(expected)
+    assert state.adaptive.steps == 3

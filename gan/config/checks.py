@@ -53,6 +53,8 @@ ABSENT_IF: dict[str, Any] = {
     "trainer.patience": None,
     "trainer.flip": False,
     "trainer.augment_p": 1.0,
+    "trainer.ada_target": None,
+    "trainer.ada_images": 500_000,
     "data.stratify": False,
     "data.skip_unreadable": False,
     "logging.samples_every_epochs": None,
@@ -90,10 +92,16 @@ def checked(cfg: DictConfig) -> DictConfig:
             f"trainer.pac={cfg.trainer.pac}: must divide trainer.batch_size="
             f"{cfg.trainer.batch_size}"
         )
+    # Runs of earlier versions lack some of the keys.
+    target = cfg.trainer.get("ada_target")
+    if target is not None and not (cfg.trainer.augment and cfg.trainer.augment_p > 0):
+        raise UserError(
+            f"trainer.ada_target={target}: needs something in trainer.augment, such as "
+            "[translation,flip], and trainer.augment_p above 0"
+        )
     objective, names = cfg.metrics.objective, cfg.metrics.names
     if objective in METRICS and objective not in names:
         raise UserError(f"metrics.objective={objective}: must be in metrics.names={shown(names)}")
-    # Runs of earlier versions have no such keys.
     patience = cfg.trainer.get("patience")
     if patience is not None and objective not in METRICS:
         raise UserError(

@@ -89,6 +89,8 @@ class Trainer:
     flip: bool = key()
     augment: list[str] = key(choices=AUGMENTATIONS)
     augment_p: float = key(min=0, max=1)
+    ada_target: float | None = key(above=-1, below=1)
+    ada_images: int = key(min=1)
     init_from: str | None = key()
     init_hash: str | None = key(pattern=r"[0-9a-f]{16}")
     ema_half_life: float | None = key(above=0)

@@ -88,6 +88,8 @@ def functional_step(program: Program, tensors: Tensors, batch: Batch, kind: Step
     tensors = tensors | {f"settings/{name}": value for name, value in batch.settings.items()}
     result = train_step(_trainable_gan(program, tensors), batch, kind)
     add_statistics(tensors["state/sums"], tensors["state/finite_steps"], result.statistics)
+    if result.real_sign is not None:
+        tensors["state/real_signs"].add_(result.real_sign)
     return result
 
 
@@ -109,6 +111,7 @@ def _trainable_gan(program: Program, tensors: Tensors) -> TrainableGAN:
         one_pass=parts.one_pass,
         augment=parts.augment,
         pac=parts.pac,
+        adapts=parts.ada is not None,
         vectorize=program.vectorize,
         batch_dim=int(program.stacked),
     )

@@ -30,6 +30,8 @@ def named_tensors(parts: Parts, state: State) -> Tensors:
         NotSupported: gan.functional.optimizers does not know an optimizer.
     """
     tensors: Tensors = {"state/sums": state.sums, "state/finite_steps": state.finite_steps}
+    if state.adaptive:
+        tensors["state/real_signs"] = state.adaptive.signs
     for role in ("generator", "discriminator", "averaged_generator"):
         network = getattr(parts, role)
         if network is not None:

@@ -630,6 +630,8 @@ class Run:
             role, _, number = name.partition("_optimizer/")
             shown = f"lr/{role}" if number == "lr" else f"schedule/{name.replace('/', '.')}"
             record[shown] = schedule(self.step - 1)
+        if state.adaptive:
+            record["augment_p"] = state.adaptive.p.item()
         return record
 
     def _follow_objective(self, record: Record) -> None:

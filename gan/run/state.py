@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from gan.augment import AdaptiveProbability
 from gan.build import Parts
 from gan.data import Data, Scaling
 from gan.errors import UserError
@@ -37,6 +38,8 @@ class State:
     step: int = 0
     seconds: float = 0.0
     """Seconds of training, those before a resume included."""
+    adaptive: AdaptiveProbability | None = None
+    """The probability of augmentations, if `trainer.ada_target` adapts it."""
     contents: dict[str, Contents] = field(default_factory=dict)
     """The contents of the loss and the penalty before the first step."""
     is_checked: bool = False
@@ -49,6 +52,7 @@ def initial_state(parts: Parts, seed: int) -> State:
         noise=torch.Generator(parts.device).manual_seed(stream(seed, "noise")),
         sums=torch.zeros(len(STEP_STATISTICS), device=parts.device),
         finite_steps=torch.zeros((), dtype=torch.int64, device=parts.device),
+        adaptive=AdaptiveProbability.start(parts.device) if parts.ada else None,
         contents={"loss": contents(parts.loss), "penalty": contents(parts.penalty)},
     )
 
@@ -94,6 +98,7 @@ def to_checkpoint(parts: Parts, state: State) -> dict[str, Any]:
         "discriminator_optimizer": parts.discriminator_optimizer.state_dict(),
         "loss": _state_dict(parts.loss),
         "penalty": _state_dict(parts.penalty),
+        "adaptive": dict(vars(state.adaptive)) if state.adaptive else None,
     }
 
 
@@ -109,6 +114,10 @@ def from_checkpoint(parts: Parts, state: State, saved: dict[str, Any]) -> None:
     state.summed_steps, state.generator_updates = saved["summed"], saved["generator_updates"]
     state.sums.copy_(saved["sums"])
     state.finite_steps.copy_(saved["healthy"])
+    if state.adaptive:
+        state.adaptive.p.copy_(saved["adaptive"]["p"])
+        state.adaptive.signs.copy_(saved["adaptive"]["signs"])
+        state.adaptive.steps = saved["adaptive"]["steps"]
     torch.set_rng_state(saved["random"])
     if state.noise.get_state().shape == saved["noise"].shape:
         state.noise.set_state(saved["noise"])

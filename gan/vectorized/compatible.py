@@ -19,11 +19,12 @@ FREE = (
     "trainer.patience",
     "trainer.flip",
     "trainer.augment_p",
+    "trainer.ada_images",
     "trainer.init_from",
     "trainer.init_hash",
 )
 """Keys that may differ."""
-NUMBERS_IF_SET = ("trainer.ema_half_life", "trainer.ema_ramp_up")
+NUMBERS_IF_SET = ("trainer.ema_half_life", "trainer.ema_ramp_up", "trainer.ada_target")
 """Numbers that may differ where both runs set them."""
 NUMBERS_IF_NOT_ZERO = ("optimizer.momentum", "discriminator_optimizer.momentum")
 """Numbers that may differ where neither is zero."""

@@ -237,6 +237,7 @@ def _copy(run: Run, dtype: torch.dtype) -> _Copy:
         noise=run.state.noise.clone_state(),
         sums=torch.zeros_like(run.state.sums, dtype=dtype),
         finite_steps=run.state.finite_steps.clone(),
+        adaptive=copy.deepcopy(run.state.adaptive),
     )
     return _Copy(copied, state)
 

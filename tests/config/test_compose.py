@@ -129,6 +129,13 @@ WRONG = [
     ("trainer.pac=3", ["trainer.pac=3", "divide trainer.batch_size=128"]),
     ("trainer.pac=2 model.conditional=true", ["trainer.pac=2", "model.conditional"]),
     ("trainer.augment=[cutuot]", ["trainer.augment=[cutuot]", "did you mean 'cutout'"]),
+    ("trainer.augment_p=1.1", ["trainer.augment_p=1.1", "at most 1"]),
+    ("trainer.ada_target=0.6", ["trainer.ada_target=0.6", "needs something in trainer.augment"]),
+    (
+        "trainer.augment=[flip] trainer.augment_p=0 trainer.ada_target=0.6",
+        ["trainer.ada_target=0.6", "trainer.augment_p above 0"],
+    ),
+    ("trainer.augment=[flip] trainer.ada_target=1", ["trainer.ada_target=1", "below 1"]),
     ("trainer.ema_half_life=0", ["trainer.ema_half_life=0", "above 0"]),
     ("loss=hinge loss.label_smoothing=0.1", ["loss.label_smoothing", "unknown key"]),
     ("loss.label_smoothing=1", ["loss.label_smoothing=1", "below 1"]),

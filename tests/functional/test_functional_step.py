@@ -81,6 +81,9 @@ def train_alone(runs: Sequence[Training], steps: int) -> None:
             kind = next_step_kind(run.parts, run.state)
             result = train_step(trainable_gan(run.parts), run.draw_batch(), kind)
             add_statistics(run.state.sums, run.state.finite_steps, result.statistics)
+            if run.state.adaptive:
+                assert result.real_sign is not None
+                run.state.adaptive.signs.add_(result.real_sign)
             count_step(run.state, kind)
 
 
@@ -132,6 +135,9 @@ def assert_trained_as_alone(
                 a, b = (weights(getattr(run.parts, role)) for run in (one, other))
                 assert (a - b).norm() <= bound * a.norm(), role
         assert other.state.finite_steps == one.state.finite_steps == 20
+        if one.state.adaptive and other.state.adaptive:
+            assert vars(one.state.adaptive) == vars(other.state.adaptive)
+            assert one.state.adaptive.p > 0
         torch.testing.assert_close(
             one.state.sums, other.state.sums, rtol=100 * bound, atol=100 * bound
         )
@@ -149,6 +155,11 @@ MODELS = {
         "model.conditional=true",
         "trainer.augment=[translation,cutout,colour,flip]",
         "trainer.augment_p=0.7",
+    ),
+    "mlp, adapted": (
+        "trainer.augment=[translation,colour]",
+        "trainer.ada_target=0.3",
+        "trainer.ada_images=400",
     ),
     "dcgan": ("model=dcgan", "model.channels=4"),
     "dcgan, conditional": ("model=dcgan", "model.channels=4", "model.conditional=true"),

@@ -30,7 +30,11 @@ def train_for(opened: Run, steps: int) -> None:
 
 @pytest.mark.parametrize(
     "overrides",
-    [(), ("trainer.flip=true", "trainer.augment=[colour,flip]", "trainer.augment_p=0.4")],
+    [
+        (),
+        ("trainer.flip=true", "trainer.augment=[colour,flip]", "trainer.augment_p=0.4"),
+        ("trainer.augment=[translation]", "trainer.ada_target=0.1", "trainer.ada_images=300"),
+    ],
 )
 def test_run_that_was_closed_early_goes_on_from_its_checkpoint_bit_for_bit(
     tmp_path: Path, overrides: tuple[str, ...]

@@ -69,6 +69,27 @@ def test_runs_of_a_cohort_leave_the_same_directories_as_alone(tmp_path: Path) ->
         assert messages == without_fractions(log_messages(alone))
 
 
+def test_runs_of_a_cohort_adapt_their_augmentation_each_by_itself(tmp_path: Path) -> None:
+    shared = ("trainer.augment=[translation,colour]", "trainer.ada_images=1000", "logging.every=4")
+    attempts = [
+        make_attempt(tmp_path, "high", *shared, "trainer.ada_target=0.9"),
+        make_attempt(tmp_path, "low", *shared, "trainer.ada_target=-0.9", "trainer.flip=true"),
+        make_attempt(
+            tmp_path, "limited", *shared, "trainer.ada_target=-0.9", "trainer.augment_p=0.1"
+        ),
+    ]
+    parent = Parent(*attempts)
+    train_cohort(parent)
+    assert parent.returns == {}
+    highest = {}
+    for attempt in attempts:
+        assert_alike(train_alone(attempt), attempt.run_dir)
+        highest[attempt.name] = max(record["augment_p"] for record in read_records(attempt.run_dir))
+    assert highest["low"] > 0.3
+    assert highest["limited"] == pytest.approx(0.1)
+    assert highest["high"] < highest["low"]
+
+
 def test_run_that_diverges_leaves_and_the_others_go_on(tmp_path: Path) -> None:
     rates = {"r0": "1e-3", "r1": "1e30", "r2": "1e-4"}
     attempts = [

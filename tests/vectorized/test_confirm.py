@@ -172,6 +172,12 @@ BASES = {
         "trainer.augment_p=0.7",
         "model.hidden_dim=@",
     ),
+    "adapted": (
+        "trainer.augment=[translation]",
+        "trainer.ada_target=0.5",
+        "trainer.pac=2",
+        "model.hidden_dim=@",
+    ),
     "dcgan": ("model=dcgan", "model.channels=@", "penalty=dragan", "loss=hinge"),
     "sngan": ("model=sngan", "model.channels=@", "penalty=wgan_gp", "loss=wasserstein"),
 }
