@@ -27,7 +27,7 @@ from gan.data.base import check_data
 from gan.data.mapped import is_out_of_memory
 from gan.errors import UserError, first_line
 from gan.losses import Loss, as_loss
-from gan.penalties import Penalty, as_penalty
+from gan.penalties import Consistency, Penalty, as_penalty
 from gan.schedules import Schedule, curve
 from gan.seeds import stream
 
@@ -67,6 +67,7 @@ class Parts(NamedTuple):
     """The probability with which each augmentation changes each image, or the largest one."""
     ada: Ada | None
     """The aim of the probability, if `trainer.ada_target` adapts it."""
+    consistency: Consistency | None
     flip: bool
     """True if each real image is mirrored with a probability of 1/2 when it is drawn."""
     ema_half_life: float
@@ -94,8 +95,9 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
             f"trainer.batch_size={trainer.batch_size}: must be at most {data.size}, "
             "the size of the data set"
         )
-    if trainer.augment and len(data.shape) != 3:
-        raise UserError(f"trainer.augment={list(trainer.augment)}: must be [] but for images")
+    for name in ("augment", "consistency"):
+        if trainer.get(name) and len(data.shape) != 3:
+            raise UserError(f"trainer.{name}={list(trainer[name])}: must be [] but for images")
     if trainer.get("flip") and len(data.shape) != 3:
         raise UserError("trainer.flip=true: must be false but for images")
     # Runs of earlier versions lack some of the keys.
@@ -134,6 +136,11 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         augment=tuple(trainer.augment),
         augment_p=trainer.get("augment_p", 1.0),
         ada=None if target is None else Ada(target, trainer.ada_images),
+        consistency=Consistency(
+            tuple(trainer.consistency), (trainer.consistency_real, trainer.consistency_fake)
+        )
+        if trainer.get("consistency")
+        else None,
         flip=trainer.get("flip", False),
         ema_half_life=trainer.ema_half_life or 0.0,
         ema_ramp_up=trainer.ema_ramp_up,

@@ -64,6 +64,20 @@ class Penalty(NamedTuple):
     """The object that keeps what the functions remember from one step to the next."""
 
 
+class Consistency(NamedTuple):
+    """Consistency regularization: the discriminator is to see no change in augmented images.
+
+    For each of real and fake images, a term of the discriminator's loss is a weight times the mean
+    squared difference of the logits before and after the change (arXiv:2002.04724). Without fake
+    images this is arXiv:1910.12027.
+    """
+
+    names: tuple[str, ...]
+    """The augmentations that make the change."""
+    weights: tuple[float, float]
+    """The weights of the terms of real and of fake images."""
+
+
 def as_penalty(made: Any) -> Penalty:
     """Return a penalty, or an object that has some of the methods of one, as a `Penalty`.
 

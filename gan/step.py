@@ -21,7 +21,7 @@ from gan.data import Batches
 from gan.errors import UserError
 from gan.losses import Loss
 from gan.metrics.catalogue import STEP_STATISTICS
-from gan.penalties import Discriminator, Penalty, gradient_penalty, require_scalar
+from gan.penalties import Consistency, Discriminator, Penalty, gradient_penalty, require_scalar
 from gan.run.state import State
 from gan.schedules import Schedule
 
@@ -53,6 +53,7 @@ class TrainableGAN(NamedTuple):
     one_pass: bool
     augment: tuple[str, ...]
     pac: int
+    consistency: Consistency | None = None
     adapts: bool = False
     """True if the result has the signs of the real logits, for an adaptive probability."""
     vectorize: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
@@ -78,6 +79,8 @@ class Batch(NamedTuple):
     """The share of the averaged weights that stays, a scalar."""
     settings: dict[str, Tensor]
     """Numbers that change while the run trains, scalars, by names such as "penalty/gamma"."""
+    consistency: tuple[tuple[Tensor, ...], ...] = ()
+    """Random numbers of the changes of real and of fake samples in the consistency terms."""
 
 
 class StepKind(NamedTuple):
@@ -105,29 +108,43 @@ def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
     generator, discriminator, dim = gan.generator, gan.discriminator, gan.batch_dim
     labels, penalty = batch.labels, gan.penalty
 
-    def view(samples: Tensor, random_numbers: tuple[Tensor, ...]) -> Tensor:
-        """Return samples as the discriminator sees them: augmented and packed."""
-        if not gan.augment and gan.pac == 1:
+    def view(
+        samples: Tensor, random_numbers: tuple[Tensor, ...], changes: tuple[str, ...] = ()
+    ) -> Tensor:
+        """Return samples as the discriminator sees them: augmented, changed and packed."""
+        names = gan.augment + changes
+        if not names and gan.pac == 1:
             return samples
-        one_run = partial(_augment_and_pack, names=gan.augment, pac=gan.pac)
+        one_run = partial(_augment_and_pack, names=names, pac=gan.pac)
         viewed: Tensor = gan.vectorize(one_run)(samples, *random_numbers)
         return viewed
+
+    def judge(*views: Tensor) -> Sequence[Tensor]:
+        """Return the logits of sets of samples, in one pass if that makes no difference."""
+        if not gan.one_pass or len(views) == 1:
+            return [discriminator.forward(one, labels) for one in views]
+        logits = discriminator.forward(torch.cat(views, dim), torch.cat([labels] * len(views), dim))
+        return logits.chunk(len(views), dim)
 
     # Update the discriminator.
     with torch.set_grad_enabled(kind.update_generator):
         fake = generator.forward(batch.z, labels)
     real_view = view(batch.real, batch.augmentations[0])
     fake_view = view(fake.detach(), batch.augmentations[1])
-    if gan.one_pass:
-        both = torch.cat([real_view, fake_view], dim)
-        logits = discriminator.forward(both, torch.cat([labels, labels], dim))
-        real_logits, fake_logits = logits.chunk(2, dim)
-    else:
-        real_logits = discriminator.forward(real_view, labels)
-        fake_logits = discriminator.forward(fake_view, labels)
+    real_logits, fake_logits = judge(real_view, fake_view)
     discriminator_loss = gan.loss.discriminator(real_logits, fake_logits)
     require_scalar(discriminator_loss, "loss", dim)
     objective = discriminator_loss
+    if gan.consistency:
+        names, weights = gan.consistency
+        used = [index for index, weight in enumerate(weights) if weight]
+        samples, before = (batch.real, fake.detach()), (real_logits, fake_logits)
+        changed = judge(
+            *(view(samples[i], batch.augmentations[i] + batch.consistency[i], names) for i in used)
+        )
+        for i, after in zip(used, changed, strict=True):
+            difference = (after - before[i]).square().flatten(dim).mean(-1)
+            objective = objective + weights[i] * difference
     if kind.penalize and penalty and penalty.points:
         term = gradient_penalty(
             penalty,
@@ -228,6 +245,9 @@ def draw_batch(
         state.adaptive.adjust(parts.ada, size, most=parts.augment_p)
         probability = state.adaptive.p
     augmentations = tuple(draw(real.shape, parts.augment, noise, probability) for _ in range(views))
+    consistency: tuple[tuple[Tensor, ...], ...] = ()
+    if parts.consistency:
+        consistency = tuple(draw(real.shape, parts.consistency.names, noise) for _ in range(2))
     penalty: tuple[Tensor, ...] = ()
     if kind.penalize and parts.penalty and parts.penalty.draw:
         drawn = parts.penalty.draw(pack(real, parts.pac), noise)
@@ -238,7 +258,9 @@ def draw_batch(
         decay = ema.decay(half_life, parts.ema_ramp_up, seen, new)
     dtype = precise_dtype(parts.device)
     settings = {name: torch.tensor(number, dtype=dtype) for name, number in numbers.items()}
-    return Batch(real, labels, z, augmentations, penalty, torch.tensor(decay), settings)
+    return Batch(
+        real, labels, z, augmentations, penalty, torch.tensor(decay), settings, consistency
+    )
 
 
 def precise_dtype(device: torch.device) -> torch.dtype:
@@ -304,6 +326,7 @@ def trainable_gan(
         one_pass=parts.one_pass,
         augment=parts.augment,
         pac=parts.pac,
+        consistency=parts.consistency,
         adapts=parts.ada is not None,
     )
 

@@ -51,7 +51,7 @@ COMBINATIONS = {
     "sngan, augmented": (
         *("model=sngan", "model.channels=4", "model.generator_norm=none", "loss=hinge"),
         *("trainer.augment=[translation,cutout,colour,flip]", "trainer.augment_p=0.7"),
-        "trainer.ada_target=0.5",
+        *("trainer.ada_target=0.5", "trainer.consistency=[flip,translation]"),
     ),
     "points": ("experiment=ring8", "trainer.max_epochs=null"),
 }

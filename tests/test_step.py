@@ -328,3 +328,34 @@ def test_adaptive_probability_hears_how_often_real_logits_are_positive() -> None
         count_step(state, kind)
     assert state.adaptive.signs.item() == pytest.approx(expected)
     assert state.adaptive.steps == 3
+
+
+@pytest.mark.parametrize(
+    ("norm", "weights"), [("none", (7, 3)), ("none", (7, 0)), ("batch", (0, 3))]
+)
+def test_consistency_is_a_term_of_the_papers_beside_r1(norm: str, weights: tuple[int, int]) -> None:
+    ours, plain = two_in_double_precision(
+        *("penalty=r1", "penalty.gamma=1", "penalty.interval=1", "trainer.augment=[cutout]"),
+        *("trainer.consistency=[flip,translation]", f"model.discriminator_norm={norm}"),
+        *(f"trainer.consistency_real={weights[0]}", f"trainer.consistency_fake={weights[1]}"),
+    )
+    batch = first_batch(plain)
+    statistics = step(ours)
+    generator, discriminator = plain.generator, plain.discriminator
+    softplus = torch.nn.functional.softplus
+    views, terms = [], []
+    for index, samples in enumerate((batch.real, generator(batch.z).detach())):
+        view = augment(samples, ["cutout"], batch.augmentations[index])
+        changed = augment(view, ["flip", "translation"], batch.consistency[index])
+        assert not torch.equal(changed, view)
+        views.append(view)
+        terms.append((discriminator(changed) - discriminator(view)).square().mean())
+    loss = softplus(-discriminator(views[0])).mean() + softplus(discriminator(views[1])).mean()
+    images = views[0].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    penalties = 0.5 * slope.square().sum() / 16
+    sgd(discriminator, loss + penalties + weights[0] * terms[0] + weights[1] * terms[1])
+    shown = augment(generator(batch.z), ["cutout"], batch.augmentations[2])
+    sgd(generator, softplus(-discriminator(shown)).mean())
+    assert_same(ours, generator, discriminator)
+    torch.testing.assert_close(statistics[0], loss.detach())

@@ -55,6 +55,9 @@ ABSENT_IF: dict[str, Any] = {
     "trainer.augment_p": 1.0,
     "trainer.ada_target": None,
     "trainer.ada_images": 500_000,
+    "trainer.consistency": [],
+    "trainer.consistency_real": 10.0,
+    "trainer.consistency_fake": 10.0,
     "data.stratify": False,
     "data.skip_unreadable": False,
     "logging.samples_every_epochs": None,
@@ -98,6 +101,12 @@ def checked(cfg: DictConfig) -> DictConfig:
         raise UserError(
             f"trainer.ada_target={target}: needs something in trainer.augment, such as "
             "[translation,flip], and trainer.augment_p above 0"
+        )
+    trainer = cfg.trainer
+    if trainer.get("consistency") and not (trainer.consistency_real or trainer.consistency_fake):
+        raise UserError(
+            f"trainer.consistency={_show(trainer.consistency)}: needs trainer.consistency_real or "
+            "trainer.consistency_fake above 0"
         )
     objective, names = cfg.metrics.objective, cfg.metrics.names
     if objective in METRICS and objective not in names:

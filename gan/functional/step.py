@@ -111,6 +111,7 @@ def _trainable_gan(program: Program, tensors: Tensors) -> TrainableGAN:
         one_pass=parts.one_pass,
         augment=parts.augment,
         pac=parts.pac,
+        consistency=parts.consistency,
         adapts=parts.ada is not None,
         vectorize=program.vectorize,
         batch_dim=int(program.stacked),

@@ -136,6 +136,10 @@ WRONG = [
         ["trainer.ada_target=0.6", "trainer.augment_p above 0"],
     ),
     ("trainer.augment=[flip] trainer.ada_target=1", ["trainer.ada_target=1", "below 1"]),
+    (
+        "trainer.consistency=[flip] trainer.consistency_real=0 trainer.consistency_fake=0",
+        ["trainer.consistency=[flip]", "trainer.consistency_fake above 0"],
+    ),
     ("trainer.ema_half_life=0", ["trainer.ema_half_life=0", "above 0"]),
     ("loss=hinge loss.label_smoothing=0.1", ["loss.label_smoothing", "unknown key"]),
     ("loss.label_smoothing=1", ["loss.label_smoothing=1", "below 1"]),

@@ -156,6 +156,12 @@ MODELS = {
         "trainer.augment=[translation,cutout,colour,flip]",
         "trainer.augment_p=0.7",
     ),
+    "mlp, consistent": (
+        "trainer.augment=[translation]",
+        "trainer.consistency=[flip,colour]",
+        "trainer.consistency_fake=3",
+        "trainer.pac=2",
+    ),
     "mlp, adapted": (
         "trainer.augment=[translation,colour]",
         "trainer.ada_target=0.3",

@@ -221,6 +221,11 @@ def test_evaluate_measures_them_beside_their_floor(
         ("channels", "model=sngan", r"SNGAN: makes images, not samples of shape \(3, 24\)"),
         ("wide", "model=dcgan", "images of 6x10 pixels do not fit"),
         ("series", "trainer.augment=[cutout]", "must be .. but for images"),
+        (
+            "series",
+            "trainer.consistency=[flip]",
+            "consistency=.*: must be .. but for images",
+        ),
         ("channels", "trainer.flip=true", "trainer.flip=true: must be false but for images"),
         ("channels", "metrics=fast", r"lenet_fid is for grey images, .* of shape \(3, 24\)"),
         ("vectors", "metrics=points", "modes is for a mixture"),

@@ -33,7 +33,10 @@ def train_for(opened: Run, steps: int) -> None:
     [
         (),
         ("trainer.flip=true", "trainer.augment=[colour,flip]", "trainer.augment_p=0.4"),
-        ("trainer.augment=[translation]", "trainer.ada_target=0.1", "trainer.ada_images=300"),
+        (
+            *("trainer.augment=[translation]", "trainer.ada_target=0.1", "trainer.ada_images=300"),
+            "trainer.consistency=[flip,translation]",
+        ),
     ],
 )
 def test_run_that_was_closed_early_goes_on_from_its_checkpoint_bit_for_bit(

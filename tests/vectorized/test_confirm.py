@@ -172,6 +172,12 @@ BASES = {
         "trainer.augment_p=0.7",
         "model.hidden_dim=@",
     ),
+    "consistent": (
+        "trainer.consistency=[flip,translation]",
+        "trainer.consistency_fake=0",
+        "model.discriminator_norm=batch",
+        "model.hidden_dim=@",
+    ),
     "adapted": (
         "trainer.augment=[translation]",
         "trainer.ada_target=0.5",
