@@ -62,10 +62,15 @@ class TrainedRun:
         return history(self.run_dir)
 
     def samples(
-        self, n: int = 64, *, seed: int = 0, labels: int | Sequence[int] | None = None
+        self,
+        n: int = 64,
+        *,
+        seed: int = 0,
+        labels: int | Sequence[int] | None = None,
+        truncation: float | None = None,
     ) -> "Tensor":
         """Return samples of the newest checkpoint, see `gan.sample`."""
-        return sample(self.run_dir, n, seed=seed, labels=labels)
+        return sample(self.run_dir, n, seed=seed, labels=labels, truncation=truncation)
 
     def plot(self) -> "Figure":
         """Return a figure of both losses, of D(x) and D(G(z)), and of each metric over the steps.
@@ -265,7 +270,12 @@ def history(run_dir: str | Path) -> "pd.DataFrame":
 
 
 def load_generator(
-    path: str | Path, weights: str = "auto", *, checkpoint: str = "newest", device: str = "cpu"
+    path: str | Path,
+    weights: str = "auto",
+    *,
+    checkpoint: str = "newest",
+    standing: int = 0,
+    device: str = "cpu",
 ) -> "TrainedGenerator":
     """Return the trained generator of a run, in evaluation mode.
 
@@ -277,15 +287,20 @@ def load_generator(
             function that builds the network: one that you or a config group here have named.
         weights: average, generator, or auto, which takes averaged weights if the run has them.
         checkpoint: newest, or best, the best step by `trainer.keep_best`.
+        standing: batches from which batch norm takes its statistics anew (arXiv:1809.11096); 0
+            keeps those of training.
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
-        UserError: there is no run, no such checkpoint, no such weights or no such device.
+        UserError: there is no run, no such checkpoint, no such weights, no such device or no
+            batch norm.
     """
     from gan.build import find_device
-    from gan.run.trained import load_generator
+    from gan.run.trained import load_generator, take_standing_statistics
 
-    return load_generator(path, weights, checkpoint).to(find_device(device))
+    trained = load_generator(path, weights, checkpoint).to(find_device(device))
+    take_standing_statistics(trained, standing)
+    return trained
 
 
 def sample(
@@ -294,6 +309,7 @@ def sample(
     *,
     seed: int = 0,
     labels: int | Sequence[int] | None = None,
+    truncation: float | None = None,
 ) -> "Tensor":
     """Return samples of a run, on the CPU: the same as `gan generate` draws for this seed.
 
@@ -303,18 +319,19 @@ def sample(
         seed: the seed of the latents.
         labels: for a conditional generator the class of all samples, or n classes. None draws a
             row for each class in turn, the same latents in every row, as many as fit into n.
+        truncation: a threshold beyond which latents are drawn again (arXiv:1809.11096).
 
     Returns:
         uint8 images (n, channels, height, width), or points, vectors and series (n, *shape) in the
         data's own units.
 
     Raises:
-        UserError: there is no generator, or n or the labels are wrong.
+        UserError: there is no generator, or n, the labels or the truncation are wrong.
     """
     from gan.run.trained import sample
 
     loaded = load_generator(source) if isinstance(source, str | Path) else source
-    return sample(loaded, n, seed, labels).cpu()
+    return sample(loaded, n, seed, labels, truncation).cpu()
 
 
 def _as_overrides(points: str | Grid | Sequence[Grid], shared: Sequence[str]) -> list[str]:

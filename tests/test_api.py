@@ -91,6 +91,9 @@ def test_a_run_gives_its_objective_history_samples_and_pictures(run_dir: Path) -
     )
     assert opened.history.equals(gan.history(run_dir))
     assert torch.equal(opened.samples(3, seed=2), gan.sample(run_dir, 3, seed=2))
+    truncated = opened.samples(3, seed=2, truncation=0.3)
+    assert torch.equal(truncated, gan.sample(run_dir, 3, seed=2, truncation=0.3))
+    assert not torch.equal(truncated, opened.samples(3, seed=2))
     titles = [axes.get_title() for axes in opened.plot().axes]
     assert titles == ["losses", "mean output of D", "sliced_wasserstein, lower is better"]
     line = f"{run_dir}: completed at step 40, sliced_wasserstein {result['objective']:.4g}"
@@ -254,9 +257,13 @@ def test_a_run_with_a_mistake_is_refused(tmp_path: Path) -> None:
 def test_samples_are_those_that_the_command_draws(
     run_dir: Path, conditional: Path, tmp_path: Path
 ) -> None:
-    for folder, labels in ((run_dir, None), (conditional, None), (conditional, 7)):
-        write_samples(folder, tmp_path / "a.npz", count=23, seed=5, label=labels)
-        drawn = gan.sample(str(folder), 23, seed=5, labels=labels)
+    for folder, labels, t in (
+        (run_dir, None, None),
+        (conditional, None, 0.5),
+        (conditional, 7, None),
+    ):
+        write_samples(folder, tmp_path / "a.npz", count=23, seed=5, label=labels, truncation=t)
+        drawn = gan.sample(str(folder), 23, seed=5, labels=labels, truncation=t)
         assert drawn.dtype == torch.uint8
         with np.load(tmp_path / "a.npz") as arrays:
             assert np.array_equal(drawn.permute(0, 2, 3, 1).numpy(), arrays["images"])

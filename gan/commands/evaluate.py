@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from gan.commands.command_line import run_command
-from gan.commands.help import CHECKPOINT, DEVICES, WEIGHTS, option
+from gan.commands.help import CHECKPOINT, DEVICES, STANDING, TRUNCATION, WEIGHTS, option
 from gan.compare.read import find_runs
 from gan.config.compose import compose
 from gan.errors import NotFinite, UserError, printable
@@ -58,6 +58,8 @@ class Options:
         None,
         "real images to compare with, train or test; null takes those of metrics",
     )
+    truncation: float | None = option(None, TRUNCATION)
+    standing: int = option(0, STANDING)
     weights: str = option("auto", WEIGHTS)
     checkpoint: str = option("newest", CHECKPOINT)
     device: str = option("auto", DEVICES)
@@ -88,6 +90,8 @@ def evaluate(paths: list[Path], options: Options) -> None:
             run_dirs,
             settings,
             name=options.name or options.metrics,
+            truncation=options.truncation,
+            standing=options.standing,
             weights=options.weights,
             checkpoint=options.checkpoint,
             device=options.device,
@@ -165,6 +169,8 @@ def measure_runs(
     weights: str,
     device: str,
     checkpoint: str = "newest",
+    truncation: float | None = None,
+    standing: int = 0,
     on_part: OnPart = lambda part: None,
 ) -> Iterator[Measurement]:
     """Measure the newest checkpoint of each run, and write metrics-NAME.json into its directory.
@@ -175,6 +181,8 @@ def measure_runs(
     Args:
         settings: a composed config group `metrics`.
         weights, checkpoint: as for `gan.run.trained.load_generator`.
+        truncation: threshold of the latents, see `gan.run.evaluation.draw_latents`.
+        standing: see `gan.run.trained.take_standing_statistics`.
         on_part: called for each run before its samples are drawn, and before each metric.
 
     Raises:
@@ -185,12 +193,18 @@ def measure_runs(
     from gan.data import content_hash
     from gan.run import evaluation
     from gan.run.checkpoint import refuse_other_data
-    from gan.run.trained import load_generator
+    from gan.run.trained import (
+        layers_with_statistics,
+        load_generator,
+        take_standing_statistics,
+    )
 
     target = find_device(device)
-    # Refuse a run without the weights before the first one is measured.
+    # Refuse a run without the weights, or without batch norm, before the first one is measured.
     for run_dir in run_dirs:
-        load_generator(run_dir, weights, checkpoint)
+        trained = load_generator(run_dir, weights, checkpoint)
+        evaluation.draw_latents(1, trained.latent_dim, 0, truncation=truncation)
+        layers_with_statistics(trained, standing)
     by_data: dict[str, tuple[Evaluator, dict[str, float] | None, str | None]] = {}
     for run_dir in run_dirs:
         on_part("samples")
@@ -204,14 +218,18 @@ def measure_runs(
         measure, floor, data_hash = by_data[key]
         trained = load_generator(run_dir, weights, checkpoint)
         refuse_other_data(run_dir, trained.data_hash, data_hash)
-        z = evaluation.draw_latents(settings.samples, trained.latent_dim, cfg.seed, "evaluation")
+        take_standing_statistics(trained.to(target), standing, truncation)
+        z = evaluation.draw_latents(
+            settings.samples, trained.latent_dim, cfg.seed, "evaluation", truncation
+        )
         labels = measure.labels_like_real(len(z)) if trained.classes else None
         try:
-            samples = evaluation.generate(trained.to(target), z.to(target), labels)
+            samples = evaluation.generate(trained, z.to(target), labels)
             values = measure(samples, on_part)
         except NotFinite as error:
             raise UserError(f"{run_dir}: at step {trained.step} {error}") from error
         facts: dict[str, Any] = {"step": trained.step, "weights": trained.weights}
+        facts |= {"truncation": truncation, "standing": standing}
         facts |= measure.facts | {"values": values, "floor": floor} | environment()
         _write_facts(run_dir / f"metrics-{name}.json", facts)
         yield Measurement(str(run_dir), trained.step, trained.weights, values)

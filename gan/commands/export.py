@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.commands.command_line import run_command
-from gan.commands.help import CHECKPOINT, WEIGHTS, option
+from gan.commands.help import CHECKPOINT, STANDING, WEIGHTS, option
 from gan.errors import UserError
 from gan.invocation import command_line
 from gan.startup import fast_imports
@@ -23,6 +23,7 @@ class Options:
         Path("generator.safetensors"),
         "file to write: NAME.safetensors, NAME.pt2 or NAME.onnx",
     )
+    standing: int = option(0, STANDING)
     weights: str = option("auto", WEIGHTS)
     checkpoint: str = option("newest", CHECKPOINT)
 
@@ -44,9 +45,10 @@ def export(paths: list[Path], options: Options) -> None:
     # torch takes seconds to import. Help and mistakes on the command line need none of it.
     with fast_imports():
         from gan.run.export import export
-        from gan.run.trained import load_generator
+        from gan.run.trained import load_generator, take_standing_statistics
 
     trained = load_generator(paths[0], options.weights, options.checkpoint)
+    take_standing_statistics(trained, options.standing)
     difference = export(trained, options.out)
     print(
         f"{options.out}: {trained.weights} weights of step {trained.step}; "

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan.commands.command_line import run_command
-from gan.commands.help import CHECKPOINT, DEVICES, WEIGHTS, option
+from gan.commands.help import CHECKPOINT, DEVICES, STANDING, TRUNCATION, WEIGHTS, option
 from gan.errors import UserError
 from gan.files import replacing, temporary_folder, write_bytes
 from gan.invocation import command_line
@@ -74,6 +74,8 @@ class Options:
     caption: bool = option(
         True, "write the step, and the epoch if it is known, over a PNG or a GIF"
     )
+    truncation: float | None = option(None, TRUNCATION)
+    standing: int = option(0, STANDING)
     weights: str = option("auto", WEIGHTS)
     checkpoint: str = option("newest", CHECKPOINT)
     device: str = option("auto", DEVICES)
@@ -118,6 +120,8 @@ def generate(paths: list[Path], options: Options) -> None:
         interpolate=options.interpolate,
         frames=options.frames,
         with_caption=options.caption,
+        truncation=options.truncation,
+        standing=options.standing,
         weights=options.weights,
         checkpoint=options.checkpoint,
         device=options.device,
@@ -169,6 +173,8 @@ def write_samples(
     interpolate: bool = False,
     frames: int = 12,
     with_caption: bool = True,
+    truncation: float | None = None,
+    standing: int = 0,
     weights: str = "auto",
     checkpoint: str = "newest",
     device: str = "auto",
@@ -187,6 +193,8 @@ def write_samples(
         count: number of samples, or of latents that a walk passes.
         interpolate: walk from each latent to the next, one row of a grid for each pair.
         frames: images from one latent of a walk to the next, both included.
+        truncation: threshold of the latents, see `gan.run.evaluation.draw_latents`.
+        standing: see `gan.run.trained.take_standing_statistics`.
         weights, checkpoint: as for `gan.run.trained.load_generator`.
 
     Raises:
@@ -197,7 +205,7 @@ def write_samples(
     from gan.build import find_device
     from gan.data.pictures import grid
     from gan.run.evaluation import generate
-    from gan.run.trained import inputs, load_generator
+    from gan.run.trained import inputs, load_generator, take_standing_statistics
 
     walk = interpolate or out.suffix == ".gif"
     for name, value, least in (("n", count, 2 if walk else 1), ("frames", frames, 2)):
@@ -208,8 +216,9 @@ def write_samples(
     trained = load_generator(run_dir, weights, checkpoint)
     if walk and trained.classes and label is None:
         label = 0
-    z, labels, columns = inputs(trained, count, seed, label)
+    z, labels, columns = inputs(trained, count, seed, label, truncation)
     target = find_device(device)
+    take_standing_statistics(trained.to(target), standing, truncation)
     if walk:
         # A GIF runs in a circle, back to the first latent, and shows each latent once.
         corners = torch.cat([z, z[:1]]) if out.suffix == ".gif" else z

@@ -16,6 +16,7 @@ TYPES: dict[Any, str] = {
     int: "whole number",
     int | None: "whole number",
     float: "number",
+    float | None: "number",
     bool: "true or false",
     str: "text",
     str | None: "text",
@@ -27,6 +28,8 @@ TYPES: dict[Any, str] = {
 
 CHECKPOINT = "newest, or best: the best step by trainer.keep_best"
 WEIGHTS = "auto, average or generator; auto takes averaged weights if the run has them"
+TRUNCATION = "threshold beyond which values of latents are drawn again; null sets none"
+STANDING = "batches from which batch norm takes its statistics anew; 0 keeps those of training"
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 SORT_BEST = "column that says which runs are best; null takes the objective"
 """Meanings of options that several commands have."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gan.arithmetic import exact_matmul
 from gan.build import Parts
 from gan.data import Data, to_raw_samples
-from gan.errors import NotFinite
+from gan.errors import NotFinite, UserError
 from gan.metrics.comparison import Evaluator
 from gan.metrics.diversity import Diversity
 from gan.seeds import stream
@@ -108,10 +108,33 @@ def make_evaluator(settings: DictConfig, data: Data) -> Evaluator:
     )
 
 
-def draw_latents(count: int, latent_dim: int, seed: int, purpose: str = "samples") -> Tensor:
-    """Return standard normal latents (count, latent_dim), the same on every device."""
+def draw_latents(
+    count: int,
+    latent_dim: int,
+    seed: int,
+    purpose: str = "samples",
+    truncation: float | None = None,
+) -> Tensor:
+    """Return standard normal latents (count, latent_dim), the same on every device.
+
+    Args:
+        truncation: values beyond this threshold, in either direction, are drawn again until they
+            lie within it (arXiv:1809.11096). The others stay as they are. None keeps all.
+
+    Raises:
+        UserError: the threshold is not above 0.
+    """
+    if truncation is not None and not truncation > 0:
+        raise UserError(f"truncation={truncation}: must be above 0, or null")
     generator = torch.Generator().manual_seed(stream(seed, purpose))
-    return torch.randn(count, latent_dim, generator=generator)
+    z = torch.randn(count, latent_dim, generator=generator)
+    if truncation is None:
+        return z
+    # To draw again and again would take for ever for a low threshold. The inverse of the normal
+    # distribution gives numbers within it at once.
+    uniform = torch.rand(z.shape, generator=generator, dtype=torch.float64) * 2 - 1
+    within = math.sqrt(2) * torch.erfinv(uniform * math.erf(truncation / math.sqrt(2)))
+    return z.where(z.abs() <= truncation, within.float().clamp(-truncation, truncation))
 
 
 def arrange_latents(z: Tensor, classes: int) -> LatentGrid:

@@ -16,6 +16,8 @@ Config = Mapping[str, Any]
 """A resolved configuration with dotted keys."""
 
 AVERAGE_KEY = "trainer.ema_half_life"
+AS_IN_TRAINING = {"step": "last", "truncation": None, "standing": 0}
+"""The facts that `gan evaluate` alone may change, as they are without it."""
 SETTINGS = ("data.", "metrics.samples", "metrics.split", AVERAGE_KEY)
 """The beginnings of the configuration keys that decide the facts."""
 
@@ -34,7 +36,7 @@ def ways(metric: str, runs: Sequence[tuple[Facts, Config]]) -> list[str]:
     for facts, config in runs:
         by_settings.setdefault(_settings(config), {}).update(facts)
     runs = [
-        ({**by_settings[_settings(config)], "step": "last", **facts}, config)
+        ({**by_settings[_settings(config)], **AS_IN_TRAINING, **facts}, config)
         for facts, config in runs
     ]
     described = [_describe(metric, facts, config) for facts, config in runs]
@@ -75,6 +77,8 @@ def _describe(metric: str, facts: Facts, config: Config) -> dict[str, Any]:
         "features": _network(facts.get("features")) if known and known.features else "",
         "classifier": _network(facts.get("classifier")) if known and known.classes else "",
         "weights": facts.get("weights", weights),
+        "truncation": facts["truncation"] or "none",
+        "standing": facts["standing"],
         "step": facts["step"],
     }
 

@@ -8,7 +8,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from gan.arithmetic import exact_matmul
 from gan.build import build_networks
 from gan.config.checks import as_config
 from gan.config.trust import powers, refuse_untrusted
@@ -17,6 +19,7 @@ from gan.errors import UserError, nearest
 from gan.run.checkpoint import load_best_checkpoint, load_newest_checkpoint
 from gan.run.directory import read_trusted_config
 from gan.run.evaluation import LatentGrid, arrange_latents, draw_latents, generate
+from gan.seeds import stream
 
 WEIGHTS = ("auto", "average", "generator")
 """Values of the option `weights`."""
@@ -124,21 +127,83 @@ def load_generator(
     )
 
 
+def layers_with_statistics(trained: TrainedGenerator, batches: int) -> list[_BatchNorm]:
+    """Return the layers of batch norm whose statistics may be taken from so many batches.
+
+    Raises:
+        UserError: there is none, and the number is not 0; or it is negative.
+    """
+    if batches < 0:
+        raise UserError(f"standing={batches}: must be at least 0")
+    norms = [layer for layer in trained.modules() if isinstance(layer, _BatchNorm)]
+    layers = [layer for layer in norms if layer.running_mean is not None]
+    if batches and not layers:
+        raise UserError(f"standing={batches}: must be 0, as the generator has no batch norm")
+    return layers
+
+
+def take_standing_statistics(
+    trained: TrainedGenerator, batches: int, truncation: float | None = None
+) -> None:
+    """Replace the statistics of batch norm by those of the generator as it is (arXiv:1809.11096).
+
+    Training keeps moving averages, which lag behind its weights and are not those of averaged
+    weights. The means and variances are averaged over so many batches of the size of training,
+    of random classes.
+
+    Args:
+        batches: number of batches; 0 changes nothing.
+        truncation: of the latents, see `draw_latents`.
+
+    Raises:
+        UserError: there is no batch norm, or the number is negative.
+    """
+    layers = layers_with_statistics(trained, batches)
+    if not batches:
+        return
+    size, cfg = int(trained.cfg.trainer.batch_size), trained.cfg
+    device = next(trained.parameters()).device
+    z = draw_latents(batches * size, trained.latent_dim, cfg.seed, "standing", truncation)
+    generator = torch.Generator().manual_seed(stream(cfg.seed, "standing labels"))
+    labels = torch.randint(max(trained.classes, 1), (len(z),), generator=generator)
+    given = (z, labels) if trained.classes else (z,)
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        # None gives each batch the same weight.
+        layer.momentum = None
+        layer.train()
+    try:
+        with torch.no_grad(), exact_matmul():
+            for batch in zip(*(part.split(size) for part in given), strict=True):
+                trained(*(part.to(device) for part in batch))
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+            layer.eval()
+
+
 def inputs(
-    trained: TrainedGenerator, n: int, seed: int, labels: int | Sequence[int] | None = None
+    trained: TrainedGenerator,
+    n: int,
+    seed: int,
+    labels: int | Sequence[int] | None = None,
+    truncation: float | None = None,
 ) -> LatentGrid:
     """Return the latents and labels of n samples, on the CPU.
 
     Args:
         labels: the class of all samples, or n classes. None gives a conditional generator a row
             for each class, the same latents in every row, as many as fit into n.
+        truncation: see `draw_latents`.
 
     Raises:
-        UserError: n is not positive, or labels are no classes of the generator or not n of them.
+        UserError: n or the truncation is not positive, or labels are no classes of the generator
+            or not n of them.
     """
     if n < 1:
         raise UserError(f"n={n}: must be at least 1")
-    z = draw_latents(n, trained.latent_dim, seed)
+    z = draw_latents(n, trained.latent_dim, seed, truncation=truncation)
     if labels is None:
         return arrange_latents(z, trained.classes)
     chosen = [int(label) for label in torch.as_tensor(labels).flatten()]
@@ -154,13 +219,17 @@ def inputs(
 
 
 def sample(
-    trained: TrainedGenerator, n: int, seed: int = 0, labels: int | Sequence[int] | None = None
+    trained: TrainedGenerator,
+    n: int,
+    seed: int = 0,
+    labels: int | Sequence[int] | None = None,
+    truncation: float | None = None,
 ) -> Tensor:
     """Return samples, drawn where the generator is: see `inputs` and `generate`.
 
     Samples of data with a scaling are in the data's own units, float64 on the CPU.
     """
-    z, chosen, _ = inputs(trained, n, seed, labels)
+    z, chosen, _ = inputs(trained, n, seed, labels, truncation)
     device = next(trained.parameters()).device
     raw = generate(trained, z.to(device), None if chosen is None else chosen.to(device))
     return trained.scaling.to_own_units(raw) if trained.scaling else raw

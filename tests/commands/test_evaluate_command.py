@@ -141,6 +141,19 @@ def test_weights_can_be_chosen(sweep: Path, evaluate: Evaluate, data_root: Path)
     assert found["generator"]["values"] != found["average"]["values"]
 
 
+def test_truncated_latents_are_measured_and_the_file_says_so(
+    sweep: Path, evaluate: Evaluate, data_root: Path
+) -> None:
+    run_dir = min(sweep.iterdir())
+    evaluate(run_dir, "metrics=default", "split=test", "samples=80", "truncation=0.5")
+    z = draw_latents(80, 100, seed=0, purpose="evaluation", truncation=0.5)
+    images = generate(load_generator(run_dir).network, z)
+    measure = make_evaluator(metric_settings("default", 80, "test"), mnist5k(root=str(data_root)))
+    found = read_metrics(run_dir, "default")
+    assert found["values"] == measure(images)
+    assert (found["truncation"], found["standing"]) == (0.5, 0)
+
+
 def test_an_unfinished_run_is_measured_at_its_newest_checkpoint(
     sweep: Path, evaluate: Evaluate
 ) -> None:
@@ -193,6 +206,9 @@ def test_runs_are_found_at_a_path_and_at_any_depth_below_it(sweep: Path) -> None
         (["{run}", "samples=100"], "metrics.samples=100: lenet_fid needs 129 samples"),
         (["{run}", "split=tets"], "split=tets: must be one of train, test; did you mean 'test'?"),
         (["{run}", "weights=averge"], "weights=averge: must be one of auto, average, generator"),
+        (["{run}", "truncation=0"], "truncation=0.0: must be above 0"),
+        (["{run}", "standing=4"], "standing=4: must be 0, as the generator has no batch norm"),
+        (["{run}", "standing=-1"], "standing=-1: must be at least 0"),
         (["{run}", "device=cuda:99"], "device=cuda:99: not on this machine"),
         (["{run}", "metrics=default", "samples=9", "name=a/b"], "metrics-a/b.json: cannot be"),
         (["{begun}"], "has no checkpoint yet"),

@@ -139,6 +139,8 @@ def test_features_matter_only_to_metrics_that_use_them(tmp_path: Path) -> None:
         ({"split": "train"}, "split=train"),
         ({"weights": "generator"}, "weights=generator"),
         ({"step": 100}, "step=100"),
+        ({"truncation": 0.5}, "truncation=0.5"),
+        ({"standing": 16}, "standing=16"),
     ],
 )
 def test_later_measurements_of_other_kinds_have_columns_of_their_own(
