@@ -233,6 +233,7 @@ def draw_batch(
     """
     numbers = {name: schedule(state.step) for name, schedule in schedules.items()}
     half_life = numbers.pop("trainer/ema_half_life", parts.ema_half_life)
+    augment_p = numbers.pop("trainer/augment_p", parts.augment_p)
     real, labels = batches.batch(state.step)
     kind = kind or next_step_kind(parts, state)
     size, noise = len(real), state.noise
@@ -240,9 +241,9 @@ def draw_batch(
         real = flip(real, integers(size, 0, 1, noise))
     z = torch.randn(size, parts.latent_dim, generator=noise, device=parts.device)
     views = 2 + kind.update_generator
-    probability: Probability = parts.augment_p
+    probability: Probability = augment_p
     if parts.ada and state.adaptive:
-        state.adaptive.adjust(parts.ada, size, most=parts.augment_p)
+        state.adaptive.adjust(parts.ada, size, most=augment_p)
         probability = state.adaptive.p
     augmentations = tuple(draw(real.shape, parts.augment, noise, probability) for _ in range(views))
     consistency: tuple[tuple[Tensor, ...], ...] = ()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gan import ema
 from gan.augment import augment, pack
-from gan.build import Parts, build
+from gan.build import Parts, build, build_schedules
 from gan.config.compose import compose
 from gan.metrics.catalogue import STEP_STATISTICS
 from gan.run.state import initial_state
@@ -290,6 +290,21 @@ def test_augmentations_change_some_images_of_each_view() -> None:
     assert not (augment(batch.real, parts.augment, batch.augmentations[0]) == batch.real).all()
     batch = draw_batch(never, initial_state(parts, seed=0), batches)
     assert torch.equal(augment(batch.real, parts.augment, batch.augmentations[0]), batch.real)
+
+
+def test_probability_of_augmentations_can_follow_a_curve() -> None:
+    curve = "{values: [0, null], at: [0, 8], unit: steps}"
+    cfg = short("trainer.augment=[flip]", f"+schedule.trainer.augment_p={curve}")
+    parts, schedules = build(cfg), build_schedules(cfg, total_steps=40)
+    batches, shares = parts.data.batches(256, seed=0), []
+    for number in (0, 4, 8):
+        state = initial_state(parts, seed=0)
+        state.step = number
+        batch = draw_batch(parts, state, batches, schedules=schedules)
+        assert batch.settings == {}
+        shares.append(torch.cat(batch.augmentations[0]).float().mean().item())
+    assert shares == pytest.approx([0, 0.25, 0.5], abs=0.1)
+    assert shares[0] == 0
 
 
 def test_about_half_of_the_real_images_are_mirrored_when_they_are_drawn() -> None:

@@ -105,7 +105,7 @@ def checked(cfg: DictConfig) -> DictConfig:
     trainer = cfg.trainer
     if trainer.get("consistency") and not (trainer.consistency_real or trainer.consistency_fake):
         raise UserError(
-            f"trainer.consistency={_show(trainer.consistency)}: needs trainer.consistency_real or "
+            f"trainer.consistency={shown(trainer.consistency)}: needs trainer.consistency_real or "
             "trainer.consistency_fake above 0"
         )
     objective, names = cfg.metrics.objective, cfg.metrics.names

@@ -16,7 +16,7 @@ from gan.config.schema import CURVE_GROUPS, CurveKeys, Trainer, settings_of
 from gan.config.values import broken_limit, explain_value, shown
 from gan.errors import UserError, nearest
 
-SCHEDULED_OF_TRAINER = ("ema_half_life",)
+SCHEDULED_OF_TRAINER = ("ema_half_life", "augment_p")
 """Keys of the group `trainer` that may change while a run trains."""
 
 BETAS = ("beta1", "beta2")
