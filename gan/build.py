@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from gan import ema
+from gan import ema, loss_scale
 from gan.augment import Ada, pack
 from gan.config.checks import plain
 from gan.config.curves import read_curves
@@ -72,8 +72,11 @@ class Parts(NamedTuple):
     """True if each real image is mirrored with a probability of 1/2 when it is drawn."""
     ema_half_life: float
     ema_ramp_up: float | None
-    bf16: bool
-    """True if the networks run in bfloat16 where that is safe. Weights stay float32."""
+    autocast: torch.dtype | None
+    """The type of numbers in which the networks run where that is safe, bfloat16 or float16; None
+    for float32. Weights stay float32."""
+    loss_scales: dict[str, Tensor]
+    """The state of each network's loss scale, see `gan.loss_scale`; empty without float16."""
 
 
 def build(cfg: DictConfig, data: Data | None = None) -> Parts:
@@ -89,6 +92,8 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
     device, trainer = find_device(cfg.device), cfg.trainer
     if trainer.cuda_graphs and device.type != "cuda":
         raise UserError(f"trainer.cuda_graphs=true: needs a CUDA device, not {device}")
+    if trainer.precision == "fp16" and device.type != "cuda":
+        raise UserError(f"trainer.precision=fp16: needs a CUDA device, not {device}; bf16 does not")
     data = data or load_data(cfg)
     if trainer.batch_size > data.size:
         raise UserError(
@@ -144,7 +149,12 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         flip=trainer.get("flip", False),
         ema_half_life=trainer.ema_half_life or 0.0,
         ema_ramp_up=trainer.ema_ramp_up,
-        bf16=trainer.precision == "bf16",
+        autocast={"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.precision),
+        loss_scales={
+            role: loss_scale.start(device)
+            for role in ("generator", "discriminator")
+            if trainer.precision == "fp16"
+        },
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gan.errors import UserError
+from gan.loss_scale import like
 from gan.settings import NonNegative, Positive, Stacking
 from gan.stateful import Stateful, state_of
 
@@ -106,6 +107,7 @@ def gradient_penalty(
     random_numbers: Sequence[Tensor] = (),
     *,
     batch_dim: int = 0,
+    scale: Tensor | None = None,
 ) -> Tensor:
     """Return the value of a penalty, which can be differentiated with respect to the weights.
 
@@ -117,6 +119,8 @@ def gradient_penalty(
         random_numbers: the result of `penalty.draw`, if it has one.
         batch_dim: dimension of the batch. It is not 0 if the samples of many runs are stacked; the
             functions of the penalty then take and return tensors of all runs.
+        scale: the state of the loss scale, see `gan.loss_scale`. The gradients at the points are
+            computed with this scale as well, and divided by it. None computes them as they are.
 
     Returns:
         A scalar for each run.
@@ -128,8 +132,15 @@ def gradient_penalty(
         points = points.detach().requires_grad_()
         # Only this kind of attention can be differentiated twice.
         with sdpa_kernel(SDPBackend.MATH):
-            logits = discriminator(points).sum()
-        (gradient,) = torch.autograd.grad(logits, points, create_graph=True)
+            logits = discriminator(points)
+            factor = None
+            if scale is not None:
+                # The whole scale is meant for a mean over the batch.
+                factor = scale.select(-1, 0).clone() / points.shape[batch_dim]
+                logits = logits * like(factor, logits)
+            total_logits = logits.sum()
+        (gradient,) = torch.autograd.grad(total_logits, points, create_graph=True)
+        gradient = gradient if factor is None else gradient / like(factor, gradient)
         squared = gradient.square().flatten(batch_dim + 1).sum(-1)
         costs.append(penalty.cost(squared))
     total: Tensor = sum(costs[1:], costs[0])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from gan import ema
+from gan import ema, loss_scale
 from gan.augment import Probability, augment, draw, flip, integers, pack
 from gan.build import Parts
 from gan.config.curves import BETAS
@@ -34,8 +34,11 @@ class TrainableNetwork(NamedTuple):
     forward: Callable[[Tensor, Tensor], Tensor]
     """Maps inputs and labels (batch,) to outputs. Unconditional networks ignore the labels."""
     weights: Sequence[Tensor]
-    update: Callable[[Sequence[Tensor | None]], None]
-    """Changes the weights in place, given one gradient for each; None leaves a weight alone."""
+    update: Callable[[Sequence[Tensor | None], Tensor | None], None]
+    """Changes the weights in place, given one gradient for each; None leaves a weight alone. The
+    second argument is False, one value for each run, where all weights stay. None updates all."""
+    scale: Tensor | None = None
+    """The state of the loss scale (2,), see `gan.loss_scale`; None if losses are not scaled."""
 
 
 class TrainableGAN(NamedTuple):
@@ -153,6 +156,7 @@ def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
             fake_view,
             batch.penalty,
             batch_dim=dim,
+            scale=discriminator.scale,
         )
         objective = objective + gan.penalty_interval * term
     if kind.penalize and gan.penalty_term:
@@ -160,8 +164,7 @@ def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
             labels, real_view, fake_view, real_logits, fake_logits, *batch.penalty
         )
         objective = objective + gan.penalty_interval * term
-    discriminator_gradients = _gradients(objective, discriminator)
-    discriminator.update(discriminator_gradients)
+    discriminator_gradients = _update(discriminator, objective)
     if kind.penalize and penalty and penalty.clip:
         with torch.no_grad():
             for weight in discriminator.weights:
@@ -178,8 +181,7 @@ def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
         fake_logits_now = discriminator.forward(view(fake, batch.augmentations[2]), labels)
         generator_loss = gan.loss.generator(real_logits_now, fake_logits_now)
         require_scalar(generator_loss, "loss", dim)
-        generator_gradients = _gradients(generator_loss, generator)
-        generator.update(generator_gradients)
+        generator_gradients = _update(generator, generator_loss)
         if gan.update_ema:
             gan.update_ema(batch.ema_decay)
 
@@ -309,7 +311,10 @@ def trainable_gan(
         set_numbers(optimizer, below(numbers, f"{role}_optimizer"))
         weights = list(network.parameters())
         return TrainableNetwork(
-            partial(forward, network, parts), weights, partial(_update, optimizer)
+            partial(forward, network, parts),
+            weights,
+            partial(_step_optimizer, optimizer),
+            parts.loss_scales.get(role),
         )
 
     def update_ema(decay: Tensor) -> None:
@@ -390,9 +395,10 @@ def forward(
     """
     given = (inputs, labels) if parts.conditional else (inputs,)
     # A context for each use, because autocast keeps the cast weights until it ends.
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=parts.bf16):
+    kind, dtype = inputs.device.type, parts.autocast
+    with torch.autocast(kind, dtype or torch.bfloat16, enabled=dtype is not None):
         outputs = network(*given, **options)
-    return outputs.float() if parts.bf16 else outputs
+    return outputs if dtype is None else outputs.float()
 
 
 def _augment_and_pack(
@@ -401,17 +407,30 @@ def _augment_and_pack(
     return pack(augment(samples, names, random_numbers), pac)
 
 
-def _gradients(objective: Tensor, network: TrainableNetwork) -> Sequence[Tensor | None]:
+def _update(network: TrainableNetwork, objective: Tensor) -> Sequence[Tensor | None]:
+    """Update a network to lower an objective, one for each run, and return the gradients."""
+    if network.scale is not None:
+        objective = objective * network.scale.select(-1, 0)
     # Each run's objective depends on its own weights only, so the sum over runs has the gradients
     # of all of them.
-    return torch.autograd.grad(objective.sum(), list(network.weights), allow_unused=True)
+    gradients: Sequence[Tensor | None]
+    gradients = torch.autograd.grad(objective.sum(), list(network.weights), allow_unused=True)
+    finite = None
+    if network.scale is not None:
+        gradients, finite = loss_scale.unscale(gradients, network.scale)
+    network.update(gradients, finite)
+    return gradients
 
 
-def _update(optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor | None]) -> None:
+def _step_optimizer(
+    optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor | None], finite: Tensor | None
+) -> None:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for weight, gradient in zip(weights, gradients, strict=True):
         if gradient is not None and gradient.stride() != weight.stride():
             # Fused optimizers walk through the memory of both in the same order.
             gradient = torch.empty_like(weight).copy_(gradient)
         weight.grad = gradient
-    optimizer.step()
+    # An optimizer of any package can be left out, which waits for the device.
+    if finite is None or finite.item():
+        optimizer.step()

@@ -147,6 +147,7 @@ def test_steps_wait_for_nothing_and_can_be_captured(
             *("model=dcgan", "model.channels=4", "trainer.precision=bf16", "penalty=weight_clip"),
             *("optimizer=sgd", "trainer.augment=[translation,cutout]"),
         ),
+        ("trainer.precision=fp16", "penalty=r1", "optimizer=adamw", "model.hidden_dim=@"),
     ],
 )
 def test_steps_of_a_cohort_can_be_captured(
@@ -195,8 +196,10 @@ def test_samples_are_drawn_and_measured_on_the_gpu(name: str, tmp_path: Path) ->
     assert recorder.mixed == set()
 
 
-def test_step_to_be_compiled_holds_no_tensor_off_the_gpu() -> None:
-    with trainings(("penalty=r1", "trainer.ema_half_life=100")) as (run,):
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_step_to_be_compiled_holds_no_tensor_off_the_gpu(precision: str) -> None:
+    overrides = ("penalty=r1", "trainer.ema_half_life=100", f"trainer.precision={precision}")
+    with trainings(overrides) as (run,):
         program = make_program(run.cfg, run.parts)
         kind = next_step_kind(run.parts, run.state)
         batch = on_device(draw_batch(run.parts, run.state, run.batches, schedules=run.schedules))

@@ -27,7 +27,7 @@ FIELDS = {
         "a checkpoint": "step image_shape classes scaling data_hash seconds sums summed "
         "generator_updates healthy "
         "noise random cuda_random generator discriminator average generator_optimizer "
-        "discriminator_optimizer loss penalty adaptive marks",
+        "discriminator_optimizer loss penalty loss_scales adaptive marks",
         "metrics-NAME.json": "step weights truncation standing samples real split real_hash values "
         "floor versions platform git",
     }

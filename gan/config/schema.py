@@ -98,7 +98,7 @@ class Trainer:
     init_hash: str | None = key(pattern=r"[0-9a-f]{16}")
     ema_half_life: float | None = key(above=0)
     ema_ramp_up: float | None = key(above=0)
-    precision: str = key(choices=("fp32", "tf32", "bf16"))
+    precision: str = key(choices=("fp32", "tf32", "bf16", "fp16"))
     compile: Any = key(choices=(True, False, "auto"))
     cuda_graphs: bool = key()
     profile: bool = key()

@@ -19,6 +19,7 @@ from gan.functional.tensors import (
     differing,
     hyperparameters,
 )
+from gan.loss_scale import like
 from gan.losses import Loss, as_loss
 from gan.penalties import Penalty, as_penalty
 from gan.step import (
@@ -138,15 +139,22 @@ def _trainable_network(
     update_weight = functional_optimizer(getattr(parts, optimizer)).update
     settings = below(program.hyperparameters, optimizer) | below(tensors, f"settings/{optimizer}")
 
-    def update(gradients: Sequence[Tensor | None]) -> None:
+    def update(gradients: Sequence[Tensor | None], finite: Tensor | None) -> None:
         with torch.no_grad():
             for name, gradient in zip(weights, gradients, strict=True):
-                if gradient is not None:
-                    state = below(tensors, f"{optimizer}/{name}")
-                    update_weight(weights[name], gradient, state, settings)
+                if gradient is None:
+                    continue
+                state = below(tensors, f"{optimizer}/{name}")
+                changing = [] if finite is None else [weights[name], *state.values()]
+                before = [tensor.clone() for tensor in changing]
+                update_weight(weights[name], gradient, state, settings)
+                for tensor, old in zip(changing, before, strict=True):
+                    assert finite is not None
+                    tensor.copy_(tensor.where(like(finite, tensor), old))
 
     call = program.vectorize(partial(_call_network, parts, role))
-    return TrainableNetwork(partial(call, own), list(weights.values()), update)
+    scale = tensors.get(f"loss_scale/{role}")
+    return TrainableNetwork(partial(call, own), list(weights.values()), update, scale)
 
 
 def _call_network(

@@ -32,6 +32,7 @@ def named_tensors(parts: Parts, state: State) -> Tensors:
     tensors: Tensors = {"state/sums": state.sums, "state/finite_steps": state.finite_steps}
     if state.adaptive:
         tensors["state/real_signs"] = state.adaptive.signs
+    tensors |= {f"loss_scale/{role}": scale for role, scale in parts.loss_scales.items()}
     for role in ("generator", "discriminator", "averaged_generator"):
         network = getattr(parts, role)
         if network is not None:

@@ -111,8 +111,8 @@ def divergence(run_dir: Path, cfg: DictConfig, result: Result) -> str:
     reason = f", {result['error']}" if result.get("error") else ""
     causes = [*doubts(cfg), f"a learning rate of {cfg.optimizer.lr:g} may be too high"]
     changes = [f"optimizer.lr={min(cfg.optimizer.lr / 10, USUAL_RATE):g}"]
-    if cfg.trainer.precision == "bf16":
-        causes.append("bf16 may be too coarse")
+    if (precision := cfg.trainer.precision) in ("bf16", "fp16"):
+        causes.append(f"{precision} may be too coarse")
         changes.append("trainer.precision=fp32")
     if penalty := smoothness(flatten(cfg)):
         causes.append("nothing keeps the discriminator smooth")

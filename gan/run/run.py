@@ -26,6 +26,7 @@ from gan.data.base import range_doubt
 from gan.data.mapped import is_out_of_memory
 from gan.errors import Interrupted, NotFinite, OutOfMemory, UserError
 from gan.invocation import command_line
+from gan.loss_scale import LOWEST_SCALE
 from gan.metrics.catalogue import STEP_STATISTICS
 from gan.run.checkpoint import (
     checkpoint_paths,
@@ -630,6 +631,10 @@ class Run:
             role, _, number = name.partition("_optimizer/")
             shown = f"lr/{role}" if number == "lr" else f"schedule/{name.replace('/', '.')}"
             record[shown] = schedule(self.step - 1)
+        for role, scale in parts.loss_scales.items():
+            record[f"loss_scale/{role}"] = factor = scale[0].item()
+            if factor < LOWEST_SCALE:
+                raise NotFinite(f"the gradients of the {role} are not finite at any loss scale")
         if state.adaptive:
             record["augment_p"] = state.adaptive.p.item()
         return record
@@ -713,7 +718,7 @@ class Run:
         wanted = re.search(r"allocate ([\d.]+ \w+)", str(error))
         missing = f", {wanted[1]} more were needed" if wanted else ""
         tries = [f"a smaller {' or '.join(sizes)}", "fewer runs at a time"]
-        tries = ["trainer.precision=bf16"] * (cfg.trainer.precision != "bf16") + tries
+        tries = ["trainer.precision=bf16"] * (cfg.trainer.precision not in ("bf16", "fp16")) + tries
         return OutOfMemory(
             f"{self.run_dir}: memory ran out {place}{missing} (device={cfg.device}, {given}); try "
             + ", ".join(tries)

@@ -98,6 +98,7 @@ def to_checkpoint(parts: Parts, state: State) -> dict[str, Any]:
         "discriminator_optimizer": parts.discriminator_optimizer.state_dict(),
         "loss": _state_dict(parts.loss),
         "penalty": _state_dict(parts.penalty),
+        "loss_scales": parts.loss_scales,
         "adaptive": dict(vars(state.adaptive)) if state.adaptive else None,
     }
 
@@ -114,6 +115,8 @@ def from_checkpoint(parts: Parts, state: State, saved: dict[str, Any]) -> None:
     state.summed_steps, state.generator_updates = saved["summed"], saved["generator_updates"]
     state.sums.copy_(saved["sums"])
     state.finite_steps.copy_(saved["healthy"])
+    for role, scale in parts.loss_scales.items():
+        scale.copy_(saved["loss_scales"][role])
     if state.adaptive:
         state.adaptive.p.copy_(saved["adaptive"]["p"])
         state.adaptive.signs.copy_(saved["adaptive"]["signs"])

@@ -118,7 +118,7 @@ def _compare_steps(
     together = [_copy(run, dtype) for run in runs]
     views = [one.tensors() for one in together]
     stacked = stack(views)
-    program = program._replace(parts=program.parts._replace(bf16=False))
+    program = program._replace(parts=program.parts._replace(autocast=None))
     for kind in _kinds_of_steps(runs[0]):
         batches = [
             _in_precision(draw_batch(one.parts, one.state, run.batches, kind, run.schedules), dtype)
@@ -223,7 +223,7 @@ def _copy(run: Run, dtype: torch.dtype) -> _Copy:
     optimizers = ("generator_optimizer", "discriminator_optimizer")
     # In one go, because the optimizers hold the weights of the networks.
     copies = copy.deepcopy({name: getattr(parts, name) for name in (*networks, *optimizers)})
-    copied = parts._replace(**copies, bf16=False)
+    copied = parts._replace(**copies, autocast=None, loss_scales={})
     for network in (copied.generator, copied.discriminator, copied.averaged_generator):
         if network is not None:
             network.to(dtype)

@@ -99,7 +99,7 @@ WRONG = [
     ("trainer.batch_size=0", ["trainer.batch_size=0", "at least 1"]),
     ("model.generator_norm=bach", ["model.generator_norm=bach", "none, batch", "'batch'"]),
     ("model.conditional=some", ["model.conditional=some", "true or false"]),
-    ("trainer.precision=fp64", ["trainer.precision=fp64", "fp32, tf32, bf16"]),
+    ("trainer.precision=fp64", ["trainer.precision=fp64", "fp32, tf32, bf16, fp16"]),
     ("seed=-1", ["seed=-1", "at least 0"]),
     ("device=gpu", ["device=gpu", "cuda"]),
     ("device=cuda:x", ["device=cuda:x", "cuda"]),
