@@ -196,9 +196,19 @@ def test_samples_are_drawn_and_measured_on_the_gpu(name: str, tmp_path: Path) ->
     assert recorder.mixed == set()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_step_to_be_compiled_holds_no_tensor_off_the_gpu(precision: str) -> None:
-    overrides = ("penalty=r1", "trainer.ema_half_life=100", f"trainer.precision={precision}")
+CHANGES = "[translation,cutout,colour,flip]"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        ("trainer.precision=fp16",),
+        (f"trainer.augment={CHANGES}", "trainer.ada_target=0.6", f"trainer.consistency={CHANGES}"),
+    ],
+)
+def test_step_to_be_compiled_holds_no_tensor_off_the_gpu(settings: Sequence[str]) -> None:
+    overrides = ("penalty=r1", "trainer.ema_half_life=100", *settings)
     with trainings(overrides) as (run,):
         program = make_program(run.cfg, run.parts)
         kind = next_step_kind(run.parts, run.state)
