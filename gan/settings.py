@@ -31,3 +31,6 @@ Share = Annotated[float, Ge(0), Lt(1)]
 """A number from 0 to below 1."""
 Norm = Literal["none", "batch", "layer"]
 """Normalization of hidden layers: none, batch (arXiv:1502.03167) or layer (arXiv:1607.06450)."""
+GeneratorNorm = Literal["none", "batch", "layer", "conditional_batch"]
+"""The same, or conditional_batch: batch norm with a scale and a shift for each class
+(arXiv:1707.00683)."""

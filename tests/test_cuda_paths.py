@@ -53,6 +53,14 @@ COMBINATIONS = {
         *("trainer.augment=[translation,cutout,colour,flip]", "trainer.augment_p=0.7"),
         *("trainer.ada_target=0.5", "trainer.consistency=[flip,translation]"),
     ),
+    "r3gan, bf16": (
+        *("model=r3gan_small", "model.channels=8", "model.cardinality=4", "trainer.precision=bf16"),
+        *("loss=relativistic", "penalty=r1r2"),
+    ),
+    "pyramid, attention, conditional batch norm": (
+        *("model=sngan_pyramid", "model.channels=2", "model.attention=14", "penalty=r1"),
+        *("model.conditional=true", "model.generator_norm=conditional_batch"),
+    ),
     "points": ("experiment=ring8", "trainer.max_epochs=null"),
 }
 

@@ -68,6 +68,11 @@ MODELS = {
     "dcgan": ("model=dcgan", "model.channels=4"),
     "dcgan, conditional": ("model=dcgan", "model.channels=4", "model.conditional=true"),
     "sngan": ("model=sngan", "model.channels=4"),
+    "dcgan, attention, conditional batch norm": (
+        *("model=dcgan", "model.channels=4", "model.attention=7"),
+        *("model.conditional=true", "model.generator_norm=conditional_batch"),
+    ),
+    "r3gan": ("model=r3gan_small", "model.channels=8", "model.cardinality=4"),
 }
 ZOO = [
     (model, loss, penalty, optimizer)

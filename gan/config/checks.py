@@ -61,6 +61,8 @@ ABSENT_IF: dict[str, Any] = {
     "data.stratify": False,
     "data.skip_unreadable": False,
     "logging.samples_every_epochs": None,
+    "model.attention": None,
+    "model.pyramid": False,
 }
 """Keys that came later, with the values for which a run is the same as one without them."""
 
@@ -356,6 +358,9 @@ def _check_model(cfg: DictConfig) -> None:
         )
     if cfg.model.conditional and "classes" not in takes:
         raise UserError(f"model.conditional=true: {target} takes no parameter 'classes'")
+    norm = cfg.model.get("generator_norm")
+    if norm == "conditional_batch" and not cfg.model.conditional:
+        raise UserError(f"model.generator_norm={norm}: needs model.conditional=true")
     if pac > 1 and "pac" not in takes:
         raise UserError(f"trainer.pac={pac}: {target} takes no parameter 'pac'")
     if pac > 1 and cfg.model.conditional:

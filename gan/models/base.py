@@ -1,6 +1,6 @@
-"""Parts that all pairs of networks share: labels, norms, spectral norm and image sizes."""
+"""Parts that pairs of networks share: labels, norms, attention, blocks and image sizes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,6 +14,11 @@ Shape = tuple[int, ...]
 """Shape of one sample: (channels, height, width) of an image, (d,) of a point or a vector, or
 (length,) or (channels, length) of a series."""
 
+FIRST_SIDES = range(4, 8)
+"""Pixels of the shorter side of a generator's first map."""
+FEWEST_DOUBLINGS = 2
+"""A generator doubles its first map this often at least."""
+
 POWER_ITERATIONS = 15
 """Steps of the power method with which spectral norm starts."""
 
@@ -23,7 +28,8 @@ class Generator(nn.Module):
 
     With `classes` above 0 it also takes int64 labels (batch,) from 0 to classes - 1. Their one-hot
     vectors are appended to the latents (arXiv:1411.1784), so `layers` must start with
-    latent_dim + classes inputs.
+    latent_dim + classes inputs. With `labels_in_norms`, `layers` are `Layers` that start with
+    latent_dim inputs, and get the one-hot vectors beside them (arXiv:1802.05637).
 
     Raises (when called):
         ValueError: labels are missing, are out of range or are not one for each latent, or were
@@ -35,10 +41,18 @@ class Generator(nn.Module):
     paddable = False
     """Narrow ones may be padded with zeros to be stacked with wide ones: see `make_pair`."""
 
-    def __init__(self, layers: nn.Sequential, *, latent_dim: int, classes: int):
+    def __init__(
+        self,
+        layers: nn.Sequential,
+        *,
+        latent_dim: int,
+        classes: int,
+        labels_in_norms: bool = False,
+    ):
         super().__init__()
         self.latent_dim = latent_dim
         self.classes = classes
+        self.labels_in_norms = labels_in_norms
         self.layers = layers
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -46,7 +60,11 @@ class Generator(nn.Module):
         if self.classes or labels is not None:
             with _checked_labels(labels, self.classes) as known:
                 z = torch.cat([z, F.one_hot(known, self.classes).to(z.dtype)], dim=1)
-        samples: Tensor = self.layers(z)
+        given: tuple[Tensor, ...] = (z,)
+        if self.labels_in_norms:
+            # They were joined only because that refuses labels that are not one for each latent.
+            given = (z[:, : self.latent_dim], z[:, self.latent_dim :])
+        samples: Tensor = self.layers(*given)
         return samples
 
 
@@ -153,6 +171,95 @@ class SpectralNorm(nn.Module):
         return weight.movedim(self._outputs, 0).flatten(1)
 
 
+class Layers(nn.Sequential):
+    """Layers in a row. Those that say `takes_labels` get the labels as well."""
+
+    takes_labels = True
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the output of the last layer.
+
+        Args:
+            x: input of the first layer.
+            labels: one-hot vectors (batch, classes), if a layer needs them.
+        """
+        for layer in self:
+            x = layer(x, labels) if getattr(layer, "takes_labels", False) else layer(x)
+        return x
+
+
+class ResidualBlock(nn.Module):
+    """The sum of a residual path and a shortcut (arXiv:1512.03385)."""
+
+    takes_labels = True
+
+    def __init__(self, residual: Layers, shortcut: nn.Module):
+        super().__init__()
+        self.residual = residual
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the sum for inputs and, if a norm needs them, one-hot labels."""
+        total: Tensor = self.residual(x, labels) + self.shortcut(x)
+        return total
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm with a scale and a shift of its own for each class (arXiv:1707.00683).
+
+    Scales start at 1 and shifts at 0, as in arXiv:1802.05637.
+    """
+
+    takes_labels = True
+
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, classes: int):
+        """Make the parameters.
+
+        Args:
+            norm: the batch norm, without parameters.
+            classes: number of classes.
+        """
+        super().__init__()
+        self.norm = norm
+        self._shape = (-1, 1, 1) if isinstance(norm, nn.BatchNorm2d) else (-1,)
+        self.scales = nn.Parameter(torch.ones(classes, norm.num_features))
+        self.shifts = nn.Parameter(torch.zeros(classes, norm.num_features))
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Return normalized values, given x (batch, channels, ...) and labels (batch, classes)."""
+        scale, shift = (
+            (labels @ weight).unflatten(1, self._shape) for weight in (self.scales, self.shifts)
+        )
+        normalized: Tensor = self.norm(x) * scale + shift
+        return normalized
+
+
+class SelfAttention(nn.Module):
+    """Attention of each place of a map to all others, added to the map (arXiv:1805.08318).
+
+    Keys, queries and values have an eighth of the channels. The gate before the sum starts at
+    zero, so the layer first changes nothing.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        inner = max(1, channels // 8)
+        self.query = nn.Conv2d(channels, inner, 1, bias=False)
+        self.key = nn.Conv2d(channels, inner, 1, bias=False)
+        self.value = nn.Conv2d(channels, inner, 1, bias=False)
+        self.output = nn.Conv2d(inner, channels, 1, bias=False)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the new map (batch, channels, height, width)."""
+        query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))
+        # Written out: the fused attention of torch has no second derivatives, which penalties need.
+        weights = torch.softmax(query.transpose(1, 2) @ key, dim=2)
+        attended = (value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])
+        total: Tensor = x + self.gate * self.output(attended)
+        return total
+
+
 def make_pair(
     generator: nn.Sequential,
     discriminator: nn.Sequential,
@@ -163,6 +270,7 @@ def make_pair(
     generator_spectral_norm: bool,
     discriminator_spectral_norm: bool,
     initialize: Callable[[nn.Module], None] | None = None,
+    labels_in_norms: bool = False,
     stackable: bool = False,
     paddable: bool = False,
     judges_each_sample_alone: bool = False,
@@ -170,7 +278,8 @@ def make_pair(
     """Return the two networks that consist of these layers.
 
     Args:
-        generator: layers from (batch, latent_dim + classes) to samples.
+        generator: layers from (batch, latent_dim + classes) to samples; `Layers` from
+            (batch, latent_dim) with `labels_in_norms`.
         discriminator: layers from samples to logits.
         latent_dim: number of latents.
         classes: number of classes; 0 makes networks that take no labels.
@@ -178,6 +287,7 @@ def make_pair(
         generator_spectral_norm: divide the generator's weights by their spectral norm.
         discriminator_spectral_norm: the same for the discriminator.
         initialize: draws all weights of a network; None keeps those that torch drew.
+        labels_in_norms: the generator's norms take the labels, see `Generator`.
         stackable: the layers consist of operations on tensors that look at no value, draw nothing
             from the global random state, and keep their state in buffers, changed in place.
         paddable: zeros at the end of each dimension of their tensors change no output, and stay
@@ -186,7 +296,9 @@ def make_pair(
             for batch norm. Real and fake samples may then share a pass.
     """
     pair = (
-        Generator(generator, latent_dim=latent_dim, classes=classes),
+        Generator(
+            generator, latent_dim=latent_dim, classes=classes, labels_in_norms=labels_in_norms
+        ),
         Discriminator(discriminator, features=features, classes=classes),
     )
     pair[1].judges_each_sample_alone = judges_each_sample_alone
@@ -214,62 +326,140 @@ def add_spectral_norm(network: nn.Module) -> None:
             parametrize.register_parametrization(layer, "weight", norm)
 
 
-def norm_1d(name: str, width: int) -> list[nn.Module]:
+def norm_1d(name: str, width: int, classes: int = 0) -> list[nn.Module]:
     """Return the layers, one or none, that normalize (batch, width).
 
     Args:
-        name: "none", "batch" (arXiv:1502.03167) or "layer" (arXiv:1607.06450).
+        name: "none", "batch" (arXiv:1502.03167), "layer" (arXiv:1607.06450) or
+            "conditional_batch" (arXiv:1707.00683).
         width: number of features.
+        classes: number of classes for "conditional_batch".
 
     Raises:
-        ValueError: there is no norm of that name.
+        ValueError: there is no norm of that name, or no classes for it.
     """
-    return _choose_norm(name, batch=nn.BatchNorm1d(width), layer=nn.LayerNorm(width))
+    return _choose_norm(
+        name,
+        classes,
+        batch=lambda affine: nn.BatchNorm1d(width, affine=affine),
+        layer=lambda: nn.LayerNorm(width),
+    )
 
 
-def norm_2d(name: str, channels: int) -> list[nn.Module]:
+def norm_2d(name: str, channels: int, classes: int = 0) -> list[nn.Module]:
     """Return the layers, one or none, that normalize (batch, channels, height, width).
 
     Args:
-        name: "none", "batch" (arXiv:1502.03167) or "layer" (arXiv:1607.06450), which normalizes
-            over channels and space together.
+        name: see `norm_1d`. "layer" normalizes over channels and space together.
         channels: number of channels.
+        classes: number of classes for "conditional_batch".
 
     Raises:
-        ValueError: there is no norm of that name.
+        ValueError: there is no norm of that name, or no classes for it.
     """
-    return _choose_norm(name, batch=nn.BatchNorm2d(channels), layer=nn.GroupNorm(1, channels))
+    return _choose_norm(
+        name,
+        classes,
+        batch=lambda affine: nn.BatchNorm2d(channels, affine=affine),
+        layer=lambda: nn.GroupNorm(1, channels),
+    )
 
 
-def find_doublings(model: str, image_shape: Shape, sides: Sequence[int]) -> tuple[int, int]:
-    """Return the side of a generator's first map and how often the generator doubles it.
+def attention_at(side: int | None, height: int, channels: int) -> list[nn.Module]:
+    """Return the layers, one or none, that come after a map of this height.
 
-    The first map has 7x7 pixels for images of 28x28 pixels, and 4x4 for those whose side is a
-    power of two.
+    Args:
+        side: the height of the map that has self-attention; None if there is none.
+        height: the height of the map.
+        channels: its number of channels.
+    """
+    return [SelfAttention(channels)] if side == height else []
+
+
+def check_attention(model: str, side: int | None, heights: Iterable[int]) -> None:
+    """Check the height of the map that is to have self-attention.
+
+    Args:
+        model: name of the model for the error message.
+        side: the height; None if there is no attention.
+        heights: those of the maps in both networks.
+
+    Raises:
+        UserError: there is no map of this height.
+    """
+    allowed = sorted(heights)
+    if side is not None and side not in allowed:
+        raise UserError(
+            f"model.attention={side}: {model} has no map of this height in both networks; allowed "
+            f"are null, {', '.join(map(str, allowed))}"
+        )
+
+
+def find_doublings(
+    model: str, image_shape: Shape, most: int, hint: str = "model=base takes any"
+) -> tuple[int, int, int]:
+    """Return the height and the width of a generator's first map, and how often it doubles them.
+
+    The shorter side of the first map has 4 to 7 pixels: it has 7x7 for images of 28x28 pixels, 7x5
+    for those of 28x20, and 4x4 for squares whose side is a power of two.
 
     Args:
         model: name of the model for the error message.
         image_shape: shape of one sample.
-        sides: sides of the images that the model can make.
+        most: how often the model can double its first map; it must do so twice at least.
+        hint: which model takes others, for the error message.
 
     Raises:
         UserError: the samples are no images, or images of another size.
     """
-    hint = f"allowed are {', '.join(f'{side}x{side}' for side in sides)}; model=base takes any"
     if len(image_shape) != 3:
         raise UserError(f"{model}: makes images, not samples of shape {image_shape}; {hint}")
     _, height, width = image_shape
-    if height != width or height not in sides:
-        raise UserError(f"{model}: images of {height}x{width} pixels do not fit; {hint}")
-    first = 7 if height == 28 else 4
-    return first, (height // first).bit_length() - 1
+    for doublings in range(FEWEST_DOUBLINGS, most + 1):
+        factor = 2**doublings
+        if height % factor == width % factor == 0 and min(height, width) // factor in FIRST_SIDES:
+            return height // factor, width // factor, doublings
+    sizes = ", ".join(f"{h}x{w}" for h, w in _nearest_sizes(height, width, most))
+    raise UserError(
+        f"{model}: images of {height}x{width} pixels do not fit; the nearest that do are {sizes}; "
+        f"{hint}"
+    )
 
 
-def _choose_norm(name: str, *, batch: nn.Module, layer: nn.Module) -> list[nn.Module]:
-    choices: dict[str, list[nn.Module]] = {"none": [], "batch": [batch], "layer": [layer]}
+def _nearest_sizes(height: int, width: int, most: int) -> list[tuple[int, int]]:
+    """Return the two sizes of images that a model can make and that are nearest to this one."""
+    shortest, longest = FIRST_SIDES[0], FIRST_SIDES[-1]
+    found = set()
+    for factor in (2**doublings for doublings in range(FEWEST_DOUBLINGS, most + 1)):
+        sides = []
+        for side in (height, width):
+            near = {max(shortest, side // factor), max(shortest, -(-side // factor))}
+            sides.append(near | {min(longest, one) for one in near})
+        found |= {
+            (h * factor, w * factor) for h in sides[0] for w in sides[1] if min(h, w) <= longest
+        }
+    return sorted(found, key=lambda size: (abs(size[0] - height) + abs(size[1] - width), size))[:2]
+
+
+def _choose_norm(
+    name: str,
+    classes: int,
+    *,
+    batch: Callable[[bool], nn.BatchNorm1d | nn.BatchNorm2d],
+    layer: Callable[[], nn.Module],
+) -> list[nn.Module]:
+    if name == "conditional_batch":
+        if not classes:
+            raise ValueError(f"norm={name}: must be of a generator that takes labels")
+        return [ConditionalBatchNorm(batch(False), classes)]
+    choices: dict[str, Callable[[], list[nn.Module]]] = {
+        "none": lambda: [],
+        "batch": lambda: [batch(True)],
+        "layer": lambda: [layer()],
+    }
     if name not in choices:
         raise ValueError(f"norm={name}: must be one of {', '.join(choices)}")
-    return choices[name]
+    return choices[name]()
 
 
 @contextmanager

@@ -5,11 +5,21 @@ from collections.abc import Callable
 
 from torch import nn
 
-from gan.models.base import Discriminator, Generator, Shape, find_doublings, make_pair, norm_2d
-from gan.settings import Count, NonNegative, Norm, Width
+from gan.models.base import (
+    Discriminator,
+    Generator,
+    Layers,
+    Shape,
+    attention_at,
+    check_attention,
+    find_doublings,
+    make_pair,
+    norm_2d,
+)
+from gan.settings import Count, GeneratorNorm, NonNegative, Norm, Width
 
-SIDES = (16, 28, 32, 64, 128)
-"""Sides of the images in pixels."""
+MOST_DOUBLINGS = 5
+"""The generator doubles its first map this often at most: from 4 to 128 pixels."""
 
 
 def dcgan_pair(
@@ -20,10 +30,11 @@ def dcgan_pair(
     latent_dim: Count,
     channels: Width,
     negative_slope: NonNegative,
-    generator_norm: Norm,
+    generator_norm: GeneratorNorm,
     discriminator_norm: Norm,
     generator_spectral_norm: bool,
     discriminator_spectral_norm: bool,
+    attention: Count | None = None,
 ) -> tuple[Generator, Discriminator]:
     """Make a generator (ReLU) and a discriminator (LeakyReLU) of strided convolutions.
 
@@ -34,38 +45,59 @@ def dcgan_pair(
     drawn from N(0, 0.02).
 
     Args:
-        image_shape: (channels, side, side) with one of SIDES.
+        image_shape: (channels, height, width) with sides that `find_doublings` allows.
         classes: number of classes; 0 makes networks that take no labels.
         pac: number of samples that the discriminator judges at once, as channels
             (arXiv:1712.04086).
         latent_dim: number of latents.
         channels: number of channels of the largest maps. Maps of half the side have twice as many.
         negative_slope: slope of the LeakyReLU for negative inputs.
-        generator_norm: none, batch or layer (over channels and space together).
-        discriminator_norm: the same for the discriminator.
+        generator_norm: none, batch, layer (over channels and space together) or
+            conditional_batch, which takes the place of the labels beside the latent.
+        discriminator_norm: none, batch or layer, for the discriminator.
         generator_spectral_norm: divide the generator's weights by their spectral norm.
         discriminator_spectral_norm: the same for the discriminator.
+        attention: height of the map that self-attention follows in both networks; None for none.
 
     Raises:
-        UserError: the samples are no images of these sizes.
+        UserError: the samples are no images of such sizes, or no map has that height.
         ValueError: there is no norm of that name.
     """
-    first, doublings = find_doublings("DCGAN", image_shape, SIDES)
+    first, width, doublings = find_doublings("DCGAN", image_shape, MOST_DOUBLINGS)
+    heights = [first * 2**level for level in range(doublings)]
+    check_attention("DCGAN", attention, heights)
     widths = [channels * 2**level for level in range(doublings)]
-    features = widths[-1] * first**2
-    generator = nn.Sequential(
-        nn.Linear(latent_dim + classes, features, bias=generator_norm == "none"),
-        nn.Unflatten(1, (widths[-1], first, first)),
-        *norm_2d(generator_norm, widths[-1]),
+    features = widths[-1] * first * width
+    in_norms = generator_norm == "conditional_batch"
+    inputs = latent_dim if in_norms else latent_dim + classes
+    generator = Layers(
+        nn.Linear(inputs, features, bias=generator_norm == "none"),
+        nn.Unflatten(1, (widths[-1], first, width)),
+        *norm_2d(generator_norm, widths[-1], classes),
         nn.ReLU(),
-        *_hidden(nn.ConvTranspose2d, widths[::-1], generator_norm, nn.ReLU),
+        *attention_at(attention, first, widths[-1]),
+        *_hidden(
+            nn.ConvTranspose2d,
+            [*zip(widths[::-1], heights, strict=True)],
+            generator_norm,
+            nn.ReLU,
+            attention,
+            classes,
+        ),
         nn.ConvTranspose2d(channels, image_shape[0], 4, stride=2, padding=1),
         nn.Tanh(),
     )
     discriminator = nn.Sequential(
         nn.Conv2d(pac * image_shape[0], channels, 4, stride=2, padding=1),
         nn.LeakyReLU(negative_slope),
-        *_hidden(nn.Conv2d, widths, discriminator_norm, lambda: nn.LeakyReLU(negative_slope)),
+        *attention_at(attention, heights[-1], channels),
+        *_hidden(
+            nn.Conv2d,
+            [*zip(widths, heights[::-1], strict=True)],
+            discriminator_norm,
+            lambda: nn.LeakyReLU(negative_slope),
+            attention,
+        ),
         nn.Flatten(),
         nn.Linear(features, 1),
     )
@@ -77,6 +109,7 @@ def dcgan_pair(
         features=features,
         generator_spectral_norm=generator_spectral_norm,
         discriminator_spectral_norm=discriminator_spectral_norm,
+        labels_in_norms=in_norms,
         stackable=True,
         # A layer norm takes means over the width.
         paddable="layer" not in (generator_norm, discriminator_norm),
@@ -87,16 +120,20 @@ def dcgan_pair(
 
 def _hidden(
     convolution: type[nn.Conv2d] | type[nn.ConvTranspose2d],
-    widths: list[int],
+    maps: list[tuple[int, int]],
     norm: str,
     activation: Callable[[], nn.Module],
+    attention: int | None,
+    classes: int = 0,
 ) -> list[nn.Module]:
+    """Return the layers between maps, which are given by their channels and heights."""
     layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise(widths):
+    for (inputs, _), (outputs, height) in itertools.pairwise(maps):
         layers += [
             convolution(inputs, outputs, 4, stride=2, padding=1, bias=norm == "none"),
-            *norm_2d(norm, outputs),
+            *norm_2d(norm, outputs, classes),
             activation(),
+            *attention_at(attention, height, outputs),
         ]
     return layers
 

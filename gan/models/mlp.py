@@ -7,8 +7,8 @@ from functools import partial
 
 from torch import nn
 
-from gan.models.base import Discriminator, Generator, Shape, make_pair, norm_1d
-from gan.settings import Count, NonNegative, Norm, Width
+from gan.models.base import Discriminator, Generator, Layers, Shape, make_pair, norm_1d
+from gan.settings import Count, GeneratorNorm, NonNegative, Norm, Width
 
 
 def mlp_pair(
@@ -20,7 +20,7 @@ def mlp_pair(
     hidden_dim: Width,
     hidden_layers: Count,
     negative_slope: NonNegative,
-    generator_norm: Norm,
+    generator_norm: GeneratorNorm,
     discriminator_norm: Norm,
     generator_spectral_norm: bool,
     discriminator_spectral_norm: bool,
@@ -38,8 +38,9 @@ def mlp_pair(
         hidden_dim: width of each hidden layer.
         hidden_layers: number of hidden layers in each network.
         negative_slope: slope of the LeakyReLU for negative inputs.
-        generator_norm: none, batch or layer, after every hidden layer.
-        discriminator_norm: the same for the discriminator.
+        generator_norm: none, batch, layer or conditional_batch, after every hidden layer. The last
+            takes the place of the labels beside the latent.
+        discriminator_norm: none, batch or layer, for the discriminator.
         generator_spectral_norm: divide the generator's weights by their spectral norm.
         discriminator_spectral_norm: the same for the discriminator.
 
@@ -49,8 +50,10 @@ def mlp_pair(
     values = math.prod(image_shape)
     hidden_dims = [hidden_dim] * hidden_layers
     leaky_relu = partial(nn.LeakyReLU, negative_slope)
-    generator = nn.Sequential(
-        *_hidden([latent_dim + classes, *hidden_dims], generator_norm, nn.ReLU),
+    in_norms = generator_norm == "conditional_batch"
+    inputs = latent_dim if in_norms else latent_dim + classes
+    generator = Layers(
+        *_hidden([inputs, *hidden_dims], generator_norm, nn.ReLU, classes),
         nn.Linear(hidden_dim, values),
         *([nn.Tanh(), nn.Unflatten(1, image_shape)] if len(image_shape) > 1 else []),
     )
@@ -67,6 +70,7 @@ def mlp_pair(
         features=hidden_dim,
         generator_spectral_norm=generator_spectral_norm,
         discriminator_spectral_norm=discriminator_spectral_norm,
+        labels_in_norms=in_norms,
         stackable=True,
         # A layer norm takes means over the width.
         paddable="layer" not in (generator_norm, discriminator_norm),
@@ -74,9 +78,11 @@ def mlp_pair(
     )
 
 
-def _hidden(sizes: list[int], norm: str, activation: Callable[[], nn.Module]) -> list[nn.Module]:
+def _hidden(
+    sizes: list[int], norm: str, activation: Callable[[], nn.Module], classes: int = 0
+) -> list[nn.Module]:
     # A module for each layer, since one in several layers would be a loop in TensorBoard's graph.
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), *norm_1d(norm, outputs), activation()]
+        layers += [nn.Linear(inputs, outputs), *norm_1d(norm, outputs, classes), activation()]
     return layers

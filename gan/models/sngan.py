@@ -1,14 +1,30 @@
-"""Residual networks of SNGAN (arXiv:1802.05957, table 4)."""
+"""Residual networks of SNGAN (arXiv:1802.05957, tables 4 to 6)."""
 
+import itertools
 import math
 
 from torch import Tensor, nn
 
-from gan.models.base import Discriminator, Generator, Shape, find_doublings, make_pair, norm_2d
-from gan.settings import Count, Norm, Width
+from gan.models.base import (
+    Discriminator,
+    Generator,
+    Layers,
+    ResidualBlock,
+    Shape,
+    attention_at,
+    check_attention,
+    find_doublings,
+    make_pair,
+    norm_2d,
+)
+from gan.settings import Count, GeneratorNorm, Norm, Width
 
-SIDES = (28, 32)
-"""Sides of the images in pixels."""
+MOST_DOUBLINGS = 3
+"""The generator doubles its first map this often at most: from 4 to 32 pixels."""
+MOST_DOUBLINGS_OF_PYRAMID = 5
+"""The same for a pyramid: from 4 to 128 pixels."""
+WIDEST = 16
+"""The widest maps of a pyramid have this many times the channels of its largest maps."""
 
 
 def sngan_pair(
@@ -18,64 +34,93 @@ def sngan_pair(
     pac: int,
     latent_dim: Count,
     channels: Width,
-    generator_norm: Norm,
+    generator_norm: GeneratorNorm,
     discriminator_norm: Norm,
     generator_spectral_norm: bool,
     discriminator_spectral_norm: bool,
+    pyramid: bool = False,
+    attention: Count | None = None,
 ) -> tuple[Generator, Discriminator]:
-    """Make the pair for images of CIFAR-10's size, or of 28x28 pixels.
+    """Make the pair of table 4, for images of CIFAR-10's size, or that of tables 5 and 6.
 
-    For 28x28 pixels the generator starts with a map of 7x7 and doubles it twice. Weights are drawn
-    by Glorot's uniform rule, sqrt(2) times as wide in the 3x3 convolutions of the residual paths.
-    Biases start at zero.
+    The generator starts with a small map and doubles it until it has the size of the image. Table
+    4 has maps of equal widths: its discriminator halves the image twice, and has two blocks more.
+    Tables 5 (48x48 pixels) and 6 (128x128 pixels) are pyramids: maps of half the side have twice as
+    many channels. Their discriminators halve the image until it has at most 4 pixels a side, and
+    have one block more. 64x64 pixels, of which the paper has no table, get the widths of table 5
+    and the first map of table 6. Where a block changes the width, the generator's does so by its
+    first convolution and the discriminator's by its second.
+
+    Weights are drawn by Glorot's uniform rule, sqrt(2) times as wide in the 3x3 convolutions of the
+    residual paths. Biases start at zero.
 
     Args:
-        image_shape: (channels, side, side) with one of SIDES.
+        image_shape: (channels, height, width) with sides that `find_doublings` allows.
         classes: number of classes; 0 makes networks that take no labels.
         pac: number of samples that the discriminator judges at once, as channels
             (arXiv:1712.04086).
         latent_dim: number of latents.
-        channels: number of channels of every map in the discriminator. Maps in the generator have
-            twice as many.
-        generator_norm: none, batch or layer (over channels and space together), before every
-            ReLU.
-        discriminator_norm: the same, but not in the first block, which sees the images, and not
-            before the last ReLU.
+        channels: number of channels of every map in the discriminator, where maps in the generator
+            have twice as many; of the largest maps in both networks of a pyramid.
+        generator_norm: none, batch, layer (over channels and space together) or
+            conditional_batch, before every ReLU. The last takes the place of the labels beside the
+            latent; the norm before the last ReLU is then batch, as in arXiv:1802.05637.
+        discriminator_norm: none, batch or layer, but not in the first block, which sees the images,
+            and not before the last ReLU.
         generator_spectral_norm: divide the generator's weights by their spectral norm.
         discriminator_spectral_norm: the same for the discriminator.
+        pyramid: make the pair of tables 5 and 6.
+        attention: height of the map that self-attention follows in both networks; None for none.
 
     Raises:
-        UserError: the samples are no images of these sizes.
+        UserError: the samples are no images of such sizes, or no map has that height.
         ValueError: there is no norm of that name.
     """
-    first, doublings = find_doublings("SNGAN", image_shape, SIDES)
-    wide = 2 * channels
-    generator = nn.Sequential(
-        nn.Linear(latent_dim + classes, wide * first**2),
-        nn.Unflatten(1, (wide, first, first)),
-        *(_up_block(wide, generator_norm) for _ in range(doublings)),
-        *norm_2d(generator_norm, wide),
+    if pyramid:
+        first, width, doublings = find_doublings("SNGAN", image_shape, MOST_DOUBLINGS_OF_PYRAMID)
+    else:
+        hint = "model=sngan_pyramid takes larger ones, and model=base any"
+        first, width, doublings = find_doublings("SNGAN", image_shape, MOST_DOUBLINGS, hint)
+    up = [first * 2**level for level in range(doublings + 1)]
+    down = _heights_of_halves(image_shape) if pyramid else up[-2:-4:-1]
+    check_attention("SNGAN", attention, {*up[1:]} & {*down})
+    if pyramid:
+        levels = [min(2**level, WIDEST) * channels for level in range(doublings + 1)]
+        up_widths = levels[::-1]
+        down_widths = [min(2**level, WIDEST) * channels for level in range(len(down))]
+        same_widths = [min(2 ** len(down), WIDEST) * channels]
+    else:
+        up_widths = [2 * channels] * (doublings + 1)
+        down_widths, same_widths = [channels, channels], [channels, channels]
+    in_norms = generator_norm == "conditional_batch"
+    generator = Layers(
+        nn.Linear(latent_dim if in_norms else latent_dim + classes, up_widths[0] * first * width),
+        nn.Unflatten(1, (up_widths[0], first, width)),
+        *_up_blocks(up_widths, up, generator_norm, classes, attention),
+        *norm_2d("batch" if in_norms else generator_norm, up_widths[-1]),
         nn.ReLU(),
-        nn.Conv2d(wide, image_shape[0], 3, padding=1),
+        nn.Conv2d(up_widths[-1], image_shape[0], 3, padding=1),
         nn.Tanh(),
     )
+    features = same_widths[-1]
     discriminator = nn.Sequential(
         _first_down_block(pac * image_shape[0], channels),
-        _down_block(channels, discriminator_norm),
-        _same_size_block(channels, discriminator_norm),
-        _same_size_block(channels, discriminator_norm),
+        *attention_at(attention, down[0], channels),
+        *_down_blocks(down_widths, down, discriminator_norm, attention),
+        *_same_size_blocks([down_widths[-1], *same_widths], discriminator_norm),
         nn.ReLU(),
         _SumOverSpace(),
-        nn.Linear(channels, 1),
+        nn.Linear(features, 1),
     )
     return make_pair(
         generator,
         discriminator,
         latent_dim=latent_dim,
         classes=classes,
-        features=channels,
+        features=features,
         generator_spectral_norm=generator_spectral_norm,
         discriminator_spectral_norm=discriminator_spectral_norm,
+        labels_in_norms=in_norms,
         stackable=True,
         # A layer norm takes means over the width.
         paddable="layer" not in (generator_norm, discriminator_norm),
@@ -84,17 +129,14 @@ def sngan_pair(
     )
 
 
-class _Block(nn.Module):
-    """The sum of two paths."""
-
-    def __init__(self, residual: nn.Sequential, shortcut: nn.Module):
-        super().__init__()
-        self.residual = residual
-        self.shortcut = shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        total: Tensor = self.residual(x) + self.shortcut(x)
-        return total
+def _heights_of_halves(image_shape: Shape) -> list[int]:
+    """Return the heights of the maps of a pyramid's discriminator, the largest first."""
+    _, height, width = image_shape
+    heights = []
+    while height % 2 == width % 2 == 0 and max(height, width) > 4:
+        height, width = height // 2, width // 2
+        heights.append(height)
+    return heights
 
 
 class _SumOverSpace(nn.Module):
@@ -102,43 +144,68 @@ class _SumOverSpace(nn.Module):
         return x.sum(dim=(2, 3))
 
 
-def _up_block(width: int, norm: str) -> _Block:
+def _up_blocks(
+    widths: list[int], heights: list[int], norm: str, classes: int, attention: int | None
+) -> list[nn.Module]:
     # The paper's shortcuts enlarge first and halve last. A 1x1 convolution commutes with both, so
     # here and below it runs on the smaller map, at a quarter of the cost.
-    return _Block(
-        _residual(width, norm, nn.Upsample(scale_factor=2)),
-        nn.Sequential(nn.Conv2d(width, width, 1), nn.Upsample(scale_factor=2)),
-    )
+    layers: list[nn.Module] = []
+    for (inputs, outputs), height in zip(itertools.pairwise(widths), heights[1:], strict=True):
+        enlarge = nn.Upsample(scale_factor=2)
+        layers += [
+            ResidualBlock(
+                _residual(inputs, outputs, outputs, norm, classes, enlarge),
+                nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.Upsample(scale_factor=2)),
+            ),
+            *attention_at(attention, height, outputs),
+        ]
+    return layers
 
 
-def _first_down_block(inputs: int, width: int) -> _Block:
+def _first_down_block(inputs: int, width: int) -> ResidualBlock:
     """Return a block without a ReLU at its start, which would erase the dark half of the images."""
-    return _Block(
-        nn.Sequential(_conv(inputs, width), nn.ReLU(), _conv(width, width), nn.AvgPool2d(2)),
+    return ResidualBlock(
+        Layers(_conv(inputs, width), nn.ReLU(), _conv(width, width), nn.AvgPool2d(2)),
         nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, width, 1)),
     )
 
 
-def _down_block(width: int, norm: str) -> _Block:
-    return _Block(
-        nn.Sequential(*_residual(width, norm), nn.AvgPool2d(2)),
-        nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(width, width, 1)),
-    )
+def _down_blocks(
+    widths: list[int], heights: list[int], norm: str, attention: int | None
+) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for (inputs, outputs), height in zip(itertools.pairwise(widths), heights[1:], strict=True):
+        layers += [
+            ResidualBlock(
+                Layers(*_residual(inputs, inputs, outputs, norm), nn.AvgPool2d(2)),
+                nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1)),
+            ),
+            *attention_at(attention, height, outputs),
+        ]
+    return layers
 
 
-def _same_size_block(width: int, norm: str) -> _Block:
-    return _Block(_residual(width, norm), nn.Identity())
+def _same_size_blocks(widths: list[int], norm: str) -> list[nn.Module]:
+    return [
+        ResidualBlock(
+            _residual(inputs, inputs, outputs, norm),
+            nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1),
+        )
+        for inputs, outputs in itertools.pairwise(widths)
+    ]
 
 
-def _residual(width: int, norm: str, *resize: nn.Module) -> nn.Sequential:
-    return nn.Sequential(
-        *norm_2d(norm, width),
+def _residual(
+    inputs: int, inner: int, outputs: int, norm: str, classes: int = 0, *resize: nn.Module
+) -> Layers:
+    return Layers(
+        *norm_2d(norm, inputs, classes),
         nn.ReLU(),
         *resize,
-        _conv(width, width),
-        *norm_2d(norm, width),
+        _conv(inputs, inner),
+        *norm_2d(norm, inner, classes),
         nn.ReLU(),
-        _conv(width, width),
+        _conv(inner, outputs),
     )
 
 

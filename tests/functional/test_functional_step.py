@@ -170,6 +170,14 @@ MODELS = {
     "dcgan": ("model=dcgan", "model.channels=4"),
     "dcgan, conditional": ("model=dcgan", "model.channels=4", "model.conditional=true"),
     "sngan": ("model=sngan", "model.channels=4", "model.generator_norm=none"),
+    "dcgan, attention, conditional batch norm": (
+        *("model=dcgan", "model.channels=4", "model.attention=7"),
+        *("model.conditional=true", "model.generator_norm=conditional_batch"),
+    ),
+    "r3gan, conditional, average": (
+        *("model=r3gan_small", "model.channels=8", "model.cardinality=4"),
+        *("model.conditional=true", "trainer.ema_half_life=100"),
+    ),
 }
 OBJECTIVES = [
     ("non_saturating", "none", "adam", ()),
@@ -232,6 +240,10 @@ def test_stacked_run_in_single_precision_differs_by_rounding_only(
         ),
         ("penalty=r1", "model=dcgan", "model.channels=@"),
         ("penalty=r1", "model=sngan", "model.channels=@", "model.generator_norm=none"),
+        (
+            *("penalty=r1", "model=dcgan", "model.channels=@", "model.attention=7"),
+            *("model.conditional=true", "model.generator_norm=conditional_batch"),
+        ),
     ],
 )
 def test_narrow_networks_are_trained_as_alone_and_their_padding_stays_zero(

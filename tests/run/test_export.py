@@ -26,6 +26,11 @@ RUNS = {
     ),
     "convolutions, batch norm": ("model=dcgan_small", "model.channels=4", "data=digits"),
     "residual": ("model=sngan", "model.channels=4", "data=digits"),
+    "pyramid, conditional batch norm, attention": (
+        *("model=sngan_pyramid", "model.channels=2", "model.attention=14", "data=digits"),
+        *("model.conditional=true", "model.generator_norm=conditional_batch"),
+    ),
+    "bottlenecks": ("model=r3gan_small", "model.channels=8", "model.cardinality=4", "data=digits"),
     "points": ("data=ring8", "model.hidden_dim=16"),
 }
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ONNX_PACKAGES)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from graphlib import TopologicalSorter
+from typing import Any
 
 import pytest
 import torch
@@ -9,14 +10,15 @@ from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan.models import dcgan_pair, mlp_pair, sngan_pair
+from gan.models import dcgan_pair, mlp_pair, r3gan_pair, sngan_pair
 from gan.models.base import Discriminator, Generator
 from gan.run.graph import record_graph
 
-MODELS: dict[str, tuple[Callable[..., tuple[Generator, Discriminator]], dict[str, float]]] = {
+MODELS: dict[str, tuple[Callable[..., tuple[Generator, Discriminator]], dict[str, Any]]] = {
     "mlp": (mlp_pair, {"hidden_dim": 5, "hidden_layers": 2, "negative_slope": 0.2}),
     "dcgan": (dcgan_pair, {"channels": 2, "negative_slope": 0.2}),
     "sngan": (sngan_pair, {"channels": 4}),
+    "pyramid, attention": (sngan_pair, {"channels": 2, "pyramid": True, "attention": 14}),
 }
 
 
@@ -94,13 +96,27 @@ def test_every_model_has_a_graph_of_both_networks_and_all_their_weights(
         classes=classes,
         pac=1,
         latent_dim=7,
-        generator_norm=norm,
+        generator_norm="conditional_batch" if classes and norm == "batch" else norm,
         discriminator_norm=norm,
         generator_spectral_norm=spectral_norm,
         discriminator_spectral_norm=spectral_norm,
         **settings,
     )
-    gan = Both(*pair).eval()
+    assert_has_graph_of(*pair)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_r3gan_has_a_graph_of_both_networks_and_all_their_weights(classes: int) -> None:
+    settings: dict[str, Any] = {"channels": 4, "cardinality": 4, "halve_above": 14, "blocks": 2}
+    settings |= {"negative_slope": 0.2}
+    settings |= {"image_shape": (1, 28, 28), "classes": classes, "pac": 1, "latent_dim": 7}
+    assert_has_graph_of(*r3gan_pair(**settings))
+
+
+def assert_has_graph_of(generator: Generator, discriminator: Discriminator) -> None:
+    """Check the graph of D(G(z)): its inputs, its boxes, its weights and its activations."""
+    gan = Both(generator, discriminator).eval()
+    classes = generator.classes
     inputs = {"z": torch.zeros(1, 7)}
     if classes:
         inputs["labels"] = torch.zeros(1, dtype=torch.int64)

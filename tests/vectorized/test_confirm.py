@@ -186,6 +186,17 @@ BASES = {
     ),
     "dcgan": ("model=dcgan", "model.channels=@", "penalty=dragan", "loss=hinge"),
     "sngan": ("model=sngan", "model.channels=@", "penalty=wgan_gp", "loss=wasserstein"),
+    "pyramid, attention, conditional batch norm": (
+        *("model=sngan_pyramid", "model.channels=@", "model.attention=14", "penalty=r1"),
+        *("model.conditional=true", "model.generator_norm=conditional_batch"),
+    ),
+    "r3gan": (
+        "model=r3gan_small",
+        "model.channels=8",
+        "model.cardinality=4",
+        "penalty=r1r2",
+        "loss=relativistic",
+    ),
 }
 
 

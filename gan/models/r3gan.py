@@ -1,0 +1,199 @@
+"""Residual networks of R3GAN (arXiv:2501.05441, configuration E)."""
+
+import itertools
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from gan.errors import UserError
+from gan.models.base import (
+    Discriminator,
+    Generator,
+    Layers,
+    ResidualBlock,
+    Shape,
+    find_doublings,
+    make_pair,
+)
+from gan.settings import Count, NonNegative
+
+MOST_DOUBLINGS = 5
+"""The generator doubles its first map this often at most: from 4 to 128 pixels."""
+EXPANSION = 2
+"""The grouped convolutions have this many times the channels of the map."""
+
+
+def r3gan_pair(
+    *,
+    image_shape: Shape,
+    classes: int,
+    pac: int,
+    latent_dim: Count,
+    channels: Count,
+    cardinality: Count,
+    halve_above: Count,
+    blocks: Count,
+    negative_slope: NonNegative,
+) -> tuple[Generator, Discriminator]:
+    """Make a generator and a discriminator of bottleneck blocks without any norm.
+
+    A block adds to the map a 1x1 convolution to twice the channels, a grouped 3x3 convolution and a
+    1x1 convolution back, with a LeakyReLU after each of the first two. Only these two have biases,
+    which start at zero. The last one starts at zero, and the others with a variance that keeps
+    that of the sum, as in Fixup (arXiv:1901.09321). Between stages of blocks the map is resized
+    bilinearly, which halves it by means of 2x2 pixels, and gets another width by a 1x1 convolution
+    where it needs one. The generator starts with a learned map for each channel, times a number
+    that is linear in the latent, and the discriminator ends in the inner product of each channel
+    with such a map. Both have the size of the smallest map, 4x4 in the paper. The generator's
+    output is linear.
+
+    Labels are treated as in the other models; the paper maps them to 64 numbers first.
+
+    Args:
+        image_shape: (channels, height, width) with sides that `find_doublings` allows.
+        classes: number of classes; 0 makes networks that take no labels.
+        pac: number of samples that the discriminator judges at once, as channels
+            (arXiv:1712.04086).
+        latent_dim: number of latents.
+        channels: number of channels of the smallest map.
+        cardinality: number of groups of the grouped convolutions at the smallest map.
+        halve_above: shorter side, in pixels, above which each map has half as many channels and
+            groups as the next smaller one; 32 in the paper.
+        blocks: number of blocks in each stage.
+        negative_slope: slope of the LeakyReLU for negative inputs.
+
+    Raises:
+        UserError: the samples are no images of such sizes, or the groups do not divide the
+            channels.
+    """
+    height, width, doublings = find_doublings("R3GAN", image_shape, MOST_DOUBLINGS)
+    shares = [1]
+    for level in range(1, doublings + 1):
+        halved = min(height, width) * 2**level > halve_above
+        shares.append(2 * shares[-1] if halved else shares[-1])
+    if EXPANSION * channels % cardinality or channels % shares[-1] or cardinality % shares[-1]:
+        both = f", and both must be divisible by {shares[-1]}" if shares[-1] > 1 else ""
+        raise UserError(
+            f"model.cardinality={cardinality}: must divide {EXPANSION} * model.channels="
+            f"{EXPANSION * channels}{both}"
+        )
+    widths = [channels // share for share in shares]
+    groups = [cardinality // share for share in shares]
+    # Of all blocks of a network, which have three convolutions each.
+    scale = (blocks * len(widths)) ** (-1 / 4)
+    stages = [
+        partial(_blocks, blocks, width, group, negative_slope, scale)
+        for width, group in zip(widths, groups, strict=True)
+    ]
+    generator = Layers(_FirstMap(latent_dim + classes, channels, height, width), *stages[0]())
+    for (inputs, outputs), stage in zip(itertools.pairwise(widths), stages[1:], strict=True):
+        generator.extend(_change_width(inputs, outputs))
+        generator.append(nn.Upsample(scale_factor=2, mode="bilinear"))
+        generator.extend(stage())
+    generator.append(_convolution(widths[-1], image_shape[0]))
+
+    discriminator = Layers(_convolution(pac * image_shape[0], widths[-1]))
+    for (outputs, inputs), stage in zip(
+        reversed([*itertools.pairwise(widths)]), stages[:0:-1], strict=True
+    ):
+        discriminator.extend(stage())
+        discriminator.append(nn.AvgPool2d(2))
+        discriminator.extend(_change_width(inputs, outputs))
+    discriminator.extend(stages[0]())
+    discriminator.append(_LastMap(channels, height, width))
+    discriminator.append(_drawn(nn.Linear(channels, 1, bias=False)))
+    return make_pair(
+        generator,
+        discriminator,
+        latent_dim=latent_dim,
+        classes=classes,
+        features=channels,
+        generator_spectral_norm=False,
+        discriminator_spectral_norm=False,
+        stackable=True,
+        # Zeros at the end of a map's channels would move channels to other groups.
+        paddable=False,
+        judges_each_sample_alone=True,
+        initialize=_initialize_embedding,
+    )
+
+
+class _FirstMap(nn.Module):
+    """A learned map for each channel, times a number that is linear in the latent."""
+
+    def __init__(self, inputs: int, channels: int, height: int, width: int):
+        super().__init__()
+        self.maps = nn.Parameter(torch.randn(channels, height, width))
+        self.linear = _drawn(nn.Linear(inputs, channels, bias=False))
+
+    def forward(self, z: Tensor) -> Tensor:
+        scaled: Tensor = self.maps * self.linear(z)[:, :, None, None]
+        return scaled
+
+
+class _LastMap(nn.Module):
+    """The inner product of each channel with a learned map.
+
+    This is a depthwise convolution whose kernel has the size of its input.
+    """
+
+    def __init__(self, channels: int, height: int, width: int):
+        super().__init__()
+        self.maps = nn.Parameter(torch.randn(channels, height, width) / math.sqrt(height * width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.maps).sum(dim=(2, 3))
+
+
+def _blocks(
+    count: int, width: int, groups: int, negative_slope: float, scale: float
+) -> list[ResidualBlock]:
+    wide = EXPANSION * width
+    gain = scale * nn.init.calculate_gain("leaky_relu", negative_slope)
+    return [
+        ResidualBlock(
+            Layers(
+                _convolution(width, wide, gain=gain, bias=True),
+                nn.LeakyReLU(negative_slope),
+                _convolution(wide, wide, 3, groups=groups, gain=gain, bias=True),
+                nn.LeakyReLU(negative_slope),
+                _convolution(wide, width, gain=0.0),
+            ),
+            nn.Identity(),
+        )
+        for _ in range(count)
+    ]
+
+
+def _change_width(inputs: int, outputs: int) -> list[nn.Module]:
+    return [_convolution(inputs, outputs)] if inputs != outputs else []
+
+
+def _convolution(
+    inputs: int,
+    outputs: int,
+    kernel: int = 1,
+    *,
+    groups: int = 1,
+    gain: float = 1.0,
+    bias: bool = False,
+) -> nn.Module:
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
+    return _drawn(layer, gain)
+
+
+def _drawn(layer: nn.Linear | nn.Conv2d, gain: float = 1.0) -> nn.Module:
+    """Draw a layer's weights from N(0, gain / sqrt(number of inputs)), and return the layer."""
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _initialize_embedding(network: nn.Module) -> None:
+    """Draw the embedding of the labels like the weights of the last layer, to which it adds."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Embedding):
+            nn.init.normal_(layer.weight, std=layer.embedding_dim**-0.5)
