@@ -47,7 +47,7 @@ def r3gan_pair(
     where it needs one. The generator starts with a learned map for each channel, times a number
     that is linear in the latent, and the discriminator ends in the inner product of each channel
     with such a map. Both have the size of the smallest map, 4x4 in the paper. The generator's
-    output is linear.
+    output is linear, so its values may lie outside [-1, 1]; pictures and metrics clip them.
 
     Labels are treated as in the other models; the paper maps them to 64 numbers first.
 

@@ -8,12 +8,14 @@ from typing import Any, cast
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.fx import symbolic_trace
 from torch.nn import functional as F
 
 from gan.build import build_networks
+from gan.config.checks import checked, flatten
 from gan.config.compose import compose
 from gan.errors import UserError
 from gan.models import Discriminator, Generator, dcgan_pair, mlp_pair, r3gan_pair, sngan_pair
@@ -526,6 +528,23 @@ def test_weights_depend_only_on_the_seed(model: str) -> None:
 
     assert torch.equal(weights(3), weights(3, before=1))
     assert not torch.equal(weights(3), weights(4))
+
+
+@pytest.mark.parametrize("model", ["dcgan_small", "sngan model.channels=4"])
+def test_configuration_of_an_earlier_version_gives_the_same_networks(model: str) -> None:
+    """Runs that were stored before a key came must resume, with the weights of their seed."""
+    cfg = compose(*f"model={model}".split())
+    earlier = copy.deepcopy(cfg)
+    OmegaConf.set_struct(earlier, False)
+    for key in ("attention", "pyramid"):
+        earlier.model.pop(key, None)
+    assert flatten(earlier) == flatten(cfg)
+    for one, other in zip(
+        *(build_networks(c, (1, 28, 28), 10, 1) for c in (cfg, checked(earlier))), strict=True
+    ):
+        states = one.state_dict(), other.state_dict()
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_the_number_of_classes_matters_only_to_conditional_models() -> None:
