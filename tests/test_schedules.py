@@ -146,7 +146,8 @@ def test_runs_of_a_cohort_follow_their_own_curves(tmp_path: Path) -> None:
 def test_five_schedules_of_r3gan_are_one_option() -> None:
     """Values by the formulas of the authors' code: half a cosine from base to final value."""
     settings = ("optimizer.betas=[0,0.9]", "penalty=r1r2", "penalty.gamma=0.05")
-    cfg = compose("schedule=r3gan", *settings, "trainer.ema_half_life=5e6")
+    settings += ("trainer.ema_half_life=5e6", "trainer.augment_p=0.3")
+    cfg = compose("schedule=r3gan", *settings)
     schedules = build_schedules(cfg, total_steps=1000)
     ends = {
         "generator_optimizer/lr": (2e-4, 5e-5),
@@ -155,6 +156,7 @@ def test_five_schedules_of_r3gan_are_one_option() -> None:
         "discriminator_optimizer/beta2": (0.9, 0.99),
         "penalty/gamma": (0.05, 0.005),
         "trainer/ema_half_life": (0, 5e6),
+        "trainer/augment_p": (0, 0.3),
     }
     assert schedules.keys() == ends.keys()
     for name, (base, final) in ends.items():
