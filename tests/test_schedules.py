@@ -190,7 +190,7 @@ BAD = {
     "schedule.penalty.gama={values: [null]}": "schedule.penalty.gama: no number of penalty; did "
     "you mean 'schedule.penalty.gamma'?",
     "schedule.trainer.batch_size={values: [null]}": "schedule.trainer.batch_size: no number of "
-    "trainer; trainer has ema_half_life",
+    "trainer; trainer has ema_half_life, augment_p",
     "schedule.penalty.gamma=3": "schedule.penalty.gamma=3: must be a curve, such as {values: "
     "[null, 0.1]}, or null",
     "schedule.penalty.gamma={at: [0]}": "schedule.penalty.gamma.values: must be set, as in "
