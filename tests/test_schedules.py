@@ -18,6 +18,7 @@ from gan.functional.compiled import ProgramStep
 from gan.functional.step import make_program
 from gan.functional.tensors import named_tensors
 from gan.run.checkpoint import checkpoint_paths
+from gan.run.directory import best_paths
 from gan.run.result import read_records
 from gan.run.run import Run
 from gan.schedules import cosine, curve, linear
@@ -58,6 +59,14 @@ CURVES = (
     *AVERAGED,
     "penalty.interval=2",
     "logging.every=1",
+)
+
+
+ADA = (
+    "trainer.augment=[translation,flip]",
+    "trainer.ada_target=0.1",
+    "trainer.ada_images=2000",
+    "+schedule.trainer.augment_p={values: [0.2, null]}",
 )
 
 
@@ -111,12 +120,17 @@ def test_a_curve_that_stays_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_resumed_run_follows_its_curves_to_the_bit(tmp_path: Path) -> None:
-    cfg = short(*CURVES, "trainer.keep_best=sliced_wasserstein")
+    cfg = short(*CURVES, *ADA, "trainer.keep_best=sliced_wasserstein")
     run(cfg, tmp_path / "whole")
     for step in (13, 27):
         fail_at(step, cfg, tmp_path / "resumed")
     run(cfg, tmp_path / "resumed")
     assert content(tmp_path / "resumed") == content(tmp_path / "whole")
+    kept, expected = (best_paths(tmp_path / name) for name in ("resumed", "whole"))
+    assert [path.name for path in kept] == [path.name for path in expected]
+    # The probability of augmentations went up and stayed below its curve.
+    probabilities = [record["augment_p"] for record in read_records(tmp_path / "whole")]
+    assert 0 < max(probabilities) < 1
 
 
 def test_functional_step_follows_the_curves(tmp_path: Path) -> None:
@@ -133,8 +147,11 @@ def test_functional_step_follows_the_curves(tmp_path: Path) -> None:
 def test_runs_of_a_cohort_follow_their_own_curves(tmp_path: Path) -> None:
     other = "schedule.penalty.gamma.values=[null,2,10]"
     attempts = [
-        make_attempt(tmp_path, "one", *CURVES),
-        make_attempt(tmp_path, "other", *CURVES, other, "penalty.gamma=2", "trainer.max_steps=30"),
+        make_attempt(tmp_path, "one", *CURVES, *ADA),
+        make_attempt(
+            *(tmp_path, "other", *CURVES, *ADA, other),
+            *("penalty.gamma=2", "trainer.max_steps=30", "trainer.ada_target=-0.1"),
+        ),
     ]
     parent = Parent(*attempts)
     train_cohort(parent)
