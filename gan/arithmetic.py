@@ -122,6 +122,22 @@ def fastest_exact_library(layers: tuple[Layer, ...]) -> str:
     return ONEDNN if seconds[ONEDNN] <= CLEARLY_FASTER * seconds[DEFAULT] else DEFAULT
 
 
+@cache
+def bf16_slowdown(layer: Layer) -> float:
+    """Return how many times as long a CPU takes for a layer's products in bf16 as in fp32.
+
+    A processor without units for bf16 takes many times as long. The random state of torch stays
+    as it is.
+    """
+    seconds = {torch.float32: 0.0, torch.bfloat16: 0.0}
+    with thread_count(1):
+        for left, right in _products([layer]):
+            for dtype in seconds:
+                factors = left.to(dtype), right.to(dtype)
+                seconds[dtype] += min(_seconds(*factors) for _ in range(ROUNDS))
+    return seconds[torch.bfloat16] / seconds[torch.float32]
+
+
 def _products(layers: Sequence[Layer]) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the factors of each layer's forward product, and of those of its two gradients."""
     random = torch.Generator().manual_seed(0)

@@ -15,6 +15,7 @@ from torch import nn
 
 from gan import arithmetic
 from gan.arithmetic import (
+    bf16_slowdown,
     fastest_exact_library,
     linear_layers,
     matmul_by,
@@ -36,6 +37,7 @@ def _forget_probes() -> Iterator[None]:
     yield
     fastest_exact_library.cache_clear()
     onednn_is_exact.cache_clear()
+    bf16_slowdown.cache_clear()
 
 
 def settings() -> tuple[str, bool, int]:
@@ -244,3 +246,25 @@ def test_run_that_cannot_be_compiled_is_trained_eagerly_and_says_so(
     assert "trainer.compile=auto: steps are not compiled" in caplog.text
     assert read_config(tmp_path / "run").trainer.compile is False
     assert content(tmp_path / "run") == content(tmp_path / "eager")
+
+
+def test_run_in_bf16_is_warned_where_bf16_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fast = short("trainer.max_steps=1", "trainer.precision=bf16")
+    monkeypatch.setattr(rounding, "bf16_slowdown", lambda layer: 0.6)
+    run(fast, tmp_path / "fast")
+    assert "products in bf16" not in caplog.text
+    monkeypatch.setattr(rounding, "bf16_slowdown", lambda layer: 13.7)
+    run(short("trainer.max_steps=1"), tmp_path / "fp32")
+    assert "products in bf16" not in caplog.text
+    run(fast, tmp_path / "slow")
+    assert "14 times as long for products in bf16 as in fp32" in caplog.text
+
+
+def test_slowdown_by_bf16_is_that_of_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {torch.float32: 2.0, torch.bfloat16: 5.0}
+    monkeypatch.setattr(arithmetic, "_seconds", lambda left, right: times[left.dtype])
+    state = torch.get_rng_state()
+    assert bf16_slowdown((4, 3, 2)) == 2.5
+    assert torch.equal(torch.get_rng_state(), state)

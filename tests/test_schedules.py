@@ -163,8 +163,8 @@ def test_runs_of_a_cohort_follow_their_own_curves(tmp_path: Path) -> None:
 def test_five_schedules_of_r3gan_are_one_option() -> None:
     """Values by the formulas of the authors' code: half a cosine from base to final value."""
     settings = ("optimizer.betas=[0,0.9]", "penalty=r1r2", "penalty.gamma=0.05")
-    settings += ("trainer.ema_half_life=5e6", "trainer.augment_p=0.3")
-    cfg = compose("schedule=r3gan", *settings)
+    of_trainer = ("trainer.ema_half_life=5e6", "trainer.augment_p=0.3")
+    cfg = compose("schedule=r3gan", *settings, *of_trainer)
     schedules = build_schedules(cfg, total_steps=1000)
     ends = {
         "generator_optimizer/lr": (2e-4, 5e-5),

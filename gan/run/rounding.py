@@ -15,6 +15,7 @@ from gan.arithmetic import (
     DEFAULT,
     ONEDNN,
     Layer,
+    bf16_slowdown,
     fastest_exact_library,
     linear_layers,
     matmul_by,
@@ -43,6 +44,10 @@ def rounding_as(cfg: DictConfig) -> Iterator[None]:
 LARGE_PRODUCT = 100_000_000
 """Operations in the largest layer's product, for a batch, from which rounding saves time:
 a layer of 512 units on images of 28x28, in batches of 128."""
+TYPICAL_LAYER = (128, 784, 256)
+"""A layer of the default networks."""
+CLEARLY_SLOWER = 1.5
+"""The slowdown by bf16 that is worth a warning. Processors with units for it are faster by it."""
 COMPILED_FROM = 20_000
 """The number of steps from which `trainer.compile=auto` compiles. Compiling takes half a minute,
 and then each step takes about a quarter less."""
@@ -84,6 +89,21 @@ def gains_by_rounding(cfg: DictConfig, parts: Parts) -> bool:
     layers = _layers(cfg, parts)
     is_large = bool(layers) and 2 * math.prod(layers[0]) >= LARGE_PRODUCT
     return is_large and torch.backends.mkldnn.is_available() and not onednn_is_exact(layers)
+
+
+def rounding_doubt(cfg: DictConfig, parts: Parts) -> str | None:
+    """Return a warning if a run's precision makes it slower on this processor."""
+    if cfg.trainer.precision != "bf16" or parts.device.type != "cpu":
+        return None
+    # Networks without linear layers have convolutions, which are products of such a size as well.
+    layer = next(iter(_layers(cfg, parts)), TYPICAL_LAYER)
+    slowdown = bf16_slowdown(layer)
+    if slowdown < CLEARLY_SLOWER:
+        return None
+    return (
+        f"trainer.precision=bf16: this processor takes {slowdown:.0f} times as long for products "
+        "in bf16 as in fp32; trainer.precision=fp32 is faster"
+    )
 
 
 def _layers(cfg: DictConfig, parts: Parts) -> tuple[Layer, ...]:

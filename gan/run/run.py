@@ -81,7 +81,13 @@ from gan.run.result import (
     read_result,
     write_result,
 )
-from gan.run.rounding import choose_rounding, gains_by_rounding, is_exact_here, rounding_as
+from gan.run.rounding import (
+    choose_rounding,
+    gains_by_rounding,
+    is_exact_here,
+    rounding_as,
+    rounding_doubt,
+)
 from gan.run.signals import PRUNE
 from gan.run.state import State, from_checkpoint, initial_state, to_checkpoint
 from gan.run.tensorboard import VERDICT_TAG, describe_run, event_files, forget_description
@@ -501,8 +507,9 @@ class Run:
         if not saved:
             if place := cfg.trainer.get("init_from"):
                 log.info("%s: starting from the weights of %s", self.run_dir, place)
-            for doubt in doubts(cfg):
-                log.warning("%s", doubt)
+            for doubt in (*doubts(cfg), rounding_doubt(cfg, parts)):
+                if doubt:
+                    log.warning("%s", doubt)
             if self.data_hash is None:
                 log.warning("data: have no content_hash, so a change of them is not noticed")
         self._records = Records(
