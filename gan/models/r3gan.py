@@ -49,7 +49,9 @@ def r3gan_pair(
     with such a map. Both have the size of the smallest map, 4x4 in the paper. The generator's
     output is linear, so its values may lie outside [-1, 1]; pictures and metrics clip them.
 
-    Labels are treated as in the other models; the paper maps them to 64 numbers first.
+    Labels are treated as in the other models. The authors' class-conditional networks embed them
+    first, in 64 numbers for the generator and as many as there are channels for the discriminator,
+    and have no part of the logit that all classes share.
 
     Args:
         image_shape: (channels, height, width) with sides that `find_doublings` allows.
