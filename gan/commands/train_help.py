@@ -59,7 +59,7 @@ def train_help(words: Sequence[str]) -> Iterator[str]:
     yield "\nGroups. GROUP=OPTION chooses an option; a * marks those that are chosen here."
     main = read_option("", "config")
     with config_loader(words) as loader:
-        groups = (*GROUPS, "recipe", "experiment", *SWEEP_GROUPS)
+        groups = (*GROUPS, "recipe", "experiment", "protocol", *SWEEP_GROUPS)
         options = {group: loader.get_group_options(group) for group in groups}
     for group, names in options.items():
         yield f"\n{group}: {main.comments[f'defaults.{group}']}"

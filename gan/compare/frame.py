@@ -23,7 +23,7 @@ from gan.compare.read import (
 )
 from gan.config.checks import defines_result, is_under
 from gan.config.paths import places_of_data
-from gan.config.schema import GLOBAL_GROUPS, GROUPS
+from gan.config.schema import GLOBAL_GROUPS, GROUPS, PROTOCOL
 from gan.errors import UserError, nearest
 from gan.files import readable
 from gan.invocation import command_line
@@ -179,10 +179,10 @@ def load(*paths: str | Path, keys: Sequence[str] = ()) -> pd.DataFrame:
     Its columns are, from left to right:
     `run`, the end of the directory's path that no other run has; the config groups of which runs
     chose several options, such as `recipe` and `model`; the other configuration keys in which runs
-    differ, by their shortest names, such as `lr`; the `keys`; `recipe` and `experiment`, if a
-    run has such; `status`; `verdict`, the name of what goes wrong, if something does in any run;
-    the last value of everything that was logged; `best/NAME`, the best
-    value of each metric; `OPTION/NAME`, the values that `gan evaluate` measured; `steps`, `images`,
+    differ, by their shortest names, such as `lr`; the `keys`; `recipe`, `experiment` and
+    `protocol`, if a run has such; `status`; `verdict`, the name of what goes wrong, if something
+    does in any run; the last value of everything that was logged; `best/NAME`, the best value of
+    each metric; `OPTION/NAME`, the values that `gan evaluate` measured; `steps`, `images`,
     `seconds`, `images_per_second`; `changed`, the time (UTC) when the run last wrote a file;
     `error` and `path`.
 
@@ -267,6 +267,8 @@ def make_table(runs: list[StoredRun]) -> Table:
     for group in GLOBAL_GROUPS:
         if group not in columns and {*(chosen := _options(runs, group, "none"))} != {"none"}:
             columns[group] = chosen
+    if "protocol" not in columns and {*(protocols := _protocols(runs))} != {"none"}:
+        columns["protocol"] = protocols
     columns["status"] = [run.status() for run in runs]
     if any(run.verdict for run in runs):
         columns["verdict"] = [run.verdict for run in runs]
@@ -303,7 +305,12 @@ def make_table(runs: list[StoredRun]) -> Table:
         max(ways[objective], key=lambda way: len(ways[objective][way])),
         {name: of_name for name, of_name in ways.items() if len(of_name) > 1},
         {*copies},
-        [*lines, *_remarks_on_weights(runs), *_remarks_on_objective(runs, objective)],
+        [
+            *lines,
+            *_remarks_on_weights(runs),
+            *_remarks_on_objective(runs, objective),
+            *_remarks_on_protocols(runs),
+        ],
     )
 
 
@@ -339,6 +346,7 @@ def with_choices(
     given = given_keys(runs)
     single_keys = {*given} - {*GROUPS}
     chosen = {group: _options(runs, group, "none") for group in GLOBAL_GROUPS}
+    chosen["protocol"] = _protocols(runs)
     above = {group: options for group, options in chosen.items() if len({*options}) > 1}
     recipes = list(zip(*above.values(), strict=True)) or [()] * len(runs)
     parts = {}
@@ -363,6 +371,11 @@ def given_keys(runs: Sequence[StoredRun]) -> Counter[str]:
 
 def _options(runs: Sequence[StoredRun], group: str, default: str | None = None) -> list[str | None]:
     return [run.choices.get(group, default) for run in runs]
+
+
+def _protocols(runs: Sequence[StoredRun]) -> list[str | None]:
+    """Return the protocol that each run was measured by while it trained, or "none"."""
+    return [str(run.config.get(PROTOCOL) or "none") for run in runs]
 
 
 def _follow(values: Sequence[Any], causes: Sequence[Any]) -> bool:
@@ -433,6 +446,17 @@ def _remarks_on_objective(runs: Sequence[StoredRun], objective: str) -> list[str
         f"is {objective} better high or low? The package that brings this metric is not "
         "installed; low values come first"
     ]
+
+
+def _remarks_on_protocols(runs: Sequence[StoredRun]) -> list[str]:
+    """Return a line for each evaluation whose name does not tell the protocol that it kept to."""
+    found = {
+        (name, str(facts["protocol"]))
+        for run in runs
+        for name, facts in run.facts.items()
+        if name and facts.get("protocol") not in (None, name)
+    }
+    return [f"{name}/...: measured by protocol={protocol}" for name, protocol in sorted(found)]
 
 
 def _configs_with_contents(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:

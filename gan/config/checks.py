@@ -63,6 +63,9 @@ ABSENT_IF: dict[str, Any] = {
     "logging.samples_every_epochs": None,
     "model.attention": None,
     "model.pyramid": False,
+    "features._target_": None,
+    "metrics.real": "same",
+    "metrics.protocol": None,
 }
 """Keys that came later, with the values for which a run is the same as one without them."""
 

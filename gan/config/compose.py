@@ -35,7 +35,7 @@ CONFIG_NAME = "config"
 """The YAML file in conf/ that names the default option of each group."""
 
 _PLACES = {"config-dir": "-cd", "config-path": "-cp", "config-name": "-cn"}
-_GLOBAL_GROUPS = ("recipe", "experiment", "hydra/launcher", "hydra/sweeper")
+_GLOBAL_GROUPS = ("recipe", "experiment", "protocol", "hydra/launcher", "hydra/sweeper")
 _NO_OPTION = "Config group override must be a string or a list"
 _FLAGS = {
     "Only one of --run": "give one of --run, --multirun, --cfg, --info and --shell-completion; "
@@ -200,14 +200,15 @@ def source_words(hydra: Any) -> list[str]:
 def chosen_options(hydra_cfg: Any) -> dict[str, str]:
     """Return the option of each config group that has one, given Hydra's own part `hydra`.
 
-    Hydra's own groups are left out, and a group of which several options are taken.
+    Hydra's own groups are left out, a group of which several options are taken, and the protocol,
+    whose name follows from the settings.
     """
     choices = OmegaConf.to_container(hydra_cfg.runtime.choices)
     assert isinstance(choices, dict)
     return {
         str(group): str(option)
         for group, option in choices.items()
-        if option is not None and not str(group).startswith(("hydra/", "schema"))
+        if option is not None and not str(group).startswith(("hydra/", "schema", "protocol"))
     }
 
 

@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan.config.checks import is_under
 from gan.config.overrides import takes_any_text, value_as_written, with_quotes
+from gan.config.schema import PROTOCOL
 from gan.errors import UserError
 from gan.files import expanded
 
@@ -35,6 +36,9 @@ VERSION_BASE = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") e
 """The argument that chooses Hydra's defaults. Hydra 1.4 knows no others, and warns of it."""
 PARAMS = "hydra.sweeper.params"
 """The key below which an experiment may sweep over keys and groups."""
+NOT_OF_PROTOCOL = ("metrics.every", "metrics.cache", "metrics.objective", "features.weights")
+"""Keys that a protocol may set and that may differ: no measured value depends on them. Of the file
+of weights, the hash counts."""
 
 
 class Loader(ConfigLoaderImpl):
@@ -43,6 +47,8 @@ class Loader(ConfigLoaderImpl):
     _swept_by_config: frozenset[str] = frozenset()
     """Keys and groups that the configuration sweeps over, and the command line does not name."""
     _run_mode = RunMode.RUN
+    _protocol: tuple[str, dict[str, Any]] | None = None
+    """The chosen protocol, and its settings by their dotted keys."""
 
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
@@ -74,11 +80,13 @@ class Loader(ConfigLoaderImpl):
         Hydra always names its arguments here, and has more of them in 1.4 than in 1.3.
         """
         before, self._run_mode = self._run_mode, named["run_mode"]
+        self._protocol = None
         try:
             cfg = super()._load_configuration_impl(*values, **named)
         finally:
             self._run_mode = before
         _allow_targets(cfg)
+        _name_protocol(cfg, self._protocol)
         for key in ("run", "sweep"):
             path = leaves(cfg.hydra[key])["dir"]
             if not path:
@@ -114,6 +122,11 @@ class Loader(ConfigLoaderImpl):
         assert isinstance(repo, _Files)
         repo.choices.refuse_misfit()
         cfg: DictConfig = super()._compose_config_from_defaults_list(defaults, repo)
+        for default in defaults:
+            group, _, name = str(default.config_path).rpartition("/")
+            # A protocol that another one extends comes before it.
+            if group == "protocol":
+                self._protocol = name, repo.choices.protocol_settings(repo, name)
         if asked := repo.choices.asked():
             composed = leaves(cfg)
             for key, (value, choice) in asked.items():
@@ -197,6 +210,29 @@ def _allow_targets(cfg: DictConfig) -> None:
         allow([str(v) for key, v in found if v and key.rpartition(".")[2] in names]).__enter__()
 
 
+def _name_protocol(cfg: DictConfig, protocol: tuple[str, dict[str, Any]] | None) -> None:
+    """Give a configuration the name of the protocol that it keeps to, and no other one.
+
+    Raises:
+        UserError: somebody gave it a name himself.
+    """
+    given = OmegaConf.select(cfg, PROTOCOL)
+    if given is not None and given != (protocol and protocol[0]):
+        raise UserError(f"{PROTOCOL}={given}: follows from protocol=NAME; choose that instead")
+    if protocol is None:
+        return
+    name, settings = protocol
+    found = leaves(cfg)
+    changed = [key for key, value in settings.items() if not _is_same(found.get(key), value)]
+    for key in changed[:1]:
+        is_now, was = ("null" if v is None else v for v in (found.get(key), settings[key]))
+        _print_once(
+            f"protocol={name}: {key} is {is_now}, and {was} in the protocol, so what is measured "
+            "does not carry its name"
+        )
+    OmegaConf.update(cfg, PROTOCOL, None if changed else name)
+
+
 @dataclass
 class _Settings:
     """The settings of a YAML file and of those that it extends."""
@@ -225,6 +261,7 @@ class _Choices:
     """The choices of the groups `recipe` and `experiment`, such as "recipe=lab"."""
     keys: list[str] = field(default_factory=list)
     """Keys that the command line sets itself."""
+    protocol: _Settings = field(default_factory=_Settings)
     has_recipe: bool = False
     """The command line chooses the recipe. One that an experiment sweeps over counts less."""
 
@@ -238,6 +275,18 @@ class _Choices:
                 return self.options.get(group) or self.names["recipe"]
         is_in_recipe = self.has_recipe and is_under(key, self.recipe.values)
         return self.names["recipe"] if is_in_recipe else None
+
+    @staticmethod
+    def protocol_settings(files: IConfigRepository, name: str) -> dict[str, Any]:
+        """Return the settings of a protocol and of the options that it chooses, by dotted keys."""
+        own = _read_option(files, "protocol", name)
+        chosen = [_read_option(files, group, option) for group, option in own.options.items()]
+        values = {key: value for settings in chosen for key, value in settings.values.items()}
+        return {
+            key: value
+            for key, value in (values | own.values).items()
+            if not is_under(key, NOT_OF_PROTOCOL)
+        }
 
     def replaced_in_recipe(self, key: str) -> str | None:
         """Return the choice that replaces a key of a recipe, if there is one.
@@ -285,7 +334,8 @@ class _Choices:
         of_experiment = [
             (experiment, key, value)
             for key, value in self.experiment.values.items()
-            if not self.replaced_in_experiment(key)
+            # A protocol counts more than an experiment.
+            if not (self.replaced_in_experiment(key) or key in self.protocol.values)
         ]
         of_options = [
             (self.options.get(group, recipe), key, value)
@@ -383,6 +433,8 @@ def _read_choices(
             choices.names[group] = f"{group}={_text(value)}"
             choices.recipe = _read_option(files, group, value)
             choices.has_recipe = group not in own
+        elif group == "protocol":
+            choices.protocol = _read_option(files, group, value)
         elif group != "experiment" and group not in own:
             key = _key(group)
             choices.options[key] = f"{group}={_text(value)}"

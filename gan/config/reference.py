@@ -121,7 +121,7 @@ def _blocks() -> Iterator[str]:
     hydra = {f"hydra.{key}": value for key, value in flatten(main.values["hydra"]).items()}
     yield "## Keys of the top level, and Hydra's own"
     yield _table({"config": key_rows(main._replace(values=main.values | hydra))})
-    for group in [*GROUPS, "recipe", "experiment", "hydra/launcher", "hydra/sweeper"]:
+    for group in [*GROUPS, "recipe", "experiment", "protocol", "hydra/launcher", "hydra/sweeper"]:
         names = sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
         names.sort(key=lambda name: name != defaults[group])
         options = {name: read_option(group, name) for name in names}
@@ -133,7 +133,7 @@ def _blocks() -> Iterator[str]:
             calls = f" It calls `{target}`." if target else ""
             items.append(f"- [{name}]({group}/{name}.yaml){note}: {option.about}{calls}")
         yield "\n".join(items)
-        if group not in ("recipe", "experiment"):
+        if group not in ("recipe", "experiment", "protocol"):
             yield _table({name: key_rows(option) for name, option in options.items()})
 
 

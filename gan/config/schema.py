@@ -55,7 +55,9 @@ class Metrics:
     names: list[str] = key(choices=tuple(METRICS))
     every: int = key(min=1)
     samples: int = key(min=2)
+    real: str = key(pattern=r"same|all|[1-9]\d*")
     split: str = key(choices=("train", "test"))
+    protocol: str | None = key()
     cache: str = key(path=True)
     objective: str | None = key(choices=OBJECTIVES)
 
@@ -238,6 +240,7 @@ class Config:
     loss: Any = key()
     penalty: Any = key()
     data: Any = key()
+    features: Any = key()
     metrics: Any = key()
     logging: Any = key()
     trainer: Any = key()
@@ -301,6 +304,7 @@ TARGET_GROUPS = {
     "loss": TargetGroup(),
     "penalty": TargetGroup({"interval": Setting(int, {"min": 1}, False)}, {"interval": 1}),
     "data": TargetGroup(),
+    "features": TargetGroup(given=("image_shape",)),
 }
 """The config groups whose options name a function, in `_target_`."""
 
@@ -308,7 +312,11 @@ GROUPS = tuple(entry.name for entry in fields(Config) if entry.type is Any)
 """All config groups that are parts of a configuration."""
 
 GLOBAL_GROUPS = ("recipe", "experiment")
-"""Config groups that may set any key."""
+"""Config groups that may set any key. A run is known by their options."""
+
+PROTOCOL = "metrics.protocol"
+"""The key of the protocol by which a run is measured. The option of the group `protocol` says only
+which one was asked for."""
 
 
 def settings_of(group: str, target: str | None) -> dict[str, Setting]:

@@ -76,8 +76,12 @@ class Metric:
     min_samples: int = 1
     """The least number of real samples, and of generated ones, that `compute` needs."""
     features: bool = False
-    """A flag for metrics that compare features. The data decide which ones: LeNet's for grey
-    images, Inception's for colour images. Other samples are their own features."""
+    """A flag for metrics that compare features, those of the extractor that was chosen."""
+    network: str = ""
+    """The network whose features the metric is named after, as the extractor's name begins. Without
+    one, any features will do."""
+    covariance: bool = False
+    """A flag for metrics of the features' covariance, which need more samples than features."""
     classes: bool = False
     """A flag for metrics that classify samples: points by the nearest mode, images by LeNet."""
     typical: tuple[Typical, ...] = ()
@@ -95,6 +99,7 @@ class Metric:
 
 ANY_DATA = DataKind("any data", lambda data: True)
 GREY_IMAGES = DataKind("grey images", lambda data: len(data.shape) == 3 and data.shape[0] == 1)
+IMAGES = DataKind("images", lambda data: len(data.shape) == 3)
 COLOUR_IMAGES = DataKind("colour images", lambda data: len(data.shape) == 3 and data.shape[0] == 3)
 CLASSIFIED_GREY_IMAGES = DataKind(
     "grey images whose classes a classifier of this package knows",
@@ -127,6 +132,12 @@ def _kid(comparison: Comparison) -> tuple[float, float]:
     return kernel_distance(comparison.real.features, comparison.fake.features)
 
 
+def _inception_score(comparison: Comparison) -> tuple[float, float]:
+    from gan.metrics.classes import inception_score
+
+    return inception_score(comparison.inception_probabilities)
+
+
 def _classifier_score(comparison: Comparison) -> float:
     from gan.metrics.classes import classifier_score
 
@@ -150,6 +161,7 @@ def _high_quality(comparison: Comparison) -> float:
     return float(comparison.classes.high_quality.double().mean())
 
 
+_INCEPTION = "inception-v3-compat"
 _ON_MNIST = partial(Typical, "mnist", 10000, "test")
 
 _METRICS = (
@@ -170,15 +182,39 @@ _METRICS = (
         _fid,
         min_samples=129,
         features=True,
+        network="lenet",
+        covariance=True,
         typical=(
             _ON_MNIST("3.3", "experiment=mlp"),
             _ON_MNIST("77 to 91", "experiment=lab"),
             _ON_MNIST("0.1", "real training images"),
         ),
     ),
-    Metric("lenet_kid", MINIMIZE, GREY_IMAGES, _kid, min_samples=4, features=True),
-    Metric("inception_fid", MINIMIZE, COLOUR_IMAGES, _fid, min_samples=2049, features=True),
-    Metric("inception_kid", MINIMIZE, COLOUR_IMAGES, _kid, min_samples=4, features=True),
+    Metric("lenet_kid", MINIMIZE, GREY_IMAGES, _kid, min_samples=4, features=True, network="lenet"),
+    Metric(
+        "inception_fid",
+        MINIMIZE,
+        IMAGES,
+        _fid,
+        min_samples=2049,
+        features=True,
+        network=_INCEPTION,
+        covariance=True,
+    ),
+    Metric(
+        "inception_kid", MINIMIZE, IMAGES, _kid, min_samples=4, features=True, network=_INCEPTION
+    ),
+    Metric(
+        "inception_score",
+        MAXIMIZE,
+        COLOUR_IMAGES,
+        _inception_score,
+        min_samples=10,
+        features=True,
+        network=_INCEPTION,
+    ),
+    Metric("fid", MINIMIZE, ANY_DATA, _fid, min_samples=2, features=True, covariance=True),
+    Metric("kid", MINIMIZE, ANY_DATA, _kid, min_samples=4, features=True),
     # A sample and its 5 nearest neighbours.
     Metric(
         "precision", MAXIMIZE, ANY_DATA, lambda c: c.prdc.precision, min_samples=6, features=True

@@ -56,6 +56,7 @@ class LeNet(nn.Module):
         )
         self.dropout = nn.Dropout(0.3)
         self.head = nn.Linear(WIDTH, 10)
+        self.width = WIDTH
         self.facts: dict[str, Any] = {}
         """Facts of the weights that come with this package: their name, the first 12 digits of
         their sha256 and their accuracy on the test images. Empty for other weights."""

@@ -1,5 +1,6 @@
 """Measuring and showing a generator without touching the training that it is part of."""
 
+import json
 import math
 from typing import NamedTuple
 
@@ -8,11 +9,15 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from gan.arithmetic import exact_matmul
-from gan.build import Parts
+from gan.build import Parts, call_target
+from gan.config.checks import plain
+from gan.config.schema import settings_of
 from gan.data import Data, to_raw_samples
 from gan.errors import NotFinite, UserError
 from gan.metrics.comparison import Evaluator
 from gan.metrics.diversity import Diversity
+from gan.metrics.features import FeatureExtractor, as_extractor
+from gan.run.provenance import code_hashes
 from gan.seeds import stream
 
 BATCH_SIZE = 1000
@@ -30,7 +35,10 @@ class Evaluation:
         self._data = parts.data
         self._generator = parts.averaged_generator or parts.generator
         self._weights = "average" if parts.averaged_generator else "generator"
-        self._evaluator = make_evaluator(cfg.metrics, parts.data) if cfg.metrics.names else None
+        self._evaluator = None
+        if cfg.metrics.names:
+            extractor = make_extractor(cfg.get("features"), parts.data)
+            self._evaluator = make_evaluator(cfg.metrics, parts.data, extractor)
         count = cfg.metrics.samples if self._evaluator else 0
         z = draw_latents(count, parts.latent_dim, cfg.seed, "evaluation")
         self._latents = z.to(parts.device)
@@ -93,11 +101,16 @@ class LatentGrid(NamedTuple):
     """The number of samples in a row; None makes the grid about square."""
 
 
-def make_evaluator(settings: DictConfig, data: Data) -> Evaluator:
+def make_evaluator(
+    settings: DictConfig, data: Data, extractor: FeatureExtractor | None = None
+) -> Evaluator:
     """Return the evaluator of the metrics that the settings of the group `metrics` name.
 
+    Args:
+        extractor: the result of `make_extractor`.
+
     Raises:
-        UserError: a metric does not fit the data.
+        UserError: a metric does not fit the data or the features.
     """
     return Evaluator(
         settings.names,
@@ -105,7 +118,37 @@ def make_evaluator(settings: DictConfig, data: Data) -> Evaluator:
         split=settings.split,
         samples=settings.samples,
         cache=settings.cache,
+        # Runs of earlier versions have no such keys.
+        real=settings.get("real", "same"),
+        extractor=extractor,
+        protocol=settings.get("protocol"),
     )
+
+
+def make_extractor(settings: DictConfig | None, data: Data) -> FeatureExtractor | None:
+    """Return the feature extractor that the settings of the group `features` name; None where the
+    data choose it.
+
+    Raises:
+        UserError: it cannot be made, or does not fit the data.
+    """
+    # Runs of earlier versions have no such group.
+    target = settings and settings.get("_target_")
+    if settings is None or not target:
+        return None
+    made = call_target("features", plain(settings), image_shape=data.shape)
+    # Weights count by their content, and code by its hash, wherever both lie.
+    values = {key: value for key, value in plain(settings).items() if not _is_path(target, key)}
+    origin = json.dumps([values, code_hashes({"features._target_": target})], default=str)
+    try:
+        return as_extractor(made, target, origin, data.real("train", 1)[0])
+    except UserError as error:
+        raise UserError(f"features._target_={target}: {error}") from error
+
+
+def _is_path(target: str, key: str) -> bool:
+    settings = settings_of("features", target)
+    return key in settings and "path" in settings[key].limits
 
 
 def draw_latents(

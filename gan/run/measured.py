@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gan.config.checks import defines_result
+from gan.config.schema import PROTOCOL
 from gan.metrics.catalogue import METRICS
 
 Facts = Mapping[str, Any]
@@ -18,7 +19,10 @@ Config = Mapping[str, Any]
 AVERAGE_KEY = "trainer.ema_half_life"
 AS_IN_TRAINING = {"step": "last", "truncation": None, "standing": 0}
 """The facts that `gan evaluate` alone may change, as they are without it."""
-SETTINGS = ("data.", "metrics.samples", "metrics.split", AVERAGE_KEY)
+SETTINGS = (
+    *("data.", "features.", "metrics.samples", "metrics.real", "metrics.split", PROTOCOL),
+    AVERAGE_KEY,
+)
 """The beginnings of the configuration keys that decide the facts."""
 
 
@@ -36,7 +40,7 @@ def ways(metric: str, runs: Sequence[tuple[Facts, Config]]) -> list[str]:
     for facts, config in runs:
         by_settings.setdefault(_settings(config), {}).update(facts)
     runs = [
-        ({**by_settings[_settings(config)], **AS_IN_TRAINING, **facts}, config)
+        ({**by_settings[_settings(config)], **AS_IN_TRAINING, **_with_protocol(facts)}, config)
         for facts, config in runs
     ]
     described = [_describe(metric, facts, config) for facts, config in runs]
@@ -63,12 +67,19 @@ def keeps_average(config: Config) -> bool:
     return bool(config.get(AVERAGE_KEY))
 
 
+def _with_protocol(facts: Facts) -> Facts:
+    """Return facts that tell the protocol, if they are known at all."""
+    return {"protocol": None, **facts} if facts else facts
+
+
 def _describe(metric: str, facts: Facts, config: Config) -> dict[str, Any]:
     """Return the facts that a metric depends on, the clearest ones first; None for those that are
     not known. The name of the data follows later."""
     known = METRICS.get(metric)
     weights = "average" if keeps_average(config) else "generator"
+    protocol = facts.get("protocol", config.get(PROTOCOL))
     return {
+        "protocol": "none" if protocol is None else str(protocol),
         "data": "",
         "split": facts.get("split", config.get("metrics.split")),
         "samples": facts.get("samples", config.get("metrics.samples")),

@@ -77,7 +77,8 @@ class Composer:
         except UserError:
             # Two choices contradict each other. One of the values may decide between them.
             return self._compose_by_hydra(overrides, number)
-        if self._asks_hydra[options] or asks_hydra(values):
+        # Hydra's way alone finds out whether a changed value leaves a protocol its name.
+        if self._asks_hydra[options] or asks_hydra(values) or cfg.metrics.get("protocol"):
             return self._compose_by_hydra(overrides, number)
         try:
             for text in values:

@@ -244,7 +244,8 @@ def refuse_conflict(
     places = {key for job in new.jobs for key in places_of_data(job.flat())}
     for key in candidates:
         for name in {**before, **after}:
-            is_set_by_key = name == key or name.startswith(f"{key}.") or key in GLOBAL_GROUPS
+            is_set_by_key = name == key or name.startswith(f"{key}.")
+            is_set_by_key |= key in (*GLOBAL_GROUPS, "protocol")
             if not is_set_by_key or not defines_result(name) or name in places:
                 continue
             if any(name == other or name.startswith(f"{other}.") for other in swept):
