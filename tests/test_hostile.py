@@ -126,7 +126,8 @@ def edit(run_dir: Path, key: str, value: Any) -> None:
 @cache
 def evaluation_settings() -> DictConfig:
     """Return what a run is measured with."""
-    return evaluate.metric_settings("fast", 64, None)
+    settings: DictConfig = evaluate.measuring_config(evaluate.Options("fast", samples=64)).metrics
+    return settings
 
 
 def commands(run_dir: Path) -> dict[str, Callable[[], object]]:

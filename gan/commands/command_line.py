@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import Field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -53,6 +53,7 @@ def run_command(
     *,
     names: bool = False,
     trains: bool = False,
+    groups: Sequence[str] = (),
 ) -> None:
     """Call `command(paths, options)` with the arguments of this process.
 
@@ -62,6 +63,8 @@ def run_command(
     Args:
         options: a dataclass whose fields are the options, with their types and defaults.
         names: pass on KEY=VALUE among the paths where KEY is no option: it names runs.
+        groups: config groups of which GROUP.KEY=VALUE is passed on, as the field `words` of the
+            options, with --config-dir=FOLDER.
         trains: the command succeeds if its work is done, whatever became of its output.
     """
     start_program()
@@ -73,7 +76,7 @@ def run_command(
             print(as_typed_here(str(sys.modules[command.__module__].__doc__)))
             print("Options:", *options_help(options), sep="\n")
         else:
-            command(*parse(arguments, options, names))
+            command(*parse(arguments, options, names, groups))
     except (UserError, Interrupted) as error:
         fail(error)
     except KeyboardInterrupt:
@@ -242,12 +245,12 @@ def _report_lost_output() -> OSError | None:
 
 
 def parse(
-    arguments: list[str], options: type[Options], names: bool = False
+    arguments: list[str], options: type[Options], names: bool = False, groups: Sequence[str] = ()
 ) -> tuple[list[Path], Options]:
     """Return the paths and the options of a command line.
 
     Args:
-        options, names: as for `run_command`.
+        options, names, groups: as for `run_command`.
 
     Raises:
         UserError: an argument is neither, or a value has the wrong type.
@@ -256,9 +259,13 @@ def parse(
     paths = []
     values: dict[str, Any] = {}
     for argument in arguments:
-        name, _, value = argument.partition("=")
+        name, equals, value = argument.partition("=")
         if not argument:
             raise UserError("'': an empty argument; a path was expected")
+        is_dotted = equals and name.partition(".")[0] in groups and "." in name
+        if groups and (is_dotted or (name == "--config-dir" and value)):
+            values["words"] = (*values.get("words", ()), argument)
+            continue
         if argument.startswith("-"):
             raise UserError(f"{argument}: no such flag; there are --help and --version")
         if _is_path(argument, entries, names):

@@ -7,9 +7,9 @@ Hydra makes the shell function: `eval "$(gan train -sc install=bash)"`. That fun
 import itertools
 import os
 import sys
-from dataclasses import fields
 from importlib import import_module
 
+from gan.commands.help import named_options
 from gan.invocation import COMMANDS
 
 
@@ -31,4 +31,4 @@ def print_words() -> None:
         import_module("gan.commands.train").main()
     elif words[0] in COMMANDS:
         module = import_module(f"gan.commands.{words[0].replace('-', '_')}")
-        print(*(f"{field.name}=" for field in fields(module.Options)))
+        print(*(f"{name}=" for name in named_options(module.Options)))

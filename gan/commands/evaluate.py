@@ -1,16 +1,22 @@
-"""Measure runs from their checkpoints: gan evaluate RUN_DIR... metrics=fast
+"""Measure runs and other samples: gan evaluate RUN_DIR... metrics=fast
 
-Takes directories of runs, of sweeps, or of both at any depth, also while training goes on.
-`metrics` is an option of that config group, or names of metrics: metrics=lenet_fid,precision.
-`samples` and `split` (train or test) change its settings. Writes metrics-NAME.json into each run's
-directory, where NAME is the value of `metrics` unless `name` is given. Prints a table of the
-metrics and, where split is test, their floor: the values that real training images get.
+Takes directories of runs, of sweeps, or of both at any depth, also while training goes on. Beside
+them it takes folders of images and .npz files that any program has made; data=OPTION says which
+data they are compared with. `metrics` is an option of that config group, or names of metrics:
+metrics=lenet_fid,precision. `samples` and `split` (train or test) change its settings. `protocol`
+measures as others did, and `features` chooses the network behind the metrics. Other keys of these
+groups are set as in training, such as data.folder=FOLDER or features.weights=FILE, and
+--config-dir=FOLDER adds options of your own.
+
+Writes metrics-NAME.json into each run's directory and each folder, and beside each .npz file, where
+NAME is the value of `metrics` or `protocol` unless `name` is given. Prints a table of the metrics
+and, where split is test, their floor: the values that real training images get.
 """
 
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +24,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from gan.commands.command_line import run_command
-from gan.commands.help import CHECKPOINT, DEVICES, STANDING, TRUNCATION, WEIGHTS, option
+from gan.commands.help import (
+    CHECKPOINT,
+    DEVICES,
+    STANDING,
+    TRUNCATION,
+    WEIGHTS,
+    option,
+    passed_on,
+)
 from gan.compare.read import find_runs
 from gan.config.compose import compose
 from gan.errors import NotFinite, UserError, printable
@@ -34,6 +48,7 @@ from gan.startup import fast_imports
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from torch import Tensor
 
     from gan.data import Data
     from gan.metrics.comparison import Evaluator
@@ -43,16 +58,30 @@ log = logging.getLogger(__name__)
 FLOOR = "real training samples"
 """Name of the row that holds the floor of each metric."""
 
+DEFAULT = "fast"
+"""The option of the config group `metrics` where neither metrics nor a protocol are chosen."""
+
 
 @dataclass
 class Options:
     """Options of `gan evaluate`."""
 
-    metrics: str = option(
-        "fast",
-        "option of the config group metrics: default, fast, full, colour or points",
+    metrics: str | None = option(
+        None,
+        "option of the config group metrics, or names of metrics; null takes fast or protocol",
     )
-    name: str | None = option(None, "NAME in metrics-NAME.json; null takes the option of metrics")
+    protocol: str | None = option(
+        None, "option of the config group protocol: measure as others did"
+    )
+    features: str | None = option(
+        None, "option of the config group features; null takes auto or the protocol's"
+    )
+    data: str | None = option(
+        None, "option of the config group data, for folders and .npz files; null takes the runs'"
+    )
+    name: str | None = option(
+        None, "NAME in metrics-NAME.json; null takes the value of protocol or metrics"
+    )
     samples: int | None = option(None, "number of samples; null takes that of metrics")
     split: str | None = option(
         None,
@@ -63,11 +92,13 @@ class Options:
     weights: str = option("auto", WEIGHTS)
     checkpoint: str = option("newest", CHECKPOINT)
     device: str = option("auto", DEVICES)
+    words: tuple[str, ...] = passed_on()
+    """Words for Hydra, such as `data.folder=images`."""
 
 
 def main() -> None:
     """Run the command line."""
-    run_command(evaluate, Options)
+    run_command(evaluate, Options, groups=("data", "features", "metrics"))
 
 
 def evaluate(paths: list[Path], options: Options) -> None:
@@ -82,14 +113,20 @@ def evaluate(paths: list[Path], options: Options) -> None:
 
     with fast_imports():
         import gan.run.trained  # noqa: F401
-    run_dirs = runs_to_measure(paths)
-    settings = metric_settings(options.metrics, options.samples, options.split)
+    files, run_paths = divide(paths)
+    run_dirs = runs_to_measure(run_paths)
+    cfg = measuring_config(options)
+    name = options.name or options.protocol or options.metrics or DEFAULT
+    others = load_others(files, run_dirs, cfg, options) if files else None
     out = console()
-    with _progress(out, len(run_dirs) * (len(settings.names) + 1)) as show_part:
-        measurements = measure_runs(
+    parts = (len(run_dirs) + len(files)) * (len(cfg.metrics.names) + 1)
+    with _progress(out, parts) as show_part:
+        rows = list(measure_others(others, name, show_part)) if others else []
+        rows += measure_runs(
             run_dirs,
-            settings,
-            name=options.name or options.metrics,
+            cfg.metrics,
+            features=cfg.features,
+            name=name,
             truncation=options.truncation,
             standing=options.standing,
             weights=options.weights,
@@ -97,8 +134,10 @@ def evaluate(paths: list[Path], options: Options) -> None:
             device=options.device,
             on_part=show_part,
         )
-        rows = list(measurements)
-    _print_table(sorted(rows, key=lambda row: row.name == FLOOR), out)
+    if cfg.metrics.protocol is not None:
+        out.print(f"protocol={cfg.metrics.protocol}", highlight=False)
+    floors = {str(row.values): row for row in rows if row.name == FLOOR}
+    _print_table([*(row for row in rows if row.name != FLOOR), *floors.values()], out)
 
 
 OnPart = Callable[[str], None]
@@ -106,14 +145,115 @@ OnPart = Callable[[str], None]
 
 
 class Measurement(NamedTuple):
-    """Metrics of one run, or of real samples."""
+    """Metrics of one run, of samples from elsewhere, or of real samples."""
 
     name: str
-    """The run's directory, or FLOOR."""
+    """The run's directory, the path of the samples, or FLOOR."""
     step: int | None
     weights: str
-    """Either "average" or "generator"; empty for real samples."""
+    """Either "average" or "generator"; empty for samples that no run made here."""
     values: dict[str, float]
+
+
+class Others(NamedTuple):
+    """Samples from elsewhere, and what they are compared with."""
+
+    samples: dict[Path, "Tensor"]
+    """Raw samples (n, *shape) by the paths that they came from."""
+    measure: "Evaluator"
+    floor: dict[str, float] | None
+
+
+def divide(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the paths of samples from elsewhere, and the others, which should be of runs."""
+    from gan.data.samples import holds_samples
+
+    def has_runs(path: Path) -> bool:
+        with suppress(UserError):
+            return bool(find_runs([path]))
+        return False
+
+    files = [path for path in paths if not has_runs(path) and holds_samples(path)]
+    return files, [path for path in paths if path not in files]
+
+
+def measuring_config(options: Options) -> DictConfig:
+    """Return the configuration whose groups `metrics`, `features` and `data` the options choose.
+
+    Raises:
+        UserError: there is no such option, or a value is wrong.
+    """
+    chosen = {name: getattr(options, name) for name in ("protocol", "features", "data")}
+    overrides = [f"{name}={value}" for name, value in chosen.items() if value is not None]
+    metrics = options.metrics if options.protocol else options.metrics or DEFAULT
+    if metrics is not None:
+        names = metrics.split(",")
+        is_option = not all(name in METRICS for name in names)
+        listed = [f"metrics.names=[{metrics}]", f"metrics.objective={names[0]}"]
+        overrides += [f"metrics={metrics}"] if is_option else listed
+    for key in ("samples", "split"):
+        if (value := getattr(options, key)) is not None:
+            overrides.append(f"metrics.{key}={value}")
+    cfg = compose(*overrides, *options.words)
+    if not cfg.metrics.names:
+        raise UserError(f"metrics={metrics}: measures nothing")
+    return cfg
+
+
+def load_others(
+    paths: Sequence[Path], run_dirs: Sequence[Path], cfg: DictConfig, options: Options
+) -> Others:
+    """Load samples from elsewhere, and the data to compare them with.
+
+    Raises:
+        UserError: the data are not known, the metrics do not fit them, or the samples cannot be
+            read or are of another kind.
+    """
+    from gan.build import find_device, load_data
+    from gan.data.samples import load_samples
+    from gan.run import evaluation
+
+    if options.data is None:
+        known = {OmegaConf.to_yaml(read_trusted_config(run).data): run for run in run_dirs}
+        if len(known) != 1:
+            raise UserError(
+                f"{paths[0]}: name the data to compare it with, such as data=mnist, or "
+                "data=image_folder data.folder=FOLDER"
+            )
+        cfg = OmegaConf.merge(cfg, {})  # type: ignore[assignment]
+        cfg.data = read_trusted_config(next(iter(known.values()))).data
+    target = find_device(options.device)
+    data = load_data(cfg, target)
+    extractor = evaluation.make_extractor(cfg.features, data)
+    measure = evaluation.make_evaluator(cfg.metrics, data, extractor)
+    samples = {path: load_samples(path, data, cfg.metrics.samples) for path in paths}
+    return Others(
+        {path: raw.to(target) for path, raw in samples.items()},
+        measure,
+        _floor(measure, data, cfg.metrics),
+    )
+
+
+def measure_others(others: Others, name: str, on_part: OnPart) -> Iterator[Measurement]:
+    """Measure samples from elsewhere, and write metrics-NAME.json into each folder of images, and
+    STEM-metrics-NAME.json beside each .npz file. The floor follows.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    from gan.data.base import sha256
+
+    for path, samples in others.samples.items():
+        on_part("samples")
+        values = others.measure(samples, on_part)
+        facts = {"step": None, "weights": None, "samples_hash": sha256(samples)[:12]}
+        facts |= others.measure.facts | {"values": values, "floor": others.floor} | environment()
+        file = f"metrics-{name}.json"
+        beside = path.with_name(f"{path.stem}-{file}")
+        _write_facts(path / file if path.is_dir() else beside, facts)
+        yield Measurement(str(path), None, "", values)
+    if others.floor is not None:
+        yield Measurement(FLOOR, None, "", others.floor)
 
 
 def runs_to_measure(paths: Sequence[Path]) -> list[Path]:
@@ -139,28 +279,6 @@ def runs_to_measure(paths: Sequence[Path]) -> list[Path]:
     return list(run_dirs)
 
 
-def metric_settings(metrics: str, samples: int | None, split: str | None) -> DictConfig:
-    """Return an option of the config group `metrics`, with other samples or split if given.
-
-    Args:
-        metrics: an option, or names of metrics with commas between them, which are measured with
-            the default settings.
-
-    Raises:
-        UserError: there is no such option, or a value is wrong.
-    """
-    names = metrics.split(",")
-    overrides = [f"metrics={metrics}"]
-    if all(name in METRICS for name in names):
-        overrides = [f"metrics.names=[{metrics}]", f"metrics.objective={names[0]}"]
-    overrides += [f"metrics.samples={samples}"] if samples is not None else []
-    overrides += [f"metrics.split={split}"] if split is not None else []
-    settings: DictConfig = compose(*overrides).metrics
-    if not settings.names:
-        raise UserError(f"metrics={metrics}: measures nothing")
-    return settings
-
-
 def measure_runs(
     run_dirs: Sequence[Path],
     settings: DictConfig,
@@ -171,6 +289,7 @@ def measure_runs(
     checkpoint: str = "newest",
     truncation: float | None = None,
     standing: int = 0,
+    features: DictConfig | None = None,
     on_part: OnPart = lambda part: None,
 ) -> Iterator[Measurement]:
     """Measure the newest checkpoint of each run, and write metrics-NAME.json into its directory.
@@ -179,7 +298,7 @@ def measure_runs(
     first run of each data set: the values that real training samples get.
 
     Args:
-        settings: a composed config group `metrics`.
+        settings, features: composed config groups `metrics` and `features`.
         weights, checkpoint: as for `gan.run.trained.load_generator`.
         truncation: threshold of the latents, see `gan.run.evaluation.draw_latents`.
         standing: see `gan.run.trained.take_standing_statistics`.
@@ -213,7 +332,8 @@ def measure_runs(
         is_first = key not in by_data
         if is_first:
             data = load_data(cfg, target)
-            measure = evaluation.make_evaluator(settings, data)
+            extractor = evaluation.make_extractor(features, data)
+            measure = evaluation.make_evaluator(settings, data, extractor)
             by_data[key] = measure, _floor(measure, data, settings), content_hash(data)
         measure, floor, data_hash = by_data[key]
         trained = load_generator(run_dir, weights, checkpoint)
@@ -280,7 +400,8 @@ def _print_table(rows: Sequence[Measurement], out: "Console") -> None:
     runs = [row for row in rows if row.name != FLOOR]
     if len(runs) == 1:
         (run,) = runs
-        out.print(f"{_shown(run)}: {run.weights} weights after step {run.step}", soft_wrap=True)
+        made = f": {run.weights} weights after step {run.step}" if run.weights else ""
+        out.print(f"{_shown(run)}{made}", soft_wrap=True)
         cells = [[_value(row, name) for row in rows] for name in names]
         better = [direction(name).adjective if name in METRICS else "" for name in names]
         header = ["metric", "value", *([FLOOR] if len(rows) > 1 else []), "better"]

@@ -46,7 +46,13 @@ def option(default: Any, about: str, *, name: str | None = None) -> Any:
 
 def named_options(options: type[Any]) -> dict[str, Field[Any]]:
     """Return the options of a command by their names on the command line."""
-    return {entry.metadata["name"] or entry.name: entry for entry in fields(options)}
+    found = [entry for entry in fields(options) if entry.name != "words"]
+    return {entry.metadata["name"] or entry.name: entry for entry in found}
+
+
+def passed_on() -> Any:
+    """Declare the field `words` of a command's options: words that it passes on to Hydra."""
+    return field(default=(), metadata={"name": None})
 
 
 def default_text(entry: Field[Any]) -> str:

@@ -189,6 +189,55 @@ def _label(folder: Path, names: Sequence[str]) -> tuple[Tensor, list[str]]:
     return torch.tensor([numbers[top] for top in tops]), classes
 
 
+def image_files(folder: Path) -> list[str]:
+    """Return the paths of the images in a folder and below it, relative to it and sorted.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    endings = _endings()
+    try:
+        found = [path for path in _files_below(folder) if path.suffix.lower() in endings]
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def read_images(folder: Path, shape: tuple[int, ...]) -> Tensor:
+    """Return the images in a folder and below it, uint8 (n, *shape), in the order of their names.
+
+    They are decoded as by `image_folder`, and nothing is stored.
+
+    Args:
+        shape: (channels, height, width) of one image.
+
+    Raises:
+        UserError: the folder has no images, one of another size, or one that cannot be read; or
+            the shape is not that of an image.
+    """
+    from joblib import Parallel, delayed
+
+    if len(shape) != 3:
+        raise UserError(f"{folder}: holds images, and the data are samples of shape {shape}")
+    names = image_files(folder)
+
+    def load(name: str) -> np.ndarray:
+        image = _decode(folder, name, None, shape[0])
+        if image.shape != shape:
+            wanted = _size_text(np.empty(shape, np.uint8))
+            raise UserError(
+                f"{folder}: {name} is {_size_text(image)}, and images of the data are {wanted}"
+            )
+        return image
+
+    try:
+        with _images_of_any_size():
+            images = Parallel(n_jobs=-1, prefer="threads")(delayed(load)(name) for name in names)
+    except _UnreadableError as error:
+        raise UserError(f"{folder}: {error}") from error
+    return torch.from_numpy(np.stack(images))
+
+
 def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
     """Yield all files in the folder and its sub-folders, without following links in a circle."""
     real = folder.resolve()

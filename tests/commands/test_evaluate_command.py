@@ -13,11 +13,18 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from rich.console import Console
 from runs import SCRIPTS, short
 
 from gan.commands import evaluate as command
-from gan.commands.evaluate import FLOOR, measure_runs, metric_settings, runs_to_measure
+from gan.commands.evaluate import (
+    FLOOR,
+    Options,
+    measure_runs,
+    measuring_config,
+    runs_to_measure,
+)
 from gan.data import mnist5k
 from gan.errors import UserError
 from gan.run.checkpoint import checkpoint_paths
@@ -61,6 +68,11 @@ def evaluate(monkeypatch: pytest.MonkeyPatch) -> Evaluate:
         command.main()
 
     return call
+
+
+def metric_settings(metrics: str, samples: int | None, split: str | None) -> DictConfig:
+    settings: DictConfig = measuring_config(Options(metrics, samples=samples, split=split)).metrics
+    return settings
 
 
 def read_metrics(run_dir: Path, name: str = "fast") -> dict[str, Any]:

