@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -153,9 +154,12 @@ def content_hash(made: Any, origin: str = "") -> str:
     return digest.hexdigest()
 
 
-def _parts(made: Any) -> list[Any]:
-    """Return an object, its attributes, and the variables that a function has kept."""
-    kept = [cell.cell_contents for cell in getattr(made, "__closure__", None) or ()]
-    bound = [*getattr(made, "args", ()), *getattr(made, "keywords", {}).values()]
-    attributes = [] if isinstance(made, nn.Module) else list(getattr(made, "__dict__", {}).values())
-    return [made, *attributes, *kept, *bound]
+def _parts(made: Any, depth: int = 3) -> list[Any]:
+    """Return an object, its attributes and the variables that a function has kept, and theirs."""
+    if isinstance(made, nn.Module | Tensor | np.ndarray) or not depth:
+        return [made]
+    held = [cell.cell_contents for cell in getattr(made, "__closure__", None) or ()]
+    held += getattr(made, "__dict__", {}).values()
+    if isinstance(made, partial):
+        held += [made.func, *made.args, *made.keywords.values()]
+    return [made, *(part for one in held for part in _parts(one, depth - 1))]

@@ -1,14 +1,18 @@
 """Metrics compared with other libraries on the same features."""
 
 import contextlib
+import inspect
 import io
 from typing import Any, cast
 
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from torch import Tensor
 
 from gan.data.vision import torchvision
+from gan.metrics.classes import inception_score
 from gan.metrics.frechet import frechet_distance
 from gan.metrics.kernel import kernel_distance
 from gan.metrics.neighbours import prdc
@@ -50,6 +54,30 @@ def test_fid_agrees_with_torch_fidelity(features: tuple[Tensor, Tensor]) -> None
     result = fid_statistics_to_metric(*map(fid_features_to_statistics, features), verbose=False)
     expected = result["frechet_inception_distance"]
     assert frechet_distance(*features) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.skipif(
+    "disp" not in inspect.signature(scipy.linalg.sqrtm).parameters,
+    reason="pytorch-fid 0.3 needs an argument of scipy.linalg.sqrtm that SciPy 1.18 removes",
+)
+@pytest.mark.filterwarnings("ignore:The `disp` argument")
+def test_fid_agrees_with_pytorch_fid(features: tuple[Tensor, Tensor]) -> None:
+    from pytorch_fid.fid_score import calculate_frechet_distance
+
+    moments = [part for x in features for part in (x.mean(0).numpy(), np.cov(x.numpy().T))]
+    assert frechet_distance(*features) == pytest.approx(
+        calculate_frechet_distance(*moments), rel=1e-6
+    )
+
+
+def test_inception_score_agrees_with_torch_fidelity(features: tuple[Tensor, Tensor]) -> None:
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
+    logits = features[1][:1195]
+    expected = isc_features_to_metric(logits, splits=10, shuffle=False)
+    value, error = inception_score(logits.softmax(1))
+    assert value == pytest.approx(expected["inception_score_mean"], rel=1e-9)
+    assert error * 10**0.5 == pytest.approx(expected["inception_score_std"], rel=1e-6)
 
 
 def test_kid_agrees_with_torchmetrics_on_the_same_subsets(
