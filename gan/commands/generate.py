@@ -4,7 +4,8 @@ out=NAME.png makes a grid, out=NAME.npz an array of samples, out=NAME.gif an end
 n latents, and a name without an ending a folder of n PNG files. With interpolate=true, a PNG holds
 n - 1 rows that lead from each latent to the next. With progress=true, a GIF shows the samples that
 the run drew while it trained, always of the same latents. Points and vectors are shown in one
-plot, over real ones: they make a PNG, an array or a GIF of the progress.
+plot, over real ones: they make a PNG, an array or a GIF of the progress. With neighbours=4, each
+image of a PNG is followed by the four training images nearest to it, which shows copies.
 
 Grids and GIFs are enlarged to about 800 pixels and say at which step they are; caption=false
 leaves that out. Arrays and PNG files in a folder are exact.
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from gan.data import Data
     from gan.run.trained import TrainedGenerator
 
     Picture = Callable[[Tensor, int | None], Tensor]
@@ -70,6 +72,9 @@ class Options:
     frames: int = option(12, "images from one latent of a walk to the next, both included")
     progress: bool = option(
         False, "make a GIF of the samples that training drew, always of the same latents"
+    )
+    neighbours: int = option(
+        0, "in a PNG, the number of training images beside each sample that are nearest to it"
     )
     caption: bool = option(
         True, "write the step, and the epoch if it is known, over a PNG or a GIF"
@@ -119,6 +124,7 @@ def generate(paths: list[Path], options: Options) -> None:
         label=options.label,
         interpolate=options.interpolate,
         frames=options.frames,
+        neighbours=options.neighbours,
         with_caption=options.caption,
         truncation=options.truncation,
         standing=options.standing,
@@ -172,6 +178,7 @@ def write_samples(
     label: int | None = None,
     interpolate: bool = False,
     frames: int = 12,
+    neighbours: int = 0,
     with_caption: bool = True,
     truncation: float | None = None,
     standing: int = 0,
@@ -195,6 +202,8 @@ def write_samples(
         frames: images from one latent of a walk to the next, both included.
         truncation: threshold of the latents, see `gan.run.evaluation.draw_latents`.
         standing: see `gan.run.trained.take_standing_statistics`.
+        neighbours: training images, the nearest ones by their pixels, that follow each image of a
+            grid. They show whether samples are copies.
         weights, checkpoint: as for `gan.run.trained.load_generator`.
 
     Raises:
@@ -211,6 +220,10 @@ def write_samples(
     for name, value, least in (("n", count, 2 if walk else 1), ("frames", frames, 2)):
         if value < least:
             raise UserError(f"{name}={value}: must be at least {least}")
+    if neighbours < 0:
+        raise UserError(f"neighbours={neighbours}: must be at least 0")
+    if neighbours and (interpolate or out.suffix != ".png"):
+        raise UserError(f"neighbours={neighbours}: needs out=NAME.png without interpolate=true")
     if interpolate and out.suffix not in (".png", ".gif"):
         raise UserError(f"out={out}: an interpolation is a .png or a .gif")
     trained = load_generator(run_dir, weights, checkpoint)
@@ -229,6 +242,10 @@ def write_samples(
     labels_there = labels if labels is None else labels.to(target)
     samples = generate(trained.to(target), z.to(target), labels_there).cpu()
     show: Picture = grid
+    if neighbours:
+        samples = _with_neighbours(samples, run_dir, trained, neighbours)
+        # Several groups in a row make the grid about square.
+        columns = (1 + neighbours) * max(1, round((count / (1 + neighbours)) ** 0.5))
     if samples.dim() != 4 and out.suffix != ".npz":
         show = _load_picture(run_dir, out, trained, one_by_one=walk or not out.suffix)
     elif trained.scaling:
@@ -269,13 +286,36 @@ def interpolate_latents(corners: "Tensor", frames: int) -> "Tensor":
     return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
 
 
-def _load_picture(
-    run_dir: Path, out: Path, trained: "TrainedGenerator", *, one_by_one: bool
-) -> "Picture":
-    """Return the method of the run's data set that draws samples, as it did in training.
+def _with_neighbours(
+    samples: "Tensor", run_dir: Path, trained: "TrainedGenerator", count: int
+) -> "Tensor":
+    """Return images, each followed by the `count` training images that are nearest to it.
 
     Raises:
-        UserError: the data cannot be loaded or are others now, or one sample makes no picture.
+        UserError: the data cannot be loaded or are others now, are no images or are too few.
+    """
+    import torch
+
+    from gan.data import to_float
+    from gan.metrics.copying import nearest
+
+    data = _load_data(run_dir, trained)
+    available = data.real_size("train")
+    if samples.dim() != 4 or available is None or available < count:
+        raise UserError(
+            f"neighbours={count}: needs data of images, and as many of them; these have samples of "
+            f"shape {data.shape}, {'without end' if available is None else available}"
+        )
+    real, _ = data.real("train", available)
+    found = nearest(to_float(samples).flatten(1), to_float(real).flatten(1), k=count).indices
+    return torch.cat([samples[:, None], real[found]], dim=1).flatten(0, 1)
+
+
+def _load_data(run_dir: Path, trained: "TrainedGenerator") -> "Data":
+    """Return the data set that a run was trained on, on the CPU.
+
+    Raises:
+        UserError: the data cannot be loaded or are others now.
     """
     import torch
 
@@ -285,6 +325,18 @@ def _load_picture(
 
     data = load_data(trained.cfg, torch.device("cpu"))
     checkpoint.refuse_other_data(run_dir, trained.data_hash, content_hash(data))
+    return data
+
+
+def _load_picture(
+    run_dir: Path, out: Path, trained: "TrainedGenerator", *, one_by_one: bool
+) -> "Picture":
+    """Return the method of the run's data set that draws samples, as it did in training.
+
+    Raises:
+        UserError: the data cannot be loaded or are others now, or one sample makes no picture.
+    """
+    data = _load_data(run_dir, trained)
     if one_by_one and data.real_picture(1, None) is None:
         raise UserError(
             f"out={out}: points and vectors make no walk and no folder, as they are shown in one "

@@ -105,6 +105,10 @@ CLASSIFIED_GREY_IMAGES = DataKind(
     "grey images whose classes a classifier of this package knows",
     lambda data: GREY_IMAGES.includes(data) and data.classifier is not None,
 )
+HELD_OUT = DataKind(
+    "data of which some samples are held out",
+    lambda data: data.real_size("train") is not None and bool(data.real_size("test")),
+)
 MIXTURES = DataKind("a mixture of points", lambda data: data.modes is not None)
 KNOWN_CLASSES = DataKind(
     "a mixture, or images whose classes a classifier of this package knows",
@@ -136,6 +140,14 @@ def _inception_score(comparison: Comparison) -> tuple[float, float]:
     from gan.metrics.classes import inception_score
 
     return inception_score(comparison.inception_probabilities)
+
+
+def _data_copying(comparison: Comparison) -> tuple[float, float]:
+    from gan.metrics.copying import data_copying, nearest
+
+    training, held_out = comparison.all_real("train"), comparison.all_real("test")
+    fake = comparison.fake.vectors.to(training.device)
+    return data_copying(*(nearest(x, training).distances[:, 0] for x in (fake, held_out)))
 
 
 def _classifier_score(comparison: Comparison) -> float:
@@ -236,6 +248,7 @@ _METRICS = (
         ),
     ),
     Metric("high_quality", MAXIMIZE, MIXTURES, _high_quality),
+    Metric("data_copying", MINIMIZE, HELD_OUT, _data_copying),
 )
 
 ENTRY_POINTS = "gan.metrics"

@@ -87,6 +87,12 @@ class Comparison:
             return [classifier.classify(self.fake.features)]
         return [classifier.probabilities(channel) for channel in self.fake.raw.split(1, dim=1)]
 
+    def all_real(self, split: str) -> Tensor:
+        """Return the vectors of all real samples of a split, float32 (n, dimensions)."""
+        count = self.data.real_size(split)
+        assert count is not None
+        return Samples(self.data.real(split, count)[0], self._extract).vectors
+
     @property
     def inception_probabilities(self) -> Tensor:
         """Probabilities of Inception's classes for the generated images, float64 (n, 1008)."""

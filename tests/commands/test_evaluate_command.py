@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from rich.console import Console
 from runs import SCRIPTS, short
 
@@ -25,7 +27,8 @@ from gan.commands.evaluate import (
     measuring_config,
     runs_to_measure,
 )
-from gan.data import mnist5k
+from gan.compare.frame import read_table
+from gan.data import ImageData, mnist5k
 from gan.errors import UserError
 from gan.run.checkpoint import checkpoint_paths
 from gan.run.evaluation import draw_latents, generate, make_evaluator
@@ -208,8 +211,8 @@ def test_runs_are_found_at_a_path_and_at_any_depth_below_it(sweep: Path) -> None
         (["{run}/config.yaml"], "config.yaml: not a directory"),
         (["{run}/checkpoints"], "no runs found in "),
         (["{sweep}/seed=7"], "seed=7: does not exist"),
-        (["seed=7"], "seed=7: unknown option 'seed'; allowed: metrics, name, samples"),
-        (["{run}", "metric=fast"], "unknown option 'metric'; allowed: metrics, name, samples"),
+        (["seed=7"], "seed=7: unknown option 'seed'; allowed: metrics, protocol, feat"),
+        (["{run}", "metric=fast"], "unknown option 'metric'; allowed: metrics, protocol, "),
         (["{run}", "metrics=fats"], "metrics=fats: no such option; allowed: colour, default"),
         (["{run}", "metrics=none"], "metrics=none: measures nothing"),
         (["{run}", "metrics=points"], "high_quality is for a mixture of points"),
@@ -337,3 +340,190 @@ def test_a_bar_shows_the_part_that_is_measured_on_a_terminal_only(
     monkeypatch.setenv("FORCE_COLOR" if is_terminal else "NO_COLOR", "1")
     evaluate(sweep, "metrics=sliced_wasserstein", "samples=60")
     assert ("measuring: sliced_wasserstein" in capsys.readouterr().out) == is_terminal
+
+
+MINE = """# @package _global_
+# {about}.
+defaults:
+  - override /features: {features}
+
+metrics:
+  names: [kid, recall]
+  samples: 60
+  real: {real}
+  split: test
+  objective: kid
+"""
+
+EXTRACTOR = """
+import torch
+
+def rows(*, power: float):
+    return lambda images: images.double().mean((1, 3)) ** power
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of options of somebody else's: an extractor, and protocols."""
+    folder = tmp_path / "own"
+    for group in ("features", "protocol"):
+        (folder / group).mkdir(parents=True)
+    yaml = "# Mine.\n_target_: row_features.rows\npower: 1.0\n"
+    (folder / "features" / "rows.yaml").write_text(yaml)
+    for name, features, real in (("mine", "rows", "90"), ("other", "lenet", "all")):
+        text = MINE.format(about=name, features=features, real=real)
+        (folder / "protocol" / f"{name}.yaml").write_text(text)
+    (tmp_path / "row_features.py").write_text(EXTRACTOR)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return folder
+
+
+def write_samples(folder: Path, data: ImageData, count: int) -> tuple[Path, Path]:
+    """Write training images as an .npz file and as a folder of PNG files."""
+    images, _ = data.real("train", count)
+    array, pictures = folder / "theirs.npz", folder / "pictures"
+    np.savez(array, images=images.permute(0, 2, 3, 1).numpy())
+    pictures.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image[0].numpy()).save(pictures / f"{number:04}.png")
+    return array, pictures
+
+
+def test_samples_from_elsewhere_are_measured_like_those_of_a_run(
+    tmp_path: Path,
+    evaluate: Evaluate,
+    data_root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A short path fits on one line of the table.
+    monkeypatch.chdir(tmp_path)
+    data = mnist5k(root=str(data_root))
+    array, pictures = write_samples(Path(), data, 150)
+    evaluate(array, pictures, "data=mnist5k", "samples=150")
+    expected = make_evaluator(metric_settings("fast", 150, None), data)(data.real("train", 150)[0])
+    for path in (pictures / "metrics-fast.json", tmp_path / "theirs-metrics-fast.json"):
+        facts = json.loads(path.read_text())
+        assert facts["values"] == expected
+        assert (facts["samples"], facts["real"], facts["split"]) == (150, 150, "test")
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["run", *(str(path) for path in (array, pictures)), "real"]
+
+
+def test_samples_are_compared_with_the_data_of_the_runs_beside_them(
+    sweep: Path, tmp_path: Path, evaluate: Evaluate, data_root: Path
+) -> None:
+    array, _ = write_samples(tmp_path, mnist5k(root=str(data_root)), 80)
+    evaluate(sweep, array, "metrics=default", "samples=60")
+    theirs = json.loads((tmp_path / "theirs-metrics-default.json").read_text())
+    ours = read_metrics(min(sweep.iterdir()), "default")
+    assert theirs["real_hash"] == ours["real_hash"]
+    assert theirs["values"]["sliced_wasserstein"] < ours["values"]["sliced_wasserstein"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["{array}"], "theirs.npz: name the data to compare it with, such as data=mnist"),
+        (["{array}", "data=mnist5k"], "holds 20 samples, and 10000 are to be measured; give samp"),
+        (["{pictures}", "data=mnist5k", "samples=200"], "pictures: holds 20 samples, and 200"),
+        (["{pictures}", "data=ring8", "metrics=points", "samples=9"], "holds images, and the data"),
+        (
+            ["{array}", "data=ring8", "metrics=points", "samples=9"],
+            "images is uint8 (20, 28, 28, 1",
+        ),
+        (
+            ["{floats}", "data=mnist5k", "samples=9", "metrics=default"],
+            "is float64; images are uin",
+        ),
+        (
+            ["{small}", "data=mnist5k", "samples=9", "metrics=default"],
+            "holds (20, 1, 9, 9), and the",
+        ),
+        (["{broken}", "data=mnist5k", "metrics=default"], "broken.npz: cannot be read as arrays"),
+        (["{array}", "data=mnist5k", "data.rot=x"], "data.rot=x: unknown key 'data.rot'; did you"),
+        (["{array}", "data=mnist5k", "protocol=lucci"], "protocol=lucci: no such option; allowed:"),
+        (["{array}", "data=mnist5k", "features=lent"], "features=lent: no such option; allowed: a"),
+        (["{array}", "data=mnist5k", "--config-dir=nowhere"], "nowhere: there is no such folder"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_in_one_line(
+    tmp_path: Path,
+    evaluate: Evaluate,
+    data_root: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    expected: str,
+) -> None:
+    array, pictures = write_samples(tmp_path, mnist5k(root=str(data_root)), 20)
+    paths = {name: tmp_path / f"{name}.npz" for name in ("floats", "small", "broken")}
+    np.savez(paths["floats"], np.zeros((20, 28, 28)))
+    np.savez(paths["small"], np.zeros((20, 9, 9), np.uint8))
+    paths["broken"].write_bytes(b"PK")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit):
+        evaluate(*(text.format(array=array, pictures=pictures, **paths) for text in arguments))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_is_measured_by_ones_own_extractor_and_protocol(
+    sweep: Path, own: Path, evaluate: Evaluate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = min(sweep.iterdir())
+    evaluate(run_dir, f"--config-dir={own}", "protocol=mine")
+    found = read_metrics(run_dir, "mine")
+    assert (found["protocol"], found["samples"], found["real"]) == ("mine", 60, 90)
+    assert found["features"]["name"] == "row_features.rows"
+    assert "protocol=mine" in capsys.readouterr().out
+    evaluate(run_dir, f"--config-dir={own}", "protocol=mine", "features.power=2", "name=changed")
+    changed = read_metrics(run_dir, "changed")
+    assert "protocol" not in changed
+    assert changed["features"]["sha256"] != found["features"]["sha256"]
+    assert changed["values"] != found["values"]
+
+
+def test_values_of_two_protocols_or_extractors_are_not_ranked_together(
+    sweep: Path, own: Path, evaluate: Evaluate
+) -> None:
+    first, second = sorted(sweep.iterdir())
+    words = (f"--config-dir={own}", "name=x")
+    evaluate(first, "protocol=mine", *words)
+    evaluate(second, "protocol=other", *words)
+    columns = {"x/kid[protocol=mine]", "x/kid[protocol=other]"}
+    assert columns < set(read_table([sweep]).frame.columns)
+    evaluate(second, "protocol=mine", *words)
+    table = read_table([sweep])
+    assert "x/kid" in table.frame
+    assert "x/...: measured by protocol=mine" in table.notes
+    evaluate(second, "protocol=mine", "features.power=2", *words)
+    columns = {"x/kid[protocol=mine]", "x/kid[protocol=none]"}
+    assert columns < set(read_table([sweep]).frame.columns)
+
+
+def test_a_protocol_that_does_not_fit_the_data_is_refused_before_anything_starts(
+    sweep: Path, own: Path, evaluate: Evaluate, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (own / "protocol" / "large.yaml").write_text(
+        MINE.format(about="Large", features="lenet", real=1001)
+    )
+    with pytest.raises(SystemExit):
+        evaluate(min(sweep.iterdir()), f"--config-dir={own}", "protocol=large")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("protocol=large: does not fit here; metrics.real=1001: must be at most")
+    assert not list(sweep.rglob("metrics-*.json"))
+
+
+def test_a_run_that_trains_with_a_protocol_stores_and_shows_its_name(
+    own: Path, tmp_path: Path
+) -> None:
+    words = ["protocol=mine", "metrics.samples=60", "metrics.every=20", "logging=quiet"]
+    cfg = short(f"--config-dir={own}", *words)
+    run(cfg, tmp_path / "run")
+    result = read_result(tmp_path / "run")
+    assert result
+    assert result["measured"]["protocol"] == "mine"
+    assert result["measured"]["features"]["name"] == "row_features.rows"
+    assert set(read_table([tmp_path / "run"]).frame["protocol"]) == {"mine"}

@@ -34,7 +34,7 @@ class FewPixels(inception.Inception):
         return (features / 255).softmax(1)
 
 
-WITH_ERROR = ("kid", "lenet_kid", "inception_kid", "inception_score")
+WITH_ERROR = ("kid", "lenet_kid", "inception_kid", "inception_score", "data_copying")
 """Metrics with a standard error."""
 
 

@@ -2,12 +2,19 @@
 
 import math
 import statistics
+from itertools import pairwise
 
 import pytest
 import torch
 
 from gan.data import Mixture, grid25, ring8
-from gan.metrics.classes import classifier_score, mode_count, nearest_modes, reverse_kl
+from gan.metrics.classes import (
+    classifier_score,
+    inception_score,
+    mode_count,
+    nearest_modes,
+    reverse_kl,
+)
 
 
 def test_classifier_score_lies_between_1_and_the_number_of_classes() -> None:
@@ -79,3 +86,15 @@ def test_points_of_a_mixture_are_assigned_to_their_own_mode(mixture: Mixture) ->
     # A share of 0.9889 among 20,000 points has a standard error of 0.0007.
     assert high_quality.double().mean().item() == pytest.approx(1 - math.exp(-4.5), abs=0.003)
     assert mode_count(labels[high_quality], mixture.classes) == mixture.classes
+
+
+def test_inception_score_is_the_mean_of_the_scores_of_ten_parts() -> None:
+    probabilities = torch.randn(205, 30, generator=torch.Generator().manual_seed(0)).softmax(1)
+    ends = [0, 20, 41, 61, 82, 102, 123, 143, 164, 184, 205]
+    scores = [classifier_score(probabilities[a:b]) for a, b in pairwise(ends)]
+    value, error = inception_score(probabilities)
+    assert value == pytest.approx(statistics.mean(scores))
+    assert error == pytest.approx(statistics.pstdev(scores) / 10**0.5)
+    assert tuple(inception_score(torch.eye(10).repeat(10, 1))) == pytest.approx((10, 0))
+    with pytest.raises(ValueError, match="10 parts need as many samples, got 9"):
+        inception_score(probabilities[:9])
