@@ -15,7 +15,7 @@ class Nearest(NamedTuple):
     distances: Tensor
     """Euclidean, (n, k)."""
     indices: Tensor
-    """Of training samples, int64 (n, k)."""
+    """Numbers of the training samples, int64 (n, k)."""
 
 
 class DataCopying(NamedTuple):

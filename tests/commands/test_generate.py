@@ -1,15 +1,19 @@
-"""A GIF of the samples that a run drew while it trained."""
+"""A GIF of the samples that a run drew while it trained, and neighbours of samples."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fake_runs import make_run
 from PIL import Image
+from runs import short
 
 from gan.commands.generate import MOST_FRAMES, Options, generate
+from gan.data import digits
 from gan.errors import UserError
 from gan.run.pictures import caption, encode, for_people, open_exact, sample_files
+from gan.train import run
 
 
 @pytest.fixture
@@ -89,3 +93,38 @@ def test_a_run_without_fit_pictures_makes_no_gif_of_the_progress(
     with pytest.raises(UserError, match="not a run directory"):
         generate([tmp_path], options)
     assert not (tmp_path / "a.gif").exists()
+
+
+def test_each_sample_of_a_grid_is_followed_by_its_nearest_training_images(tmp_path: Path) -> None:
+    run(short("data=digits", "metrics=none", "logging=quiet"), tmp_path / "run")
+    out = tmp_path / "neighbours.png"
+    generate([tmp_path / "run"], Options(n=3, neighbours=2, out=out, caption=False))
+    picture = np.asarray(open_exact(out))
+    side, margin = 28, 2
+    cells = [
+        picture[y + margin : y + margin + side, x + margin : x + margin + side]
+        for y in range(0, picture.shape[0] - margin, side + margin)
+        for x in range(0, picture.shape[1] - margin, side + margin)
+    ]
+    assert len(cells) == 9
+    data = digits()
+    training = data.real("train", data.size)[0].flatten(1).double()
+    for sample, *shown in zip(cells[::3], cells[1::3], cells[2::3], strict=True):
+        pixels = torch.tensor(sample).flatten().double()
+        distances = (training - pixels).norm(dim=1).sort().values[:2]
+        found = [float((torch.tensor(x).flatten() - pixels).norm()) for x in shown]
+        assert found == pytest.approx(distances.tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"neighbours": -1}, "neighbours=-1: must be at least 0"),
+        ({"neighbours": 2, "out": Path("a.npz")}, "neighbours=2: needs out=NAME.png"),
+        ({"neighbours": 2, "interpolate": True}, "neighbours=2: needs out=NAME.png without"),
+    ],
+)
+def test_neighbours_need_a_grid(tmp_path: Path, options: dict[str, object], expected: str) -> None:
+    with pytest.raises(UserError) as raised:
+        generate([tmp_path], Options(**options))  # type: ignore[arg-type]
+    assert expected in str(raised.value)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import gan
-from gan.commands.evaluate import measure_runs, metric_settings
+from gan.commands import evaluate
+from gan.commands.evaluate import measure_runs, measuring_config
 from gan.commands.export import Options, export
 from gan.commands.generate import write_samples
 from gan.errors import UserError
@@ -99,7 +100,8 @@ def test_every_command_samples_with_standing_statistics(
     write_samples(file, pictures[1], count=20, seed=0, with_caption=False)
     write_samples(run_dir, pictures[2], count=20, seed=0, standing=3, with_caption=False)
     assert pictures[2].read_bytes() == pictures[1].read_bytes()
-    settings, values = metric_settings("sliced_wasserstein", 40, "train"), []
+    options = evaluate.Options("sliced_wasserstein", samples=40, split="train")
+    settings, values = measuring_config(options).metrics, []
     for standing in (0, 3):
         (found,) = measure_runs(
             [run_dir], settings, name="x", weights="auto", device="cpu", standing=standing
