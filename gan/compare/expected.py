@@ -18,7 +18,7 @@ from gan.run.result import WELL_ENDED
 
 
 class Outcome(NamedTuple):
-    """What became of one number that an experiment expects."""
+    """The outcome of one number that an experiment expects."""
 
     metric: str
     where: str | None

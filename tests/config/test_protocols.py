@@ -105,3 +105,10 @@ def test_a_protocol_of_ones_own_counts_like_any_other(tmp_path: Path) -> None:
     assert protocol(folder, "protocol=mine") == "mine"
     assert protocol(folder, "protocol=mine", "metrics.samples=301") is None
     assert protocol(folder, "protocol=mine", "features.name=fashion_mnist") is None
+
+
+def test_experiments_with_published_numbers_keep_to_their_protocols() -> None:
+    assert protocol("experiment=sngan_cifar10") == "mimicry"
+    assert protocol("experiment=r3gan_cifar10") == "stylegan"
+    assert protocol("experiment=r3gan_cifar10", "protocol=lucic") == "lucic"
+    assert protocol("experiment=sngan_cifar10", "metrics.samples=1000") is None

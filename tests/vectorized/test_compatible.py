@@ -14,7 +14,8 @@ from gan.sweep.composer import plain_config
 from gan.vectorized.compatible import compatibility_key
 
 FREE = re.compile(
-    r"seed|name|tags|notes|logging\..*|metrics\..*"
+    r"seed|name|tags|notes|expected|logging\..*|metrics\..*|schedule\.\w+\.\w+\.at"
+    r"|schedule\.(start|end|warmup)"
     r"|trainer\.(max_steps|max_epochs|checkpoint_every|keep_best|patience|profile|flip|augment_p|ada_images|ada_target|ema_half_life|ema_ramp_up)"
     r"|(discriminator_)?optimizer\.(lr|betas|eps|alpha|momentum|weight_decay)"
     r"|loss\.label_smoothing|penalty\.(gamma|weight|limit)|model\.(hidden_dim|channels)"
