@@ -449,14 +449,19 @@ def _remarks_on_objective(runs: Sequence[StoredRun], objective: str) -> list[str
 
 
 def _remarks_on_protocols(runs: Sequence[StoredRun]) -> list[str]:
-    """Return a line for each evaluation whose name does not tell the protocol that it kept to."""
+    """Return a line for the protocol of all runs, and for each evaluation whose name does not tell
+    the protocol that it kept to."""
+    of_runs = {*_protocols(runs)}
+    lines = [f"measured by protocol={name}" for name in of_runs if {name} == of_runs != {"none"}]
     found = {
         (name, str(facts["protocol"]))
         for run in runs
         for name, facts in run.facts.items()
         if name and facts.get("protocol") not in (None, name)
     }
-    return [f"{name}/...: measured by protocol={protocol}" for name, protocol in sorted(found)]
+    return lines + [
+        f"{name}/...: measured by protocol={protocol}" for name, protocol in sorted(found)
+    ]
 
 
 def _configs_with_contents(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:

@@ -88,6 +88,8 @@ def closing(run_dir: Path, cfg: DictConfig, result: Result) -> str:
         title += f", {result['error']}" if result.get("error") else ""
     elif name in METRICS and value is not None:
         objective = f"{name} {value:.4g}, {direction(name).adjective} is better"
+        if protocol := cfg.metrics.get("protocol"):
+            objective += f", by protocol={protocol}"
         best = result["best"].get(name)
         if best and best["step"] != result["steps"]:
             objective += f"; the best was {best['value']:.4g} at step {best['step']:,}"

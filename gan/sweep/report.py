@@ -227,11 +227,16 @@ def print_order(objective: str | None) -> None:
     console().print(line, soft_wrap=True)
 
 
-def print_ways(objective: str | None, labels: Iterable[str]) -> None:
-    """Print a warning if the objective was measured in several ways (see `gan.run.measured`).
+def print_ways(
+    objective: str | None, labels: Iterable[str], protocols: Iterable[str | None] = ()
+) -> None:
+    """Print a warning if the objective was measured in several ways (see `gan.run.measured`), and
+    the protocol if there is one.
 
     Values of losses and the like are not measured in any way.
     """
+    if (names := set(protocols)) != {None} and len(names) == 1 and objective in METRICS:
+        console().print(f"{objective}: measured by protocol={names.pop()}", soft_wrap=True)
     different = list(dict.fromkeys(labels))
     if len(different) > 1 and objective in METRICS:
         line = f"{objective} was measured in ways that do not compare, so its order means nothing: "

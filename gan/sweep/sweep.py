@@ -23,7 +23,7 @@ from gan.config.compose import source_words, split_words
 from gan.config.loader import as_given
 from gan.config.overrides import as_override
 from gan.config.paths import moved_data, overrides_with_absolute_paths
-from gan.config.schema import GLOBAL_GROUPS
+from gan.config.schema import GLOBAL_GROUPS, PROTOCOL
 from gan.config.trust import folder_powers, powers, refuse_untrusted, trust, word_powers
 from gan.errors import JobsFailed, UserError
 from gan.invocation import as_seen_here, command_line
@@ -277,7 +277,8 @@ def report(sweep: Sweep, names: list[str]) -> None:
     print_runs(rows, objective_name)
     results = [(name, result) for name, _, result in rows if result]
     facts = [(result.get("measured") or {}, sweep.jobs[name].flat()) for name, result in results]
-    print_ways(objective_name, ways(objective_name, facts))
+    protocols = [config.get(PROTOCOL) for _, config in facts]
+    print_ways(objective_name, ways(objective_name, facts), protocols)
     print_failures(
         (name, result.get("error"), sweep.log(name))
         for name, status, result in rows

@@ -526,4 +526,6 @@ def test_a_run_that_trains_with_a_protocol_stores_and_shows_its_name(
     assert result
     assert result["measured"]["protocol"] == "mine"
     assert result["measured"]["features"]["name"] == "row_features.rows"
-    assert set(read_table([tmp_path / "run"]).frame["protocol"]) == {"mine"}
+    table = read_table([tmp_path / "run"])
+    assert set(table.frame["protocol"]) == {"mine"}
+    assert table.notes == ["measured by protocol=mine"]

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import content, interrupt_at, short
+import yaml
+from runs import content, fail_at, interrupt_at, short
 from torch import Tensor, nn
 
 from gan.commands.generate import write_samples
 from gan.config.compose import compose
 from gan.errors import Interrupted, NotFinite, UserError
 from gan.metrics import lenet
+from gan.run.directory import read_config
 from gan.run.evaluation import arrange_latents, draw_latents, generate
 from gan.run.result import read_records, read_result
 from gan.run.trained import load_generator
@@ -215,3 +217,18 @@ def test_settings_that_do_not_fit_the_data_are_refused_and_leave_nothing(
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_a_version_without_features_and_protocols_goes_on(tmp_path: Path) -> None:
+    cfg = short("metrics.samples=64", "logging=quiet")
+    run(cfg, tmp_path / "whole")
+    fail_at(33, cfg, tmp_path / "run")
+    stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    del stored["features"], stored["metrics"]["real"], stored["metrics"]["protocol"]
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(stored))
+    run(read_config(tmp_path / "run"), tmp_path / "run")
+    whole, resumed = (read_result(tmp_path / name) for name in ("whole", "run"))
+    assert whole
+    assert resumed
+    assert resumed["objective"] == whole["objective"]
+    assert resumed["measured"] == whole["measured"]
