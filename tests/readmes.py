@@ -24,4 +24,5 @@ def commands(readme: Path) -> Iterator[str]:
     """Yield every command of a README as it is written, one of several on a line alone."""
     for block in blocks(readme.read_text(encoding="utf-8"), "bash"):
         for line in block.replace("\\\n", " ").splitlines():
-            yield from (command.strip() for command in line.split(" && ") if command.strip())
+            parts = (command.strip() for command in line.split(" && "))
+            yield from (command for command in parts if command and command[0] != "#")

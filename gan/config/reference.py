@@ -75,7 +75,10 @@ def read_option(group: str, name: str, folders: Sequence[Path] = (CONF_DIR,)) ->
         source, base = next(iter(entry.items())) if isinstance(entry, dict) else (group, entry)
         if source in ("schema", "/schema@_here_"):
             schema = OmegaConf.get_type(ConfigStore.instance().load(f"schema/{base}.yaml").node)
-        elif source.endswith("@_here_") or (source == group and base not in ("_self_", *GROUPS)):
+        # A file of another group stands there with a path, as /protocol/NAME in an experiment.
+        elif source.endswith("@_here_") or (
+            source == group and base not in ("_self_", *GROUPS) and not base.startswith("/")
+        ):
             parent = read_option(source.removeprefix("/").removesuffix("@_here_"), base, folders)
             values, comments = parent.values | values, parent.comments | comments
             schema = schema or parent.schema
