@@ -183,6 +183,12 @@ def measuring_config(options: Options) -> DictConfig:
     Raises:
         UserError: there is no such option, or a value is wrong.
     """
+    for name in ("truncation", "standing") if options.protocol else ():
+        if value := getattr(options, name):
+            raise UserError(
+                f"protocol={options.protocol} {name}={value}: a protocol measures samples as the "
+                "generator makes them; leave out one of both"
+            )
     chosen = {name: getattr(options, name) for name in ("protocol", "features", "data")}
     overrides = [f"{name}={value}" for name, value in chosen.items() if value is not None]
     metrics = options.metrics if options.protocol else options.metrics or DEFAULT

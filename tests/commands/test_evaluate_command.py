@@ -529,3 +529,10 @@ def test_a_run_that_trains_with_a_protocol_stores_and_shows_its_name(
     table = read_table([tmp_path / "run"])
     assert set(table.frame["protocol"]) == {"mine"}
     assert table.notes == ["measured by protocol=mine"]
+
+
+@pytest.mark.parametrize("changed", [Options(truncation=0.5), Options(standing=3)])
+def test_a_protocol_measures_samples_as_they_are_made(changed: Options) -> None:
+    changed.protocol = "lucic"
+    with pytest.raises(UserError, match=r"protocol=lucic (truncation=0\.5|standing=3): a protocol"):
+        measuring_config(changed)
