@@ -198,7 +198,7 @@ def test_divergence_that_a_drawing_meets_first_counts_from_the_first_wrong_loss(
         ),
         (
             "metrics.names=[inception_fid] metrics.objective=inception_fid",
-            "inception_fid is for colour images",
+            "inception_fid compares features of inception, and these are of lenet/mnist",
         ),
         (
             "data=digits metrics.names=[modes] metrics.objective=modes",
