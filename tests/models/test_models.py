@@ -518,10 +518,12 @@ def test_other_image_sizes_are_refused(model: str, shape: Shape, message: str) -
     ],
 )
 def test_weights_depend_only_on_the_seed(model: str) -> None:
+    cfg = compose(*f"model={model}".split(), "model.conditional=true")
+
     def weights(seed: int, *, before: int = 0) -> Tensor:
         torch.manual_seed(before)
         state = torch.get_rng_state()
-        cfg = compose(*f"model={model}".split(), f"seed={seed}", "model.conditional=true")
+        cfg.seed = seed
         both = build_networks(cfg, (1, 28, 28), 10, 1)
         assert torch.equal(torch.get_rng_state(), state)
         return torch.cat([w.flatten() for network in both for w in network.state_dict().values()])
