@@ -94,7 +94,7 @@ def test_runs_without_expected_numbers_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        ("{metric: fid}", "expected.0.metric=fid: must be one of"),
+        ("{metric: fidd}", "expected.0.metric=fidd: must be one of"),
         ("{metric: recall}", "expected.0: gives neither least nor most"),
         ("{metric: recall, least: 2, most: 1}", "expected.0.least=2.0: must be at most 1.0"),
         ("{metric: recall, least: 0, runs: 0}", "expected.0.runs=0: must be at least 1"),

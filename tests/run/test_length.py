@@ -127,7 +127,7 @@ SCHEDULE = (QUIET, "schedule=linear", "schedule.start=0.5", *IN_TURN)
 def test_schedule_that_would_have_been_another_is_refused(tmp_path: Path) -> None:
     run(short(*SCHEDULE), tmp_path / "run")
     before = content(tmp_path / "run"), result_of(tmp_path / "run")
-    with pytest.raises(UserError, match="step 12 would have had another learning rate"):
+    with pytest.raises(UserError, match="step 12 would have had another value"):
         extend(tmp_path / "run")
     assert (content(tmp_path / "run"), result_of(tmp_path / "run")) == before
     assert read_config(tmp_path / "run").trainer.max_steps == 20
