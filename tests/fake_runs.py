@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def make_run(
         facts: Further entries of result.json.
     """
     (path / "samples").mkdir(parents=True)
-    cfg = _compose_once(overrides)
+    cfg = _compose(overrides)
     (path / "overrides.yaml").write_text(OmegaConf.to_yaml(list(overrides)))
     (path / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     (path / ".lock").touch()
@@ -110,6 +111,16 @@ def make_sweep(path: Path, seeds: int = 3) -> Path:
                 image=20 * seed + width // 4,
             )
     return path
+
+
+def _compose(overrides: tuple[str, ...]) -> DictConfig:
+    """Compose once for runs that differ in the seed alone."""
+    seeds = [text for text in overrides if re.fullmatch(r"seed=\d+", text)]
+    cfg = _compose_once(tuple(text for text in overrides if text not in seeds))
+    if seeds:
+        cfg = cfg.copy()
+        cfg.seed = int(seeds[-1].removeprefix("seed="))
+    return cfg
 
 
 @cache
