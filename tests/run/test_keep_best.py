@@ -52,18 +52,17 @@ def test_checkpoint_of_the_best_step_is_kept_and_no_other(tmp_path: Path) -> Non
         assert torch.equal(weight, ended["generator"][name]), name
 
 
-@pytest.mark.parametrize("step", [7, 13, 22, 31, 39])
-def test_resumed_run_keeps_the_same_best_checkpoint(step: int, tmp_path: Path) -> None:
+def test_resumed_run_keeps_the_same_best_checkpoint(tmp_path: Path) -> None:
     run(short(*KEPT, LR), tmp_path / "undisturbed")
-    fail_at(step, short(*KEPT, LR), tmp_path / "run")
-    run(short(*KEPT, LR), tmp_path / "run")
-    kept = [path.name for path in best_paths(tmp_path / "run")]
-    assert kept == [path.name for path in best_paths(tmp_path / "undisturbed")]
-    one, other = (
-        load_checkpoint(best_paths(tmp_path / name)[0], name)["generator"]
-        for name in ("run", "undisturbed")
-    )
-    assert all(torch.equal(weight, other[name]) for name, weight in one.items())
+    (expected,) = best_paths(tmp_path / "undisturbed")
+    weights = load_checkpoint(expected, "undisturbed")["generator"]
+    for step in (7, 22, 39):
+        fail_at(step, short(*KEPT, LR), tmp_path / str(step))
+        run(short(*KEPT, LR), tmp_path / str(step))
+        (kept,) = best_paths(tmp_path / str(step))
+        assert kept.name == expected.name
+        for name, weight in load_checkpoint(kept, str(step))["generator"].items():
+            assert torch.equal(weight, weights[name]), (step, name)
 
 
 def test_best_checkpoint_of_a_step_that_is_made_again_is_not_taken(tmp_path: Path) -> None:
