@@ -171,7 +171,7 @@ def fake_cuda() -> Iterator[Mode]:
 
     def classifier(name: str) -> lenet.LeNet:
         network = lenet.LeNet().eval().requires_grad_(False)
-        network.facts = {"name": name}
+        network.facts = {"name": f"lenet/{name}"}
         return network
 
     with pytest.MonkeyPatch.context() as patch:

@@ -160,4 +160,4 @@ def _like(setting: Setting, weight: Tensor) -> Any:
 def broadcastable(value: Tensor, weight: Tensor) -> Tensor:
     """Return one number for each run (runs,), or one number (), in a shape that fits a weight."""
     ones = [1] * (weight.dim() - value.dim())
-    return value.reshape(*value.shape, *ones).to(weight.dtype)
+    return value.reshape((*value.shape, *ones)).to(weight.dtype)
