@@ -448,8 +448,12 @@ def _build_optimizer(cfg: DictConfig, role: str, network: nn.Module) -> Optimize
 def _seeded(cfg: DictConfig, purpose: str, device: torch.device | None = None) -> Iterator[None]:
     """Draw from a random state of its own in the block, on the CPU and on the device."""
     cuda = [device] if device and device.type == "cuda" else []
+    # A part whose settings change is made anew at every step, and `torch.manual_seed` takes half a
+    # millisecond, because it seeds other devices as well.
+    is_on_cpu = device is not None and device.type == "cpu"
+    seed = torch.default_generator.manual_seed if is_on_cpu else torch.manual_seed
     with torch.random.fork_rng(cuda):
-        torch.manual_seed(stream(cfg.seed, purpose))
+        seed(stream(cfg.seed, purpose))
         yield
 
 

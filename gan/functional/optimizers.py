@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gan.build import torch_class
 from gan.errors import NotSupported
+from gan.loss_scale import like
 
 Setting = float | Tensor
 Settings = Mapping[str, Setting]
@@ -159,5 +160,4 @@ def _like(setting: Setting, weight: Tensor) -> Any:
 
 def broadcastable(value: Tensor, weight: Tensor) -> Tensor:
     """Return one number for each run (runs,), or one number (), in a shape that fits a weight."""
-    ones = [1] * (weight.dim() - value.dim())
-    return value.reshape((*value.shape, *ones)).to(weight.dtype)
+    return like(value, weight).to(weight.dtype)
