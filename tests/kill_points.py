@@ -34,7 +34,7 @@ from gan.run.length import with_length
 from gan.run.result import Status, read_result
 from gan.sweep.directory import read_sweep
 from gan.sweep.search import run_search
-from gan.sweep.sweep import in_launcher, run_sweep
+from gan.sweep.sweep import Candidates, in_launcher, run_sweep
 from gan.train import run
 
 Work = Callable[[Path], None]
@@ -247,7 +247,7 @@ def train_longer(folder: Path) -> None:
 def train_grid(folder: Path) -> None:
     """Train a grid of two runs."""
     master, loader = composed_sweep(folder)
-    run_sweep(master, loader, POINTS, in_launcher(HereLauncher()))
+    run_sweep(master, loader, Candidates(POINTS), in_launcher(HereLauncher()))
 
 
 def train_search(folder: Path) -> None:

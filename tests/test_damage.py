@@ -28,9 +28,9 @@ from gan.launchers.attempt import execute
 from gan.run.attempt import Attempt
 from gan.run.result import Status, read_result
 from gan.sweep.directory import Sweep
-from gan.sweep.plan import grid
 from gan.sweep.search import run_search
-from gan.sweep.sweep import raise_failure, run_sweep
+from gan.sweep.space import read_space
+from gan.sweep.sweep import Candidates, raise_failure, run_sweep
 from gan.train import run
 
 OVERRIDES = [*TINY, "logging.tensorboard=true", "trainer.max_steps=28", "model.hidden_dim=8"]
@@ -197,8 +197,8 @@ def train_here(sweep: Sweep, names: list[str]) -> None:
 def sweep_here(path: Path) -> None:
     """Run the command line of the grid, in this process."""
     master, loader = compose_sweep(*GRID, f"hydra.sweep.dir={path}")
-    points = grid(loader, list(master.hydra.overrides.task), {})
-    raise_failure(run_sweep(master, loader, points, train_here))
+    points = list(read_space(loader, list(master.hydra.overrides.task), {}).points())
+    raise_failure(run_sweep(master, loader, Candidates(points), train_here))
 
 
 def search_here(path: Path) -> None:

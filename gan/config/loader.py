@@ -7,9 +7,10 @@ the command line chose with what was composed, whichever files that came from.
 """
 
 import copy
+import itertools
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,11 +25,12 @@ from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from gan.config.checks import is_under
 from gan.config.overrides import takes_any_text, value_as_written, with_quotes
 from gan.config.schema import PROTOCOL
+from gan.config.spaces import keys_of, parse_for_hydra, read_dimension
 from gan.errors import UserError
 from gan.files import expanded
 
@@ -56,11 +58,15 @@ class Loader(ConfigLoaderImpl):
         """Return the configuration of one job of a sweep."""
         given_overrides = master_config.hydra.overrides
         texts = [*as_given(given_overrides.task), *as_given(given_overrides.hydra)]
-        given = {text.lstrip("+~").partition("=")[0] for text in texts}
+        given = {key for text in texts for key in keys_of(text)}
         params = {} if PARAMS in given else OmegaConf.select(master_config, PARAMS) or {}
         loader = copy.copy(self)
         loader._swept_by_config = frozenset(
-            key for key in params if not given & {key, f"{PARAMS}.{key}"}
+            key
+            for name, values in params.items()
+            for value in (values if isinstance(values, list | ListConfig) else [values])
+            for key in keys_of(f"{name}={value}")
+            if not given & {key, f"{PARAMS}.{name}"}
         )
         quoted = [with_quotes(text) for text in sweep_overrides]
         return super(Loader, loader).load_sweep_config(master_config, quoted)
@@ -70,9 +76,10 @@ class Loader(ConfigLoaderImpl):
     ) -> list[Override]:
         """Return the parsed overrides. Hydra 1.4 calls this, and Hydra 1.3 does not have it."""
         hydras_own: Any = super()
-        quoted = [with_quotes(text) for text in overrides]
+        pairs = parse_for_hydra(overrides)
+        quoted = [with_quotes(text) for text, _ in pairs]
         parsed: list[Override] = hydras_own.parse_overrides(config_name, quoted, **others)
-        return parsed
+        return _with_given_texts(parsed, pairs)
 
     def _load_configuration_impl(self, *values: Any, **named: Any) -> DictConfig:
         """Return the configuration that overrides give, with Hydra's own part.
@@ -87,6 +94,10 @@ class Loader(ConfigLoaderImpl):
             self._run_mode = before
         _allow_targets(cfg)
         _name_protocol(cfg, self._protocol)
+        texts = as_given(cfg.hydra.overrides.task)
+        if any(map(read_dimension, texts)):
+            # A zip is there once for each of its keys.
+            cfg.hydra.overrides.task = [text for text, _ in itertools.groupby(texts)]
         for key in ("run", "sweep"):
             path = leaves(cfg.hydra[key])["dir"]
             if not path:
@@ -109,10 +120,13 @@ class Loader(ConfigLoaderImpl):
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str], *parsed_overrides: Any
     ) -> tuple[list[Override], CachingConfigRepository]:
-        quoted = [with_quotes(text) for text in overrides]
+        pairs = parse_for_hydra(overrides)
+        quoted = [with_quotes(text) for text, _ in pairs]
         parsed, files = super()._parse_overrides_and_create_caching_repo(
             config_name, quoted, *parsed_overrides
         )
+        if not parsed_overrides:
+            parsed = _with_given_texts(parsed, pairs)
         choices = _read_choices(parsed, files, self._swept_by_config)
         return parsed, _Files(files, choices, parsed)
 
@@ -175,6 +189,16 @@ def as_given(overrides: Any) -> list[str]:
     """Return overrides in `hydra.overrides` as the user gave them, their interpolations too."""
     texts: Any = OmegaConf.to_container(overrides, resolve=False)
     return [str(text) for text in texts]
+
+
+def _with_given_texts(
+    parsed: Sequence[Override], pairs: Sequence[tuple[str, str]]
+) -> list[Override]:
+    """Return overrides that know the texts that the user gave, where Hydra could not read these."""
+    for override, (text, given) in zip(parsed, pairs, strict=True):
+        if text != given:
+            override.input_line = given
+    return list(parsed)
 
 
 def use_loader() -> None:

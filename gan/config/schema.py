@@ -114,6 +114,7 @@ class Sweep:
     """Keys of the group `sweep`."""
 
     seeds: int = key(min=1)
+    where: str | None = key()
     dry_run: bool = key()
     retry_failed: bool = key()
 
@@ -177,7 +178,7 @@ class RandomSweeper:
     """Keys of the random sweeper."""
 
     _target_: str = key()
-    params: dict[str, str] = key()
+    params: dict[str, Any] = key()
     n_trials: int = key(min=1)
 
 
@@ -186,7 +187,7 @@ class OptunaSweeper:
     """Keys of the Optuna sweeper."""
 
     _target_: str = key()
-    params: dict[str, str] = key()
+    params: dict[str, Any] = key()
     n_trials: int = key(min=1)
     sampler: str = key(choices=("tpe", "random", "sobol", "cmaes", "grid"))
     objectives: list[str] = key(choices=OBJECTIVES)

@@ -1,9 +1,9 @@
 """The plugins behind hydra/sweeper=grid and hydra/sweeper=random, which know all points before they
 start."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
@@ -12,11 +12,15 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+if TYPE_CHECKING:
+    from gan.sweep.space import Space
+    from gan.sweep.sweep import Candidates
+
 
 class GridSweeper(Sweeper):
     """A sweeper over every combination of values. Its settings: conf/hydra/sweeper/grid.yaml."""
 
-    def __init__(self, params: dict[str, str], points: Sequence[Sequence[str]] = ()):
+    def __init__(self, params: Mapping[str, Any], points: Sequence[Sequence[str]] = ()):
         self.params = params
         self.points = points
 
@@ -33,6 +37,7 @@ class GridSweeper(Sweeper):
         # Imported late, because Hydra imports every plugin even for --help.
         from gan.launchers.base import Launcher
         from gan.sweep.callbacks import JobCallbacks, multirun_end
+        from gan.sweep.space import read_space
         from gan.sweep.sweep import (
             check_launcher,
             in_launcher,
@@ -51,17 +56,20 @@ class GridSweeper(Sweeper):
                 execute = in_launcher(launcher, tell)
             else:
                 execute = through_hydra(self._make_launcher, loader)
-            points = self.make_points(loader, arguments)
-            returned = run_sweep(self.config, loader, points, execute)
+            own = [text for text in arguments if not text.startswith("sweep.")]
+            candidates = self.make_candidates(read_space(loader, own, self.params))
+            returned = run_sweep(self.config, loader, candidates, execute)
             raise_failure(returned)
         return returned
 
-    def make_points(self, loader: ConfigLoader, arguments: list[str]) -> list[Sequence[str]]:
+    def make_candidates(self, space: "Space") -> "Candidates":
         """Return every combination of the swept values."""
-        from gan.sweep.plan import grid
+        from gan.sweep.sweep import Candidates
 
-        combinations = grid(loader, arguments, self.params)
-        return [[*others, *one] for one in self.points or [[]] for others in combinations]
+        combinations = list(space.points())
+        points = [[*others, *one] for one in self.points or [[]] for others in combinations]
+        in_points = {text.partition("=")[0].lstrip("+") for one in self.points for text in one}
+        return Candidates(points, {*space.keys, *in_points})
 
     def _make_launcher(self, loader: ConfigLoader) -> HydraLauncher:
         assert self.config is not None
@@ -74,16 +82,17 @@ class GridSweeper(Sweeper):
 class RandomSweeper(GridSweeper):
     """A sweeper over points drawn at random. Its settings: conf/hydra/sweeper/random.yaml."""
 
-    def __init__(self, params: dict[str, str], n_trials: int):
+    def __init__(self, params: Mapping[str, Any], n_trials: int):
         super().__init__(params)
         self.n_trials = n_trials
 
-    def make_points(self, loader: ConfigLoader, arguments: list[str]) -> list[Sequence[str]]:
+    def make_candidates(self, space: "Space") -> "Candidates":
         """Return as many points as trials are asked for."""
         from gan.config.checks import check_ranges
         from gan.sweep.draw import random_points
+        from gan.sweep.sweep import Candidates
 
         assert self.config is not None
         check_ranges(self.config.hydra.sweeper, "hydra.sweeper.")
-        seed = int(self.config.seed)
-        return random_points(loader, arguments, self.params, count=self.n_trials, seed=seed)
+        points = random_points(space, int(self.config.seed))
+        return Candidates(points, {*space.keys}, limit=self.n_trials)

@@ -1,16 +1,12 @@
 """Plans of sweeps: the points of a grid, and the jobs of points, before any run starts."""
 
 import hashlib
-import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from gan.config.checks import checked, defines_result, flatten, identifies_run, is_under
 from gan.config.compose import asks_hydra
@@ -27,6 +23,7 @@ from gan.files import readable
 from gan.run.initial import with_init_hash, with_init_overrides
 from gan.run.trackers import make_trackers
 from gan.sweep.composer import Composer, plain_config
+from gan.sweep.space import Point
 
 JOB_NAME = r"[A-Za-z0-9_.,=+-]+"
 """A pattern that every name of a job matches, so that it is that of a folder anywhere."""
@@ -34,9 +31,6 @@ MAX_NAME_LENGTH = 120
 """Characters of a job's name. File systems allow 255 bytes; tables should be narrower."""
 ONLY_NAME = "run"
 """The name of the one job of a sweep that varies nothing."""
-
-Point = Sequence[str]
-"""All overrides of one point: its swept values, and those that are equal in all points."""
 
 
 @dataclass(frozen=True)
@@ -73,37 +67,6 @@ class Plan:
     """The dotted keys that vary, in this command or an earlier one of the same sweep."""
     fixed: dict[str, str]
     """The overrides that all points share, by key."""
-
-
-def grid(
-    loader: ConfigLoader, arguments: Sequence[str], params: Mapping[str, object]
-) -> list[Point]:
-    """Return every combination of the swept values. The last swept key varies fastest.
-
-    Args:
-        arguments: the overrides of the command line. They replace those of `params`.
-        params: further sweeps by key, such as `{"optimizer.lr": "1e-4,2e-4"}`.
-
-    Raises:
-        UserError: a sweep is over an interval and not over values.
-    """
-    parser = OverridesParser.create(config_loader=loader)
-    values: dict[str, list[str]] = {}
-    texts = [*(f"{key}={value}" for key, value in params.items()), *arguments]
-    for override in parser.parse_overrides(texts):
-        key = override.get_key_element()
-        # A key that is given twice counts where it was given last.
-        values.pop(key, None)
-        if not override.is_sweep_override():
-            assert override.input_line is not None
-            values[key] = [override.input_line]
-        elif override.is_discrete_sweep():
-            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        else:
-            raise UserError(
-                f"{override.input_line}: a grid needs values, such as {key}=1,2 or {key}=range(1,4)"
-            )
-    return [list(point) for point in itertools.product(*values.values())]
 
 
 def make_plan(
@@ -201,19 +164,27 @@ def refuse_unknown_keys(composer: Composer, points: Sequence[Point]) -> None:
         text = next(text for options, text in by_options.items() if not has[options])
         if any(has.values()):
             owners = _different([options for options in has if has[options]], has)
-            points_shown = (
-                f"[[{owners[0].replace(' ', ',')},{text}],[{without[0].replace(' ', ',')}]]"
-            )
+            given = [one for point in points for one in point if one.startswith(f"{key}=")]
+            values = ",".join(one.partition("=")[2] for one in dict.fromkeys(given))
             raise UserError(
                 f"{text}: {' and '.join(without)} {'has' if len(without) == 1 else 'have'} no key "
-                f"{key}, and {owners[0]} has it; leave out one of both, or list the points, as in "
-                f"hydra.sweeper.points={points_shown}"
+                f"{key}, and {owners[0]} has it; leave out one of both, or write "
+                f"'{key}=when({_one_condition(owners)}, {values})'"
             )
         group, _, name = key.rpartition(".")
         known = [one.rpartition(".") for options in has for one in composer.keys(options)]
         siblings = {leaf: None for above, _, leaf in known if above == group}
         if hint := nearest(name, siblings, f"{group}." if group else ""):
             raise UserError(f"{text}: unknown key '{key}'{hint}")
+
+
+def _one_condition(choices: Sequence[str]) -> str:
+    """Return a condition that holds for choices such as "penalty=r1" and "penalty=r2"."""
+    # A choice of several groups is told by its first one.
+    pairs = [choice.split()[0].partition("=") for choice in choices]
+    group = pairs[0][0]
+    options = list(dict.fromkeys(option for name, _, option in pairs if name == group))
+    return f"{group}={options[0] if len(options) == 1 else '[' + ','.join(options) + ']'}"
 
 
 def _different(

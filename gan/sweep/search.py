@@ -1,6 +1,5 @@
 """Searches: sweeps whose points are chosen by the results of earlier ones, with Optuna."""
 
-import itertools
 import shlex
 import sqlite3
 import statistics
@@ -16,7 +15,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
-from gan.config.checks import check_ranges, defines_result
+from gan.config.checks import check_ranges, defines_result, plain
 from gan.config.compose import source_words
 from gan.errors import UserError
 from gan.invocation import as_seen_here
@@ -29,9 +28,11 @@ from gan.run.signals import StopRequest
 from gan.seeds import stream
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import STUDY_FILE, Sweep, damaged_jobs, owned, read_sweep
+from gan.sweep.draw import random_points, refuse_single_point
 from gan.sweep.plan import Job, JobNames, Plan, make_plan, refuse_unknown_keys
 from gan.sweep.report import LiveDisplay, console, print_next_steps, spread
 from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
+from gan.sweep.space import Point, Space, read_space
 from gan.sweep.sweep import (
     add_command,
     check_launcher,
@@ -44,18 +45,21 @@ from gan.sweep.sweep import (
     search_command,
     trust_command_line,
 )
+from gan.sweep.where import PATIENCE, Where
 
 try:
     import optuna
 
-    from gan.sweep import space as spaces
     from gan.sweep.cmaes import CmaEs
+    from gan.sweep.distributions import Distributions, distributions_of, parameter
 except ImportError as error:
     raise UserError(
         f'hydra/sweeper=optuna: {error.name} is not installed; pip install "gan-sweeps[optuna]"'
     ) from error
 
 STUDY_NAME = "search"
+LEFT_OUT = "does not meet sweep.where"
+"""The name of the attribute of a trial whose point was left out."""
 ENDED_STATES = (
     optuna.trial.TrialState.COMPLETE,
     optuna.trial.TrialState.PRUNED,
@@ -86,10 +90,10 @@ def run_search(
     check_sweep(master)
     check_launcher(master)
     texts = [text for text in arguments if not text.startswith("sweep.")]
-    space, fixed = spaces.read_space(loader, texts, settings.params)
-    n_trials = settings.n_trials
-    if settings.sampler == "grid":
-        n_trials = min(n_trials, _count_combinations(space))
+    space = read_space(loader, texts, plain(settings.params))
+    refuse_single_point(space)
+    distributions = distributions_of(space)
+    where = Where(master.sweep.where) if master.sweep.where is not None else None
     trust_command_line(master)
     read_sweep(path)
     with owned(path):
@@ -99,29 +103,45 @@ def run_search(
             save_sources(master, path / Sweep.SOURCES)
         composer = Composer(loader_of_copies(loader, path / Sweep.SOURCES), master)
         known = sweep.jobs.values() if sweep else ()
-        planner = _Planner(composer, fixed, space, master.sweep.seeds, known)
+        planner = _Planner(composer, space, master.sweep.seeds, known, where)
         # Composing the corners of the space finds mistakes before the first run starts.
-        points = spaces.corners(space)
-        refuse_unknown_keys(composer, [[*fixed, *spaces.overrides(point)] for point in points])
+        points = space.corners()
+        refuse_unknown_keys(composer, points)
+        if where and not (points := [point for point in points if planner.meets(point)]):
+            points = list(where.chosen(composer, random_points(space, int(master.seed)), limit=1))
         corners = [planner.example(point) for point in points]
+        n_trials, grid = settings.n_trials, None
+        if settings.sampler == "grid":
+            grid = _grid(space, distributions, planner)
+            n_trials = min(n_trials, len(grid))
         example = corners[0].jobs[0].config
         objectives, directions = _objectives(settings, example)
         _check_measured_alike(objectives, [corner.jobs[0].flat() for corner in corners])
         search = {
             "space": {
-                key: optuna.distributions.distribution_to_json(d) for key, d in space.items()
+                name: optuna.distributions.distribution_to_json(one)
+                for name, one in distributions.items()
             },
+            "conditions": {one.name: one.condition.text for one in space.swept if one.condition},
+            "where": where and where.text,
             "objectives": objectives,
             "directions": directions,
-            "fixed": fixed,
+            "fixed": space.fixed,
             "seeds": master.sweep.seeds,
         }
         sources = source_words(master.hydra)
-        sweep = sweep or Sweep(path, swept=sorted(space), search=search, sources=sources)
+        sweep = sweep or Sweep(path, swept=space.keys, search=search, sources=sources)
         _refuse_conflict(sweep, search)
         if master.sweep.dry_run:
             how = f"{n_trials} trials by {settings.sampler}, pruned by {settings.pruner}"
-            console().print(f"{path}: {how}, over {', '.join(space)}", soft_wrap=True)
+            names = [
+                f"{one.name} if {one.condition.text}"
+                if one.condition and one.name == one.keys[0]
+                else one.name
+                for one in space.swept
+            ]
+            met = f", where {where.text}" if where else ""
+            console().print(f"{path}: {how}, over {', '.join(names)}{met}", soft_wrap=True)
             return
         sweep.launcher = launcher_settings(master)
         launcher = planning_launcher(sweep.launcher)
@@ -133,7 +153,8 @@ def run_search(
             settings,
             path,
             directions,
-            space=space,
+            grid=grid,
+            constrained=where is not None,
             seed=int(master.seed),
             max_steps=example["trainer"]["max_steps"],
             is_new=is_new,
@@ -144,15 +165,16 @@ def run_search(
         sweep.save()
         if master.sweep.retry_failed:
             _repeat_failed_trials(sweep, study)
-        _Search(sweep, study, planner, objectives, n_trials).run(launcher, tell)
+        search_ = _Search(sweep, study, planner, distributions, objectives, n_trials)
+        search_.run(launcher, tell)
         jobs = [job for trial in study.get_trials() for job in trial.user_attrs.get("jobs", [])]
         names = list(dict.fromkeys(jobs))
         report(sweep, names)
-        _print_best(study, objectives)
+        _print_best(study, space, objectives)
         print_next_steps(path)
-        where = shlex.join(["cd", str(path)])
+        there = shlex.join(["cd", str(path)])
         dashboard = shlex.join(["optuna-dashboard", settings.storage or f"sqlite:///{STUDY_FILE}"])
-        show = dashboard if settings.storage else f"{where} && {dashboard}"
+        show = dashboard if settings.storage else f"{there} && {dashboard}"
         console().print(f"all trials: {show}", soft_wrap=True)
         if failed := failures(sweep, names):
             raise failed
@@ -163,9 +185,10 @@ def open_study(
     path: Path,
     directions: list[str],
     *,
-    space: "spaces.Space",
     seed: int,
     max_steps: int | None,
+    grid: Sequence[dict[str, Any]] | None = None,
+    constrained: bool = False,
     is_new: bool = False,
 ) -> "optuna.Study":
     """Return the study that is stored for a sweep, or a new one.
@@ -175,6 +198,8 @@ def open_study(
         path: the sweep's directory.
         seed: decides the first points.
         max_steps: the step at which runs end, if it is known.
+        grid: the points that the sampler `grid` tries, as values by the names of dimensions.
+        constrained: some points do not meet `sweep.where`, and the sampler is told which.
         is_new: no sweep was saved, so a study that is there has no use for its trials.
 
     Raises:
@@ -206,18 +231,16 @@ def open_study(
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"hydra.sweeper.storage={url}: does not answer ({reason})") from error
-    study.sampler = _make_sampler(settings.sampler, seed, trials_before)
-    if settings.sampler == "grid":
+    study.sampler = _make_sampler(settings.sampler, seed, trials_before, constrained=constrained)
+    if grid is not None:
         # Optuna's own grid sampler stops a study, which does not work with ask and tell. A process
         # that was killed here has left some of the points out.
-        values = [spaces.values(distribution) or [] for distribution in space.values()]
-        points = [dict(zip(space, point, strict=True)) for point in itertools.product(*values)]
         trials = study.get_trials(deepcopy=False)
         there = [trial.system_attrs.get("fixed_params", trial.params) for trial in trials]
-        known = {tuple(point.get(key) for key in space) for point in there}
+        known = {frozenset(point.items()) for point in there}
         with _one_commit(study):
-            for point in points:
-                if tuple(point.values()) not in known:
+            for point in grid:
+                if frozenset(point.items()) not in known:
                     study.enqueue_trial(point)
     return study
 
@@ -240,33 +263,37 @@ class _Planner:
 
     Args:
         jobs: the jobs that are already in the sweep.
+        where: the condition that all points must meet.
     """
 
     def __init__(
         self,
         composer: Composer,
-        fixed: list[str],
-        space: "spaces.Space",
+        space: Space,
         seeds: int,
         jobs: Iterable[Job],
+        where: Where | None = None,
     ):
-        self._composer, self._fixed, self._seeds = composer, fixed, seeds
-        self.space, self._names = space, JobNames(jobs, space)
+        self._composer, self._seeds, self._where = composer, seeds, where
+        self.space, self._names = space, JobNames(jobs, space.keys)
 
-    def example(self, point: dict[str, Any]) -> Plan:
+    def meets(self, point: Point) -> bool:
+        """Return whether a point meets the condition."""
+        return self._where is None or self._where.meets(self._composer, point)
+
+    def example(self, point: Point) -> Plan:
         """Return the plan of a point that is no trial."""
-        return self._plan(point, JobNames((), self.space), 0)
+        return self._plan(point, JobNames((), self.space.keys), 0)
 
-    def trial(self, point: dict[str, Any], number: int) -> Plan:
+    def trial(self, point: Point, number: int) -> Plan:
         """Return the plan of a trial, whose jobs are then known."""
         return self._plan(point, self._names, number)
 
-    def _plan(self, point: dict[str, Any], names: JobNames, number: int) -> Plan:
-        texts = [*self._fixed, *spaces.overrides(point)]
+    def _plan(self, point: Point, names: JobNames, number: int) -> Plan:
         return make_plan(
             self._composer,
-            [texts],
-            swept=self.space,
+            [point],
+            swept=self.space.keys,
             seeds=self._seeds,
             names=names,
             start=number,
@@ -295,10 +322,12 @@ class _Search:
         sweep: Sweep,
         study: "optuna.Study",
         planner: _Planner,
+        distributions: "Distributions",
         objectives: list[str],
         n_trials: int,
     ):
         self._sweep, self._study, self._planner = sweep, study, planner
+        self._distributions = distributions
         self._objectives, self._n_trials = objectives, n_trials
         self._active: list[_ActiveTrial] = []
         # Trials that a dead process left running go on.
@@ -306,9 +335,11 @@ class _Search:
         self._left_running = [optuna.trial.Trial(study, trial._trial_id) for trial in left]
         self._reported_steps = {trial.number: set(trial.intermediate_values) for trial in left}
         trials = study.get_trials(deepcopy=False)
-        ended = sum(trial.state in ENDED_STATES for trial in trials)
+        ended = sum(trial.state in ENDED_STATES and not _is_left_out(trial) for trial in trials)
         self._ended = ended - len(_repeated(trials))
         """The number of trials that have ended, without those that others repeat."""
+        self._misses = 0
+        """The number of trials in a row whose points did not meet the condition."""
 
     def run(self, launcher: Launcher, tell: Tell) -> None:
         """Run the trials that are left in a launcher.
@@ -361,15 +392,20 @@ class _Search:
         while True:
             if not self._left_running and self._ended + len(self._active) >= self._n_trials:
                 return []
+            if self._misses >= PATIENCE:
+                # What was found by now is worth more than an error.
+                return []
             with _one_commit(self._study):
-                if self._left_running:
-                    trial = self._left_running.pop(0)
-                    # An earlier version may have left some values unchosen. Others stay.
-                    for key, distribution in self._planner.space.items():
-                        trial._suggest(key, distribution)
-                else:
-                    trial = self._study.ask(self._planner.space)
-                plan = self._planner.trial(trial.params, trial.number)
+                trial = self._left_running.pop(0) if self._left_running else self._study.ask()
+                # Values that an earlier process chose stay.
+                point = self._planner.space.point(partial(self._suggested, trial))
+                if not self._planner.meets(point):
+                    self._misses += 1
+                    trial.set_user_attr(LEFT_OUT, True)
+                    self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                    continue
+                self._misses = 0
+                plan = self._planner.trial(point, trial.number)
                 changed = extend(self._sweep, plan)
                 names = plan.points[0]
                 trial.set_user_attr("jobs", names)
@@ -388,6 +424,10 @@ class _Search:
                 return new
             if not pending:
                 self._tell(active)
+
+    def _suggested(self, trial: "optuna.trial.Trial", name: str) -> Any:
+        """Return the value of a dimension that the sampler chooses, or has chosen, for a trial."""
+        return trial._suggest(name, self._distributions[name])
 
     def _report_value(self, event: Progress) -> None:
         """Report an objective to the study, and note if its pruner prunes the trial."""
@@ -462,7 +502,9 @@ def _one_commit(study: "optuna.Study") -> Iterator[None]:
             sessions.configure(bind=engine, join_transaction_mode="conditional_savepoint")
 
 
-def _make_sampler(name: str, seed: int, trials_before: int) -> "optuna.samplers.BaseSampler":
+def _make_sampler(
+    name: str, seed: int, trials_before: int, *, constrained: bool
+) -> "optuna.samplers.BaseSampler":
     # A sampler that went on with the same seed would choose the first points again.
     fresh = stream(seed, "search", trials_before) % 2**31
     samplers = optuna.samplers
@@ -474,9 +516,16 @@ def _make_sampler(name: str, seed: int, trials_before: int) -> "optuna.samplers.
             qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False
         ),
         "cmaes": lambda: CmaEs(seed=fresh, warn_independent_sampling=False),
-        "tpe": lambda: samplers.TPESampler(seed=fresh),
+        "tpe": lambda: samplers.TPESampler(
+            seed=fresh, constraints_func=_violation if constrained else None
+        ),
     }
     return makers[name]()
+
+
+def _violation(trial: "optuna.trial.FrozenTrial") -> Sequence[float]:
+    """Return how far the point of a trial is from meeting the condition; above 0 if it does not."""
+    return (1.0 if _is_left_out(trial) else 0.0,)
 
 
 def _make_pruner(settings: DictConfig, max_steps: int | None) -> "optuna.pruners.BasePruner":
@@ -533,14 +582,16 @@ def _check_measured_alike(objectives: Sequence[str], configs: Sequence[dict[str,
             )
 
 
-def _count_combinations(space: "spaces.Space") -> int:
-    count = 1
-    for key, distribution in space.items():
-        values = spaces.values(distribution)
-        if values is None:
-            raise UserError(f"hydra.sweeper.sampler=grid: {key} needs values, not an interval")
-        count *= len(values)
-    return count
+def _grid(space: Space, distributions: "Distributions", planner: _Planner) -> list[dict[str, Any]]:
+    """Return the points of a grid that meet the condition, as values of Optuna's parameters."""
+    for one in space.swept:
+        if one.interval:
+            raise UserError(f"hydra.sweeper.sampler=grid: {one.name} needs values, not an interval")
+    return [
+        {name: parameter(distributions[name], label) for name, label in labels.items()}
+        for labels in space.labels()
+        if planner.meets(space.point(labels.__getitem__))
+    ]
 
 
 def _refuse_conflict(sweep: Sweep, search: dict[str, Any]) -> None:
@@ -602,10 +653,15 @@ def _repeated(trials: Sequence["optuna.trial.FrozenTrial"]) -> set[int]:
     return {trial.user_attrs["repeats"] for trial in trials if "repeats" in trial.user_attrs}
 
 
-def _print_best(study: "optuna.Study", objectives: list[str]) -> None:
+def _is_left_out(trial: "optuna.trial.FrozenTrial") -> bool:
+    """Return whether the point of a trial did not meet the condition, so that nothing was run."""
+    return LEFT_OUT in trial.user_attrs
+
+
+def _print_best(study: "optuna.Study", space: Space, objectives: list[str]) -> None:
     for trial in study.best_trials:
         results = ", ".join(
             f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True)
         )
-        point = " ".join(spaces.overrides(trial.params))
+        point = " ".join(space.swept_point(trial.params))
         console().print(f"best: {results}, trial {trial.number}: {point}", soft_wrap=True)

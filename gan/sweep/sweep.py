@@ -5,9 +5,9 @@ import itertools
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,7 +37,7 @@ from gan.run.signals import StopRequest
 from gan.sweep import SWEEP_FILE
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
-from gan.sweep.plan import Job, Plan, Point, make_plan, point_name, refuse_conflict
+from gan.sweep.plan import Job, Plan, make_plan, point_name, refuse_conflict
 from gan.sweep.report import (
     LiveDisplay,
     console,
@@ -49,6 +49,8 @@ from gan.sweep.report import (
     print_ways,
 )
 from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
+from gan.sweep.space import Point
+from gan.sweep.where import Where
 
 SUBDIRS = ("${hydra.job.override_dirname}", "${hydra.job.num}")
 """Defaults of `hydra.sweep.subdir`: that of conf/ and Hydra's own."""
@@ -57,15 +59,26 @@ Execute = Callable[[Sweep, list[str]], None]
 """A function that runs jobs of a sweep, given their names."""
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The points that a sweeper offers. Those that do not meet `sweep.where` are left out."""
+
+    points: Iterable[Point]
+    swept: Collection[str] = ()
+    """The keys that vary, even if they have one value in these points."""
+    limit: int | None = None
+    """The number of points to take, where there is no end of them; None takes all."""
+
+
 def run_sweep(
-    master: DictConfig, loader: ConfigLoader, points: Sequence[Point], execute: Execute
+    master: DictConfig, loader: ConfigLoader, candidates: Candidates, execute: Execute
 ) -> list[JobReturn]:
     """Plan the points in `hydra.sweep.dir`, or find them planned there, and run what is left.
 
     Args:
         master: the configuration that Hydra composed for the whole sweep.
         loader: composes the configuration of each job.
-        points: the overrides of each point. Those of `sweep.*` are ignored.
+        candidates: the points, without overrides of `sweep.*`.
 
     Returns:
         One result for each point, with the median objective over its seeds; none for a dry run.
@@ -76,17 +89,14 @@ def run_sweep(
     """
     path = Path(str(master.hydra.sweep.dir))
     check_sweep(master)
-    points = [
-        [text for text in point if not text.startswith(("sweep.", "sweep="))] for point in points
-    ]
     trust_command_line(master)
     read_sweep(path)
     if master.sweep.dry_run:
-        sweep, names = _plan_points(path, master, loader, points)
+        sweep, _, names = _plan_points(path, master, loader, candidates)
         _print_plan(sweep, [name for point in names for name in point], master)
         return []
     with owned(path):
-        sweep, names = _plan_points(path, master, loader, points)
+        sweep, points, names = _plan_points(path, master, loader, candidates)
         asked = list(dict.fromkeys(name for point in names for name in point))
         if (same := sum(map(len, names)) - len(asked)) > 0:
             console().print(f"{same} of the planned runs are repeated; each is trained once")
@@ -407,29 +417,44 @@ def _run_pending(sweep: Sweep, names: list[str], execute: Execute, *, retry_fail
 
 
 def _plan_points(
-    path: Path, master: DictConfig, loader: ConfigLoader, points: Sequence[Point]
-) -> tuple[Sweep, list[list[str]]]:
-    """Return the sweep with these points in it, and the names of each point's jobs.
+    path: Path, master: DictConfig, loader: ConfigLoader, candidates: Candidates
+) -> tuple[Sweep, list[Point], list[list[str]]]:
+    """Return the sweep with the candidates in it that meet `sweep.where`.
 
     The sweep is saved, except for a dry run.
+
+    Returns:
+        The sweep, the points, and the names of each point's jobs.
     """
     sweep = read_sweep(path)
     seeds, dry_run = master.sweep.seeds, master.sweep.dry_run
-    request = hashlib.sha256(json.dumps([points, seeds]).encode()).hexdigest()
+    where = Where(master.sweep.where) if master.sweep.where is not None else None
+    points = list(itertools.islice(candidates.points, candidates.limit))
+    asked = [points, seeds, *([where.text] if where else [])]
+    request = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
     # A command that is repeated is not composed again: it means what it meant.
     known = next((c for c in sweep.commands if c["request"] == request), None) if sweep else None
     if sweep and known:
         sweep.launcher = launcher_settings(master)
         if not dry_run:
             sweep.save()
-        return sweep, known["jobs"]
+        if where:
+            points = [list(sweep.jobs[names[0]].overrides) for names in known["jobs"]]
+        return sweep, points, known["jobs"]
     folder_context = nullcontext(str(path)) if sweep or not dry_run else TemporaryDirectory()
     with folder_context as folder:
         sources = Path(folder, Sweep.SOURCES)
         if sweep is None:
             save_sources(master, sources)
         composer = Composer(loader_of_copies(loader, sources), master)
-        swept = _swept_keys(composer, master) | set(sweep.swept if sweep else ())
+        swept = {*candidates.swept, *(sweep.swept if sweep else ())}
+        if where:
+            # Those that were taken out of the candidates come first.
+            offered = itertools.chain(points, candidates.points if candidates.limit else ())
+            count = len(points)
+            points = list(where.chosen(composer, offered, candidates.limit))
+            if candidates.limit is None and (left := count - len(points)):
+                console().print(f"{left} of {count} points do not meet {where.text}")
         plan = make_plan(
             composer,
             points,
@@ -449,15 +474,7 @@ def _plan_points(
     add_command(sweep, request=request, jobs=plan.points)
     if not dry_run:
         sweep.save()
-    return sweep, plan.points
-
-
-def _swept_keys(composer: Composer, master: DictConfig) -> set[str]:
-    """Return the keys that the command line sweeps over, even if over one value."""
-    overrides = [composer.parse(text) for text in as_given(master.hydra.overrides.task)]
-    swept = {o.key_or_group for o in overrides if o.is_sweep_override()}
-    points = master.hydra.sweeper.get("points") or []
-    return swept | {composer.parse(text).key_or_group for point in points for text in point}
+    return sweep, points, plan.points
 
 
 def _print_plan(sweep: Sweep, names: list[str], master: DictConfig) -> None:

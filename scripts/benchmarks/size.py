@@ -186,13 +186,13 @@ def _in_child(work: Callable[..., None], *arguments: object) -> PerRun:
 
 
 def _run_grid(pipe: Connection, path: Path, count: int) -> None:
-    from gan.sweep.sweep import in_launcher, run_sweep
+    from gan.sweep.sweep import Candidates, in_launcher, run_sweep
 
     launcher = MadeUpLauncher(width=2)
     master, loader = _compose(path)
     points = [[*FIXED, f"seed={seed}"] for seed in range(count)]
     with redirect_stdout(io.StringIO()):
-        run_sweep(master, loader, points, in_launcher(launcher))
+        run_sweep(master, loader, Candidates(points), in_launcher(launcher))
     pipe.send(_per_run(launcher))
 
 

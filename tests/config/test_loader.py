@@ -14,7 +14,8 @@ from gan.config.compose import compose
 from gan.config.schema import CONF_DIR
 from gan.errors import UserError
 from gan.sweep.composer import Composer, plain_config
-from gan.sweep.plan import grid, identity
+from gan.sweep.plan import identity
+from gan.sweep.space import read_space
 
 GROUPS = ("model", "data", "loss", "penalty", "optimizer")
 
@@ -125,7 +126,7 @@ def identities(*overrides: str) -> dict[str, str]:
     params = {str(key): value for key, value in master.hydra.sweeper.params.items()}
     composer = Composer(loader, master)
     found = {}
-    for point in grid(loader, list(master.hydra.overrides.task), params):
+    for point in read_space(loader, list(master.hydra.overrides.task), params).points():
         swept = [text for text in point if text.startswith(("recipe=", "model="))]
         found[" ".join(swept)] = identity(flatten(plain_config(composer.compose(point))))
     return found

@@ -19,7 +19,7 @@ from gan.compare.frame import load
 from gan.errors import UserError
 from gan.run.directory import CONFIG_FILE, read_config, read_overrides
 from gan.run.result import read_result
-from gan.sweep.sweep import run_sweep
+from gan.sweep.sweep import Candidates, run_sweep
 from gan.train import run
 
 
@@ -197,7 +197,7 @@ def sweep_on(sweep_dir: Path, *overrides: str) -> list[str]:
             assert isinstance(cfg, DictConfig)
             run(cfg, sweep.run_dir(name))
 
-    run_sweep(master, loader, [[*fixed, *point] for point in points], execute)
+    run_sweep(master, loader, Candidates([[*fixed, *point] for point in points]), execute)
     return trained
 
 

@@ -1,5 +1,6 @@
 """Random search: points that follow Hydra's syntax, are spread evenly, and need no Optuna."""
 
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from sweep_commands import TINY, compose_sweep
 import gan
 from gan.errors import UserError
 from gan.sweep.draw import random_points
+from gan.sweep.space import read_space
 
 LOG_LR = "optimizer.lr=tag(log, interval(1e-5, 1e-2))"
 RANDOM = ("hydra/sweeper=random", "hydra.sweeper.n_trials=4")
@@ -20,7 +22,7 @@ def points(
 ) -> list[dict[str, str]]:
     """Return the points of a command line, each as texts by key."""
     _, loader = compose_sweep("hydra/sweeper=random")
-    drawn = random_points(loader, texts, params or {}, count=count, seed=seed)
+    drawn = itertools.islice(random_points(read_space(loader, texts, params or {}), seed), count)
     return [dict(text.split("=", 1) for text in point) for point in drawn]
 
 

@@ -6,7 +6,8 @@ from sweep_commands import compose_sweep
 from gan.config.checks import flatten
 from gan.config.compose import compose
 from gan.sweep.composer import Composer, plain_config
-from gan.sweep.plan import MAX_NAME_LENGTH, grid, identity, job_name, point_name
+from gan.sweep.plan import MAX_NAME_LENGTH, identity, job_name, point_name
+from gan.sweep.space import read_space
 
 
 def test_composed_jobs_are_those_that_hydra_composes() -> None:
@@ -26,7 +27,8 @@ def test_composed_jobs_are_those_that_hydra_composes() -> None:
 
 def test_grid_joins_the_command_line_and_the_params_of_the_sweeper() -> None:
     _, loader = compose_sweep()
-    points = grid(loader, ["a=1", "b=range(2)"], {"c": "x,y", "b": "7,8", "d": 3})
+    space = read_space(loader, ["a=1", "b=range(2)"], {"c": "x,y", "b": "7,8", "d": 3})
+    points = list(space.points())
     assert points == [[f"c={c}", "d=3", "a=1", f"b={b}"] for c in "xy" for b in (0, 1)]
 
 

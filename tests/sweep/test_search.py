@@ -30,23 +30,24 @@ from gan.sweep.directory import read_sweep
 
 optuna = pytest.importorskip("optuna", reason="optuna is not installed")
 
+from gan.sweep.distributions import distributions_of  # noqa: E402
 from gan.sweep.search import open_study, run_search  # noqa: E402
-from gan.sweep.space import corners, overrides, read_space, values  # noqa: E402
+from gan.sweep.space import Space, read_space  # noqa: E402
 
 LOG_LR = "optimizer.lr=tag(log, interval(1e-5, 1e-2))"
 RANDOM = ("hydra/sweeper=optuna", "hydra.sweeper.sampler=random")
 State = optuna.trial.TrialState
 
 
-def space_of(*texts: str, params: dict[str, str] | None = None) -> tuple[Any, list[str]]:
-    """Return the space of a command line, and the overrides that all its points share."""
+def space_of(*texts: str, params: dict[str, str] | None = None) -> Space:
+    """Return the space of a command line."""
     _, loader = compose_sweep("hydra/sweeper=optuna")
     return read_space(loader, texts, params or {})
 
 
 def test_space_follows_the_syntax_of_hydra() -> None:
     distributions = optuna.distributions
-    space, fixed = space_of(
+    found = space_of(
         LOG_LR,
         "optimizer.betas.0=interval(0, 0.9)",
         "model.hidden_layers=int(interval(1, 4))",
@@ -57,7 +58,7 @@ def test_space_follows_the_syntax_of_hydra() -> None:
         "seed=3",
         params={"seed": "interval(1, 2)", "trainer.batch_size": "choice(16, 32)"},
     )
-    assert space == {
+    assert distributions_of(found) == {
         "optimizer.lr": distributions.FloatDistribution(1e-5, 1e-2, log=True),
         "optimizer.betas.0": distributions.FloatDistribution(0.0, 0.9),
         "model.hidden_layers": distributions.IntDistribution(1, 4),
@@ -67,19 +68,19 @@ def test_space_follows_the_syntax_of_hydra() -> None:
         "penalty": distributions.CategoricalDistribution(["r1", "r1r2", "r2"]),
         "trainer.batch_size": distributions.CategoricalDistribution(["16", "32"]),
     }
-    assert fixed == ["seed=3"], "the command line replaces params"
-    assert values(space["model.hidden_dim"]) == [64, 128, 192, 256]
-    assert values(space["optimizer.eps"]) == [0.0, 0.25, 0.5, 0.75]
-    assert values(space["optimizer.lr"]) is None
-    low, *others, high = corners(space)
+    assert found.fixed == ["seed=3"], "the command line replaces params"
+    corners = [dict(text.split("=") for text in point) for point in found.corners()]
+    low, *others, high = corners
     assert [point["penalty"] for point in (low, *others, high)] == ["r1", "r1r2", "r2"]
-    assert (low["model.hidden_dim"], high["model.hidden_dim"]) == (64, 256)
-    assert high["optimizer.betas.0"] == pytest.approx(0.9)
+    assert (low["model.hidden_dim"], high["model.hidden_dim"]) == ("64", "256")
+    assert float(high["optimizer.betas.0"]) == pytest.approx(0.9)
 
 
 def test_values_of_a_point_have_six_digits() -> None:
+    space = space_of(LOG_LR, "model.hidden_dim=range(64,257,64)", "loss=minimax,hinge")
     point = {"optimizer.lr": 0.00123456789, "model.hidden_dim": 64, "loss": "minimax"}
-    assert overrides(point) == ["optimizer.lr=0.00123457", "model.hidden_dim=64", "loss=minimax"]
+    expected = ["optimizer.lr=0.00123457", "model.hidden_dim=64", "loss=minimax"]
+    assert space.swept_point(point) == expected
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "sobol", "cmaes", "grid"])
@@ -88,11 +89,17 @@ def test_resumed_sampler_stays_in_the_space_and_chooses_new_points(
 ) -> None:
     master, _ = compose_sweep("hydra/sweeper=optuna", f"hydra.sweeper.sampler={sampler}")
     lr = "optimizer.lr=1e-4,2e-4,3e-4,4e-4,5e-4,6e-4" if sampler == "grid" else LOG_LR
-    space, _ = space_of(lr)
+    space = distributions_of(space_of(lr))
+    rates = [{"optimizer.lr": text} for text in lr.partition("=")[2].split(",")]
     chosen = []
     for _ in range(2):
         study = open_study(
-            master.hydra.sweeper, tmp_path, ["minimize"], space=space, seed=0, max_steps=100
+            master.hydra.sweeper,
+            tmp_path,
+            ["minimize"],
+            grid=rates if sampler == "grid" else None,
+            seed=0,
+            max_steps=100,
         )
         for _ in range(3):
             trial = study.ask(space)
@@ -116,9 +123,7 @@ def test_resumed_sampler_stays_in_the_space_and_chooses_new_points(
 )
 def test_pruner_is_chosen_by_its_name(pruner: str, kind: str, tmp_path: Path) -> None:
     master, _ = compose_sweep("hydra/sweeper=optuna", f"hydra.sweeper.pruner={pruner}")
-    study = open_study(
-        master.hydra.sweeper, tmp_path, ["minimize"], space={}, seed=0, max_steps=1000
-    )
+    study = open_study(master.hydra.sweeper, tmp_path, ["minimize"], seed=0, max_steps=1000)
     assert type(study.pruner).__name__ == kind
 
 
@@ -557,7 +562,7 @@ def test_study_of_a_search_that_was_killed_before_it_was_saved_is_begun_anew(
     tmp_path: Path,
 ) -> None:
     master, _ = compose_sweep("hydra/sweeper=optuna", f"hydra.sweep.dir={tmp_path}")
-    study: Any = {"space": {}, "seed": 0, "max_steps": 100, "is_new": True}
+    study: Any = {"seed": 0, "max_steps": 100, "is_new": True}
     early = open_study(master.hydra.sweeper, tmp_path, ["maximize", "minimize"], **study)
     early.enqueue_trial({"optimizer.lr": 1.0})
     for name in ("jobs.jsonl", "study.db-journal"):
@@ -577,9 +582,7 @@ def test_study_lies_in_a_directory_of_any_name(name: str, tmp_path: Path) -> Non
     path.mkdir()
     master, _ = compose_sweep("hydra/sweeper=optuna")
     for expected in (0, 1):
-        study = open_study(
-            master.hydra.sweeper, path, ["minimize"], space={}, seed=0, max_steps=100
-        )
+        study = open_study(master.hydra.sweeper, path, ["minimize"], seed=0, max_steps=100)
         assert len(study.get_trials()) == expected
         study.ask()
     assert [file.name for file in path.iterdir()] == ["study.db"]

@@ -1,0 +1,129 @@
+"""Syntax of sweeps beside Hydra's own: keys that change together, and keys that depend on a choice.
+
+    NAME=zip(KEY=SWEEP,KEY=SWEEP)     the first values of all keys, then the second ones, and so on
+    KEY=when(KEY=VALUE, SWEEP)        a key that is varied only where another one has that value
+    NAME=when(KEY=VALUE, zip(...))    both
+
+SWEEP is what Hydra takes after KEY= in a sweep, such as `choice(1,2)` or `1,2`. VALUE may be a list
+of values, such as `[r1,r2]`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import OverrideParseException
+
+from gan.errors import UserError
+
+_CALL = re.compile(r"([^=]+)=\s*(zip|when)\((.*)\)\s*", re.DOTALL)
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+@dataclass(frozen=True)
+class WrittenDimension:
+    """A `zip` or a `when`, taken apart and not yet understood."""
+
+    name: str
+    """The text before the first equals sign."""
+    parts: tuple[str, ...]
+    """Overrides such as "model=choice(small,base)": one for each key."""
+    condition: str = ""
+    """An override such as "penalty=r1", or an empty text."""
+    is_zip: bool = False
+
+
+def read_dimension(text: str) -> WrittenDimension | None:
+    """Return the parts of an override with `zip` or `when`; None for any other override.
+
+    Raises:
+        UserError: the text has one of these and cannot be read.
+    """
+    if not (found := _CALL.fullmatch(text)):
+        return None
+    name, function, inside = found[1], found[2], found[3]
+    if function == "zip":
+        return WrittenDimension(name, tuple(_zip_parts(text, inside)), is_zip=True)
+    condition, *rest = _split(inside)
+    if "=" not in condition or not rest:
+        raise UserError(
+            f"{text}: needs a choice and values, as in {name}=when(penalty=r1, choice(1,10))"
+        )
+    values = inside[len(condition) + 1 :].strip()
+    if values.startswith("when("):
+        key = condition.partition("=")[0].strip()
+        raise UserError(
+            f"{text}: a condition within a condition; let {key} itself have the other condition"
+        )
+    condition = "=".join(part.strip() for part in condition.split("=", 1))
+    within = read_dimension(f"{name}={values}")
+    parts, is_zip = (within.parts, True) if within else ((f"{name}={values}",), False)
+    return WrittenDimension(name, parts, condition, is_zip)
+
+
+def keys_of(text: str) -> list[str]:
+    """Return the keys that an override sets: those inside of a zip, or the one before `=`."""
+    written = read_dimension(text)
+    parts = written.parts if written else (text,)
+    return [part.partition("=")[0].lstrip("+~") for part in parts]
+
+
+def parse_for_hydra(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return overrides that Hydra can parse, each with the text that the user gave for it.
+
+    Hydra knows neither `zip` nor `when`. Each key of theirs becomes a sweep over its values.
+    """
+    found: list[tuple[str, str]] = []
+    for text in texts:
+        written = read_dimension(text)
+        for part in written.parts if written else (text,):
+            found.append((as_sweep(part) if written else part, text))
+    return found
+
+
+def as_sweep(text: str) -> str:
+    """Return an override that sweeps over a single value, where it did not sweep."""
+    key, _, value = text.partition("=")
+    try:
+        override: Override = OverridesParser.create().parse_override(text)
+    except OverrideParseException:
+        # A text with spaces or commas, which is put between quotes later.
+        return text
+    return text if override.is_sweep_override() else f"{key}=choice({value})"
+
+
+def _zip_parts(text: str, inside: str) -> list[str]:
+    parts = _split(inside)
+    for part in parts:
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (key and equals and value):
+            raise UserError(
+                f"{text}: {part or 'an empty part'} is not KEY=VALUES; write "
+                "NAME=zip(model=choice(small,base),optimizer.lr=choice(1e-4,2e-4))"
+            )
+        if value.startswith(("zip(", "when(")):
+            function = value.partition("(")[0]
+            inner = "a zip" if function == "zip" else "a condition"
+            outer = "NAME=when(KEY=VALUE, zip(...))"
+            hint = "write one zip with all keys" if function == "zip" else f"write {outer}"
+            raise UserError(f"{text}: has {inner} within a zip; {hint}")
+    return ["=".join(piece.strip() for piece in part.split("=", 1)) for part in parts]
+
+
+def _split(text: str) -> list[str]:
+    """Return the parts of a text between commas, except commas in brackets or in quotes."""
+    parts, depth, quote = [""], 0, ""
+    for previous, letter in zip(f" {text}", text, strict=False):
+        if quote:
+            quote = "" if letter == quote and previous != "\\" else quote
+        elif letter in "'\"":
+            quote = letter
+        else:
+            depth += (letter in _OPENING) - (letter in _CLOSING)
+        if letter == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
