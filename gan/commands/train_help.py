@@ -20,6 +20,8 @@ EXAMPLES = (
     ["data=fashion_mnist", "penalty=none", "trainer.max_steps=20000"],
     ["experiment=lab"],
     ["-m", "optimizer.lr=1e-4,2e-4", "model=small,base", "sweep.seeds=5"],
+    ["-m", "study=zip(model=choice(small,base),optimizer.lr=choice(1e-4,2e-4))"],
+    ["-m", "penalty=none,r1", "penalty.gamma=when(penalty=r1, 1,10)"],
     ["-m", "optimizer.lr=1e-4,2e-4", "seed=range(32)", "hydra/launcher=vectorized"],
     ["-m", "hydra/sweeper=optuna", "optimizer.lr=tag(log, interval(1e-5, 1e-2))"],
     ["--help", "data=image_folder", "model=dcgan"],

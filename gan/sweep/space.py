@@ -274,14 +274,14 @@ def read_space(
 def _read(parser: OverridesParser, text: str) -> Dimension:
     written = read_dimension(text)
     if written is None:
-        override = parser.parse_override(text)
+        (override,) = parser.parse_overrides([text])
         key = override.get_key_element()
         if override.is_sweep_override():
             return _of_key(text, key, override)
         assert override.input_line is not None
         return Dimension(key, text, (key,), {"": (override.input_line,)}, is_swept=False)
     condition = _read_condition(written.condition) if written.condition else None
-    parts = [parser.parse_override(part) for part in written.parts]
+    parts = parser.parse_overrides(list(written.parts))
     if not written.is_zip:
         (override,) = parts
         return _of_key(text, override.get_key_element(), override, condition)

@@ -389,9 +389,11 @@ def search_here(
 ) -> None:
     """Search with a launcher in this process."""
     monkeypatch.setattr("gan.sweep.search.planning_launcher", lambda settings: launcher)
-    settings = (f"hydra.sweeper.n_trials={n_trials}", f"hydra.sweep.dir={path}")
+    settings = [text for text in words if text.startswith(("hydra.", "sweep."))]
+    settings += [f"hydra.sweeper.n_trials={n_trials}", f"hydra.sweep.dir={path}"]
     master, loader = compose_sweep("hydra/sweeper=optuna", *settings)
-    run_search(master, loader, words or [LOG_LR])
+    space = [text for text in words if text not in settings]
+    run_search(master, loader, space or [LOG_LR])
 
 
 def test_a_trial_adds_a_line_and_leaves_those_of_other_trials_alone(
@@ -599,3 +601,66 @@ def test_search_in_a_directory_with_special_characters_is_resumed(tmp_path: Path
     assert code == 0, out + err
     assert (path / "study.db").exists()
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+STUDY = (
+    "study=zip(model.hidden_dim=choice(16,24),optimizer.lr=choice(1e-4,2e-4))",
+    "penalty=none,r1,wgan_gp",
+    "penalty.gamma=when(penalty=r1, tag(log, interval(0.1, 10)))",
+    "penalty.weight=when(penalty=wgan_gp, 5,10)",
+    "sweep.where=penalty != 'wgan_gp' or model.hidden_dim == 16",
+)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "sobol"])
+def test_sampler_chooses_a_dependent_key_only_where_its_choice_occurs(
+    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    sampling = f"hydra.sweeper.sampler={sampler}"
+    search_here(path, WatchfulLauncher(path), monkeypatch, 8, *STUDY, sampling)
+    # The second command goes on with the study, as after a kill.
+    search_here(path, WatchfulLauncher(path), monkeypatch, 20, *STUDY, sampling)
+    left_out = [trial for trial in trials(path) if "jobs" not in trial.user_attrs]
+    trained = [trial for trial in trials(path) if "jobs" in trial.user_attrs]
+    assert len(trained) == 20
+    assert left_out
+    for trial in trained:
+        needed = {"none": set(), "r1": {"penalty.gamma"}, "wgan_gp": {"penalty.weight"}}
+        penalty = trial.params["penalty"]
+        assert {*trial.params} == {"study", "penalty", *needed[penalty]}
+        (name,) = trial.user_attrs["jobs"]
+        assert f"penalty={penalty}" in name
+        assert ("hidden_dim=24" in name) == (
+            trial.params["study"].startswith("model.hidden_dim=24")
+        )
+    for trial in left_out:
+        assert trial.state == State.PRUNED
+        assert trial.params["penalty"] == "wgan_gp"
+        assert trial.params["study"].startswith("model.hidden_dim=24")
+
+
+def test_grid_sampler_tries_each_point_of_a_dependent_space_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    study = [text.replace("tag(log, interval(0.1, 10))", "range(1, 4)") for text in STUDY]
+    sampling = "hydra.sweeper.sampler=grid"
+    search_here(path, WatchfulLauncher(path), monkeypatch, 3, *study, sampling)
+    search_here(path, WatchfulLauncher(path), monkeypatch, 99, *study, sampling)
+    points = sorted(" ".join(map(str, trial.params.values())) for trial in trials(path))
+    small, large = (f"model.hidden_dim={n} optimizer.lr=0.000{i}" for n, i in ((16, 1), (24, 2)))
+    assert points == sorted(
+        [f"{size} {rest}" for size in (small, large) for rest in ("none", "r1 1", "r1 2", "r1 3")]
+        + [f"{small} wgan_gp 5", f"{small} wgan_gp 10"]
+    )
+    assert {trial.state for trial in trials(path)} == {State.COMPLETE}
+
+
+def test_search_whose_condition_nothing_meets_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    with pytest.raises(UserError, match="points in a row did not meet it"):
+        search_here(path, WatchfulLauncher(path), monkeypatch, 2, LOG_LR, "sweep.where=seed == 7")
+    assert not path.exists()
