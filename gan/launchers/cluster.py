@@ -129,11 +129,15 @@ class ClusterLauncher(Launcher):
     def check(self) -> None:
         """See Launcher."""
         # Further keys that say how a job trains its runs are compared with `vectorized` here.
-        if self.max_group is not None and not self.vectorized:
-            raise UserError(
-                f"hydra.launcher.max_group={self.max_group}: has no effect without "
-                "hydra.launcher.vectorized=true; add that, or leave it out"
-            )
+        if self.vectorized:
+            return
+        of_cohorts = {"max_group": self.max_group, **self._cohort_settings}
+        for name, value in of_cohorts.items():
+            if value is not None and value is not True:
+                raise UserError(
+                    f"hydra.launcher.{name}={str(value).lower()}: has no effect without "
+                    "hydra.launcher.vectorized=true; add that, or leave it out"
+                )
 
     def max_running(self, device: str, threads: int) -> int | None:
         """See Launcher."""

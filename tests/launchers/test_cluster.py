@@ -485,6 +485,10 @@ def test_cohort_that_somebody_cancels_has_failed(fake: FakeSlurm, tmp_path: Path
     assert "was cancelled by scancel" in str(endings[0].reason)
 
 
-def test_size_of_cohorts_without_cohorts_is_refused(fake: FakeSlurm) -> None:
-    with pytest.raises(UserError, match="max_group=8: has no effect without"):
-        SlurmLauncher(max_group=8).check()
+@pytest.mark.parametrize("setting", [{"max_group": 1}, {"measure": False}])
+def test_setting_of_cohorts_without_cohorts_is_refused(
+    fake: FakeSlurm, setting: dict[str, Any]
+) -> None:
+    ((name, value),) = setting.items()
+    with pytest.raises(UserError, match=f"{name}={str(value).lower()}: has no effect without"):
+        SlurmLauncher(**setting).check()

@@ -140,7 +140,7 @@ def test_ray_that_is_started_for_the_sweep_runs_it_and_ends_with_it(
 
 
 def test_runs_of_a_cohort_are_alike_to_runs_alone(cluster: Any, path: Path, tmp_path: Path) -> None:
-    settings = ("seed=1,2,3,4", "optimizer.lr=1e-4,2e-4", "logging.tensorboard=true")
+    settings = ("seed=1,2,3,4", *GRID[:2], "trainer.max_steps=90", "logging.tensorboard=true")
     code, out, err = execute(ray_command(path, cluster.address, *COHORTS, *settings))
     assert code == 0, out + err
     assert "8 runs in a process" in out

@@ -201,7 +201,7 @@ def test_refusal_of_slurm_is_told_in_one_line(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("slurm")
 def test_runs_of_a_cohort_are_alike_to_runs_alone(path: Path, tmp_path: Path) -> None:
-    settings = ("seed=1,2,3,4", "optimizer.lr=1e-4,2e-4", "logging.tensorboard=true")
+    settings = ("seed=1,2,3,4", *GRID[:2], "trainer.max_steps=90", "logging.tensorboard=true")
     code, out, err = execute(slurm_command(path, *COHORTS, *settings))
     assert code == 0, out + err
     assert "8 runs in a process" in out
