@@ -146,8 +146,9 @@ class SlurmLauncher(ClusterLauncher):
     def prune_run(self, job: ClusterJob, name: str) -> None:
         """See ClusterLauncher."""
         if PRUNE is not None:
+            # With --full it would also reach the shell of the job, which it kills.
             number = PRUNE.name.removeprefix("SIG")
-            _run_slurm("scancel", f"--signal={number}", "--full", job.handle)
+            _run_slurm("scancel", f"--signal={number}", job.handle)
 
     def kill_job(self, job: ClusterJob) -> None:
         """See ClusterLauncher."""

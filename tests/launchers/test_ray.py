@@ -154,7 +154,7 @@ def test_runs_of_a_cohort_are_alike_to_runs_alone(cluster: Any, path: Path, tmp_
 )
 def test_search_prunes_its_runs(cluster: Any, path: Path, how: tuple[str, ...]) -> None:
     cluster.add_node(**NODE)
-    code, out, err = execute(ray_command(path, cluster.address, *PRUNED_SEARCH, *how))
+    code, out, err = execute(ray_command(path, cluster.address, *PRUNED_SEARCH, *how), timeout=600)
     assert code == 0, out + err
     assert_pruned_as_on_this_machine(path)
 

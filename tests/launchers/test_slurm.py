@@ -216,7 +216,7 @@ def test_runs_of_a_cohort_are_alike_to_runs_alone(path: Path, tmp_path: Path) ->
     "how", [("hydra.launcher.n_jobs=2",), (*COHORTS, "hydra.launcher.max_group=2")]
 )
 def test_search_prunes_its_runs(path: Path, how: tuple[str, ...]) -> None:
-    code, out, err = execute(slurm_command(path, *PRUNED_SEARCH, *how))
+    code, out, err = execute(slurm_command(path, *PRUNED_SEARCH, *how), timeout=600)
     assert code == 0, out + err
     assert_pruned_as_on_this_machine(path)
 
