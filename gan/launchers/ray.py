@@ -128,7 +128,12 @@ class RayLauncher(ClusterLauncher):
             self._ray.cancel(job.handle, force=True)
         self._jobs.clear()
         self._ray.shutdown()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        # A task that is just being ended may still write something.
+        for _ in range(10):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            if not self._folder.exists():
+                break
+            time.sleep(0.3)
 
     def hand_over(self, jobs: Sequence[ClusterJob]) -> bool:
         """See ClusterLauncher."""

@@ -64,6 +64,9 @@ FINAL_STATES = (
 """The states in which Slurm has finished a job."""
 
 UNKNOWN_STATE = "an unknown state"
+FINISHED_JOB = ("COMPLETED", "")
+SECONDS_TO_END = 20.0
+"""Seconds that the jobs of cohorts without runs have to end, at the end of a sweep."""
 
 log = logging.getLogger(__name__)
 
@@ -181,8 +184,16 @@ class SlurmLauncher(ClusterLauncher):
         self._queue.clear()
         if self._jobs or self._may_have_arrived:
             _run_slurm("scancel", *self._our_jobs)
-        if not any(job.members for job in self._jobs.values()):
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if any(job.members for job in self._jobs.values()):
+            return
+        # Jobs of cohorts without runs may still write something as they end.
+        deadline = time.monotonic() + SECONDS_TO_END
+        while self._jobs and time.monotonic() < deadline:
+            states = self._states() or {}
+            if all(states.get(handle, FINISHED_JOB)[0] in FINAL_STATES for handle in self._jobs):
+                break
+            time.sleep(0.3)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def hand_over(self, jobs: Sequence[ClusterJob]) -> bool:
         """See ClusterLauncher."""
