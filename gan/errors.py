@@ -24,6 +24,12 @@ class OutOfMemory(UserError):
     exit_code = 1
 
 
+class NoAnswer(UserError):
+    """A cluster does not answer for too long. What was begun there can go on later."""
+
+    exit_code = 1
+
+
 class NotFinite(UserError):
     """A network returned NaN or infinity."""
 

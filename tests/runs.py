@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from gan.config.compose import compose
 from gan.run.checkpoint import checkpoint_paths
+from gan.run.tensorboard import event_files
 from gan.step import Batch, StepKind, StepResult, TrainableGAN, train_step
 from gan.train import run
 
@@ -82,3 +86,15 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[]
         return train_step(trained, batch, kind)
 
     monkeypatch.setattr(gan.step, "train_step", counted)
+
+
+def hparams_records(run_dir: Path) -> dict[str, list[HParamsPluginData]]:
+    """Return the records of the HPARAMS plugin in the raw files, by their kind."""
+    records: dict[str, list[HParamsPluginData]] = {}
+    for path in event_files(run_dir):
+        for event in RawEventFileLoader(str(path)).Load():
+            for value in Event.FromString(event).summary.value:
+                if value.metadata.plugin_data.plugin_name == "hparams":
+                    data = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+                    records.setdefault(str(data.WhichOneof("data")), []).append(data)
+    return records

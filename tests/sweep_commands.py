@@ -10,12 +10,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cohorts import assert_alike
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from runs import content
+from runs import content, hparams_records
+from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 
 from gan.config.loader import VERSION_BASE
 from gan.config.schema import CONF_DIR
@@ -43,6 +45,27 @@ TINY = (
     "threads=1",
 )
 """Overrides for runs that take a fraction of a second."""
+COHORTS = (
+    "hydra.launcher.vectorized=true",
+    "hydra.launcher.n_jobs=1",
+    # There is nothing to measure in so short a time.
+    "hydra.launcher.measure=false",
+    "hydra.launcher.compile=false",
+)
+"""Overrides that let a cluster train its runs as one cohort."""
+PRUNED_SEARCH = (
+    "hydra/sweeper=optuna",
+    "hydra.sweeper.n_trials=6",
+    "hydra.sweeper.sampler=random",
+    "hydra.sweeper.pruner=median",
+    "hydra.sweeper.startup_trials=1",
+    "hydra.sweeper.min_steps=15",
+    "loss._target_=faulty_losses.slow",
+    "optimizer.lr=tag(log, interval(1e-6, 1e-3))",
+    "trainer.max_steps=450",
+    "logging.tensorboard=true",
+)
+"""Overrides of a search whose runs take so long that some can be pruned."""
 
 
 def compose_sweep(*overrides: str, conf: Path = CONF_DIR) -> tuple[DictConfig, ConfigLoader]:
@@ -179,3 +202,34 @@ def assert_same_as_undisturbed(sweep_dir: Path, tmp_path: Path) -> None:
         OmegaConf.update(cfg, "loss._target_", "gan.losses.non_saturating")
         run(cfg, tmp_path / name)
         assert content(sweep_dir / name) == content(tmp_path / name), name
+
+
+def assert_alike_to_undisturbed(sweep_dir: Path, tmp_path: Path) -> None:
+    """Check that each run differs from one that trains alone by rounding only."""
+    for name in statuses(sweep_dir):
+        run(read_config(sweep_dir / name), tmp_path / name)
+        assert_alike(sweep_dir / name, tmp_path / name)
+
+
+def assert_pruned_as_on_this_machine(sweep_dir: Path) -> None:
+    """Check that a search pruned some runs, and that TensorBoard shows the end of each run."""
+    found = statuses(sweep_dir)
+    assert set(found.values()) == {"pruned", "completed"}
+    for name, status in found.items():
+        (end,) = hparams_records(sweep_dir / name)["session_end_info"]
+        success = STATUS_SUCCESS if status == "completed" else STATUS_FAILURE
+        assert end.session_end_info.status == success, name
+        log = (sweep_dir / name / "train.log").read_text()
+        assert "stopped by SIG" not in log
+        assert checkpoints(sweep_dir) & set((sweep_dir / name).glob("checkpoints/*"))
+
+
+def processes_of(*words: str) -> list[int]:
+    """Return the processes whose command lines hold all of these words."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if all(word in line for word in words):
+                found.append(int(process.name))
+    return found

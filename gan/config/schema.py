@@ -148,7 +148,18 @@ class VectorizedLauncher(LocalLauncher):
 
 
 @dataclass
-class SlurmLauncher(Launcher):
+class ClusterLauncher(Launcher):
+    """Keys of the launchers of clusters."""
+
+    vectorized: bool = key()
+    max_group: int | None = key(min=1)
+    compile: bool = key()
+    cuda_graphs: bool = key()
+    measure: bool = key()
+
+
+@dataclass
+class SlurmLauncher(ClusterLauncher):
     """Keys of the Slurm launcher."""
 
     partition: str | None = key()
@@ -163,7 +174,7 @@ class SlurmLauncher(Launcher):
 
 
 @dataclass
-class RayLauncher(Launcher):
+class RayLauncher(ClusterLauncher):
     """Keys of the Ray launcher."""
 
     address: str = key()

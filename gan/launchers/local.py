@@ -9,12 +9,11 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gan.launchers.attempt import place_config
 from gan.launchers.base import Ended, Event, Launcher, Note, Progress, Requeued, Started
+from gan.launchers.messages import attempt_message
 from gan.launchers.queue import Queue
 from gan.launchers.slots import Slot, make_slots, threads_per_run
 from gan.run.attempt import Attempt, Ending
@@ -266,8 +265,7 @@ class _Worker:
         """Hand an attempt to the process."""
         self.attempts[attempt.name] = attempt
         one_gpu = self._slot.gpu is not None
-        config = place_config(attempt.config, self._slot.threads, one_gpu=one_gpu)
-        self.send(attempt=asdict(attempt) | {"config": config, "run_dir": str(attempt.run_dir)})
+        self.send(**attempt_message(attempt, self._slot.threads, one_gpu=one_gpu))
 
     def release(self, name: str) -> Attempt:
         """Forget an attempt that is over, or goes on elsewhere."""

@@ -2,29 +2,33 @@
 
 import importlib.util
 import logging
+import os
 import shutil
+import signal
 import socket
+import threading
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gan.errors import UserError
-from gan.launchers.attempt import LOCK_PATIENCE, RunFollower, execute, place_config
+from gan.launchers.attempt import LOCK_PATIENCE, execute, place_config
 from gan.launchers.base import Ended, Event, plain
 from gan.launchers.cluster import ClusterJob, ClusterLauncher, finished_ending
+from gan.launchers.cohort_job import execute_cohort
 from gan.run.attempt import Attempt, Ending
-from gan.run.result import Status, read_result, write_result
+from gan.run.result import Status
+from gan.run.signals import PRUNE
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """Seconds between two looks at what the runs have written."""
+PRUNE_SUFFIX = ".prune"
+"""The ending of the name of a file that asks a run to end as pruned."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class _RayJob(ClusterJob):
-    is_pruning: bool = False
 
 
 class RayLauncher(ClusterLauncher):
@@ -54,10 +58,12 @@ class RayLauncher(ClusterLauncher):
         self.num_cpus, self.num_gpus = num_cpus, num_gpus
         self.resources: dict[str, float] = plain(resources) or {}
         self.object_store_memory = object_store_memory
+        self.takes_gpu = num_gpus > 0
         self._looked = 0.0
 
     def check(self) -> None:
         """See Launcher."""
+        super().check()
         if importlib.util.find_spec("ray") is None:
             raise UserError(
                 'hydra/launcher=ray: Ray is not installed; pip install "gan-sweeps[ray]"'
@@ -77,94 +83,122 @@ class RayLauncher(ClusterLauncher):
             resources=self.resources,
             # The sweep counts the attempts, and must be told of each.
             max_retries=0,
-        )(execute_task)
+        )(execute_cohort if self.vectorized else execute_task)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
 
-    def submit(self, attempt: Attempt) -> None:
-        """See Launcher."""
-        super().submit(attempt)
-        self._submit_waiting()
-
-    def cancel(self, job: _RayJob) -> None:
+    def cancel(self, job: ClusterJob) -> None:
         """See ClusterLauncher."""
         # The cancellation arrives as SIGINT in the task's process.
-        if not job.is_pruning:
-            self._ray.cancel(job.handle)
+        self._ray.cancel(job.handle)
 
-    def prune(self, name: str) -> None:
-        """See Launcher."""
-        job = self._jobs.get(name)
-        if job and not job.is_pruning and not job.is_stopping:
-            job.is_pruning = True
-            self._ray.cancel(job.handle)
+    def prune_run(self, job: ClusterJob, name: str) -> None:
+        """See ClusterLauncher."""
+        # Ray can send no signal but SIGINT, so the task looks for this file and sends it itself.
+        if job.members[name].is_running:
+            self._mark(f"{name}{PRUNE_SUFFIX}").touch()
 
-    def kill(self, name: str) -> None:
-        """See Launcher."""
-        if job := self._jobs.get(name):
-            job.is_stopping = True
-            self._ray.cancel(job.handle, force=True)
+    def kill_job(self, job: ClusterJob) -> None:
+        """See ClusterLauncher."""
+        self._ray.cancel(job.handle, force=True)
 
     def wait(self, timeout: float) -> Event | None:
         """See Launcher."""
         if self._events:
             return self._events.popleft()
-        if not self._jobs:
+        self.submit_waiting(None if self.n_jobs is None else self.n_jobs - len(self._jobs))
+        running = [handle for handle, job in self._jobs.items() if job.over_since is None]
+        if running:
+            self._ray.wait(running, timeout=timeout)
+        else:
             time.sleep(timeout)
-            return None
-        by_handle = {job.handle: job for job in self._jobs.values()}
-        over, _ = self._ray.wait(list(by_handle), timeout=timeout)
-        if time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
+        handles = list(self._jobs)
+        over = handles and self._ray.wait(handles, num_returns=len(handles), timeout=0)[0]
+        if over or time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
             self._looked = time.monotonic()
-            begun = {path.name for path in self._folder.iterdir()}
-            for name, job in self._jobs.items():
-                self.note_progress(job, has_begun=name in begun)
+            self._look()
         for handle in over:
-            job = by_handle[handle]
-            del self._jobs[job.attempt.name]
-            self._events.append(Ended(job.attempt.name, self._ending(job)))
-            self._submit_waiting()
+            self._note_end(self._jobs[handle])
         return self._events.popleft() if self._events else None
 
     def close(self) -> None:
         """See Launcher."""
-        self._waiting.clear()
+        self._queue.clear()
         for job in self._jobs.values():
             self._ray.cancel(job.handle, force=True)
         self._jobs.clear()
         self._ray.shutdown()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        # A task that is just being ended may still write something.
+        for _ in range(10):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            if not self._folder.exists():
+                break
+            time.sleep(0.3)
 
-    def _submit_waiting(self) -> None:
-        while self._waiting and (self.n_jobs is None or len(self._jobs) < self.n_jobs):
-            attempt = self._waiting.popleft()
+    def hand_over(self, jobs: Sequence[ClusterJob]) -> bool:
+        """See ClusterLauncher."""
+        for job in jobs:
+            if job.mailbox:
+                job.handle = self._task.remote(str(job.mailbox.path))
+                continue
+            (attempt,) = [member.attempt for member in job.members.values()]
             mark = self._mark(attempt.name)
             mark.unlink(missing_ok=True)
-            config = place_config(attempt.config, self._threads, one_gpu=self.num_gpus > 0)
+            self._mark(f"{attempt.name}{PRUNE_SUFFIX}").unlink(missing_ok=True)
+            config = place_config(attempt.config, self._threads, one_gpu=self.takes_gpu)
             fields = asdict(attempt) | {"config": config, "run_dir": attempt.run_dir.resolve()}
-            handle = self._task.remote(fields, str(mark))
-            self._jobs[attempt.name] = _RayJob(handle, attempt, RunFollower(attempt))
+            job.handle = self._task.remote(fields, str(mark))
+        return True
 
-    def _ending(self, job: _RayJob) -> Ending:
-        run_dir = job.attempt.run_dir
-        reason: str | None = None
-        returned: Ending | None = None
+    def _look(self) -> None:
+        """Note what the runs have written."""
+        begun = {path.name for path in self._folder.iterdir()}
+        for job in self._jobs.values():
+            if job.mailbox:
+                self.read_mailbox(job)
+            else:
+                self.note_progress(job, has_begun=not begun.isdisjoint(job.members))
+
+    def _note_end(self, job: ClusterJob) -> None:
+        """Decide what becomes of the attempts of a task that is over."""
+        returned, reason = self._outcome(job)
+        if job.mailbox is None:
+            ((name, member),) = job.members.items()
+            ending = self._ending(member.attempt.run_dir, member.is_stopping, returned, reason)
+            self.release(job, name, Ended(name, ending))
+        elif reason or job.killed_for:
+            self.end_killed_cohort(job, reason or "its Ray task was killed")
+            job.mailbox.remove()
+        elif job.members and not job.has_said_goodbye and job.waits_for_files():
+            return
+        else:
+            self.end_cohort(job, "its Ray task was stopped", needs_checkpoint=True)
+            job.mailbox.remove()
+        del self._jobs[job.handle]
+
+    def _outcome(self, job: ClusterJob) -> tuple[Any, str | None]:
+        """Return what a task that is over has returned, and the reason why it died, if it did."""
         try:
-            returned = Ending(*self._ray.get(job.handle))
+            return self._ray.get(job.handle), None
         except self._ray.exceptions.RayError as error:
-            reason = f"its Ray task ended in {type(error).__name__}: {_first_line(error)}"
-        if job.is_pruning:
-            result = read_result(run_dir)
-            if result and result["status"] == Status.INTERRUPTED:
-                # Ray knows no signal to prune a run, so it was interrupted.
-                write_result(run_dir, result | {"status": Status.PRUNED.value})
+            return None, f"its Ray task ended in {type(error).__name__}: {_first_line(error)}"
+
+    def _ending(
+        self,
+        run_dir: Path,
+        is_stopping: bool,
+        returned: tuple[str, float | None, str | None] | None,
+        reason: str | None,
+    ) -> Ending:
+        """Return the end of an attempt that had a task of its own."""
         if finished := finished_ending(run_dir):
             return finished
-        if job.is_stopping:
+        if is_stopping:
             return Ending(Status.INTERRUPTED)
-        if returned and returned.status in (Status.RAISED, Status.REFUSED, Status.BUSY):
-            return Ending(Status(returned.status), reason=returned.reason)
-        return Ending(Status.LOST, reason=reason or (returned.reason if returned else None))
+        status, _, why = returned or (None, None, None)
+        if status in (Status.RAISED, Status.REFUSED, Status.BUSY):
+            return Ending(Status(status), reason=why)
+        return Ending(Status.LOST, reason=reason or why)
 
     def _mark(self, name: str) -> Path:
         """Return the file that exists once an attempt has begun."""
@@ -221,11 +255,36 @@ def execute_task(attempt: dict[str, Any], mark: str) -> tuple[str, float | None,
 
     Args:
         attempt: the fields of an Attempt.
-        mark: a file to make when it begins.
+        mark: a file to make when it begins. One with PRUNE_SUFFIX beside it asks it to end.
     """
     Path(mark).touch()
-    status, objective, reason = execute(Attempt(**attempt), patience=LOCK_PATIENCE)
+    with pruned_by(Path(f"{mark}{PRUNE_SUFFIX}")):
+        status, objective, reason = execute(Attempt(**attempt), patience=LOCK_PATIENCE)
     return status.value, objective, reason
+
+
+@contextmanager
+def pruned_by(file: Path) -> Iterator[None]:
+    """Send this process the signal PRUNE once a file exists, in the block."""
+    if PRUNE is None:
+        yield
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SECONDS_BETWEEN_LOOKS):
+            if file.exists():
+                os.kill(os.getpid(), PRUNE)
+
+    # Training has a handler of its own. Before and after it, there is nothing to prune.
+    signal.signal(PRUNE, signal.SIG_IGN)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,24 +17,20 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from gan.errors import Interrupted, UserError
+from gan.errors import Interrupted, NoAnswer, UserError
 from gan.files import write_text
-from gan.launchers.attempt import (
-    LOCK_PATIENCE,
-    RunFollower,
-    execute,
-    newest_checkpoint,
-    place_config,
-)
+from gan.invocation import command_line
+from gan.launchers.attempt import LOCK_PATIENCE, execute, place_config
 from gan.launchers.base import Ended, Event, Requeued, plain
 from gan.launchers.cluster import ClusterJob, ClusterLauncher, finished_ending
+from gan.launchers.cohort_job import execute_cohort
 from gan.launchers.slots import Slot
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import FINISHED, Status
@@ -42,10 +38,16 @@ from gan.run.signals import PRUNE
 
 SECONDS_BETWEEN_POLLS = 3.0
 """Seconds between two questions to Slurm, whose controller answers those of all users."""
-FILE_SYSTEM_PATIENCE = 60.0
-"""Seconds after which a network file system shows what a job wrote on another machine."""
 COMMAND_TIMEOUT = 60.0
 """Seconds that a command of Slurm's may take."""
+SECONDS_WITHOUT_ANSWER = 600.0
+"""Seconds after which a sweep ends if Slurm has not answered."""
+SILENCE = re.compile(
+    "unable to contact|connect failure|connection (refused|timed out)|socket timed out|"
+    "temporarily unable|communication connection|zero bytes",
+    re.IGNORECASE,
+)
+"""Errors of sbatch that say that Slurm's controller does not answer."""
 
 FINAL_STATES = (
     "BOOT_FAIL",
@@ -62,25 +64,18 @@ FINAL_STATES = (
 """The states in which Slurm has finished a job."""
 
 UNKNOWN_STATE = "an unknown state"
+FINISHED_JOB = ("COMPLETED", "")
+SECONDS_TO_END = 20.0
+"""Seconds that the jobs of cohorts without runs have to end, at the end of a sweep."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class _SlurmJob(ClusterJob):
-    """The handle is the job's id with its index in the array, such as 17_3."""
-
-    checkpoint: str = ""
-    """The run's newest checkpoint when the job was submitted."""
-    over_since: float | None = None
-    """The time at which the job was first seen to have ended."""
 
 
 class SlurmLauncher(ClusterLauncher):
     """A launcher whose attempts are Slurm jobs.
 
-    Attempts that are submitted together become one array. While its jobs are in Slurm's hands,
-    others follow as `n_jobs` allows.
+    Jobs that are submitted together are one array. While its jobs are in Slurm's hands, others
+    follow as `n_jobs` allows.
 
     Args:
         partition: None takes the cluster's default.
@@ -112,13 +107,18 @@ class SlurmLauncher(ClusterLauncher):
         self.array_size = array_size
         self.setup_commands: list[str] = plain(setup) or []
         self.sbatch: dict[str, Any] = plain(sbatch) or {}
+        self.takes_gpu = gpus_per_node > 0
         self._cancelled: list[str] = []
         self._looked = 0.0
         self._has_submitted = False
+        self._may_have_arrived = False
+        """Jobs may have arrived although sbatch did not say so."""
         self._complaint = ""
+        self._silent_since: float | None = None
 
     def check(self) -> None:
         """See Launcher."""
+        super().check()
         if shutil.which("sbatch") is None:
             raise UserError(
                 "hydra/launcher=slurm: there is no sbatch here, this is no Slurm cluster"
@@ -142,25 +142,29 @@ class SlurmLauncher(ClusterLauncher):
         self._executor = self._make_executor(self._our_jobs[-1])
         self._end_jobs_of_dead_parent()
 
-    def cancel(self, job: _SlurmJob) -> None:
+    def cancel(self, job: ClusterJob) -> None:
         """See ClusterLauncher."""
         self._cancelled.append(job.handle)
 
-    def prune(self, name: str) -> None:
-        """See Launcher."""
-        if (job := self._jobs.get(name)) and PRUNE is not None:
+    def prune_run(self, job: ClusterJob, name: str) -> None:
+        """See ClusterLauncher."""
+        if PRUNE is not None:
+            # With --full it would also reach the shell of the job, which it kills.
             number = PRUNE.name.removeprefix("SIG")
-            _run_slurm("scancel", f"--signal={number}", "--full", job.handle)
+            _run_slurm("scancel", f"--signal={number}", job.handle)
 
-    def kill(self, name: str) -> None:
-        """See Launcher."""
-        if job := self._jobs.get(name):
-            job.is_stopping = True
-            _run_slurm("scancel", "--signal=KILL", "--full", job.handle)
-            self._cancelled.append(job.handle)
+    def kill_job(self, job: ClusterJob) -> None:
+        """See ClusterLauncher."""
+        _run_slurm("scancel", "--signal=KILL", "--full", job.handle)
+        self._cancelled.append(job.handle)
 
     def wait(self, timeout: float) -> Event | None:
-        """See Launcher."""
+        """See Launcher.
+
+        Raises:
+            UserError: Slurm takes no jobs of this sweep.
+            NoAnswer: it has not answered for SECONDS_WITHOUT_ANSWER.
+        """
         if self._cancelled:
             all_of_them = all(job.is_stopping for job in self._jobs.values())
             _run_slurm("scancel", *(self._our_jobs if all_of_them else self._cancelled))
@@ -169,69 +173,116 @@ class SlurmLauncher(ClusterLauncher):
         while not self._events and (now := time.monotonic()) < deadline:
             if now - self._looked > SECONDS_BETWEEN_POLLS:
                 self._look()
-                self._submit_waiting()
+                if self._ended_strays():
+                    self.submit_waiting(self._room())
                 self._looked = time.monotonic()
             time.sleep(max(0.0, min(0.1, deadline - now)))
         return self._events.popleft() if self._events else None
 
     def close(self) -> None:
         """See Launcher."""
-        self._waiting.clear()
-        if self._jobs:
+        self._queue.clear()
+        if self._jobs or self._may_have_arrived:
             _run_slurm("scancel", *self._our_jobs)
-        else:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _submit_waiting(self) -> None:
-        room = self.array_size
-        if self._jobs and self.n_jobs:
-            # The limit of an array does not count the jobs of other arrays.
-            room = min(room, self.n_jobs - len(self._jobs))
-        attempts = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-        if not attempts:
+        if any(job.members for job in self._jobs.values()):
             return
+        # Jobs of cohorts without runs may still write something as they end.
+        deadline = time.monotonic() + SECONDS_TO_END
+        while self._jobs and time.monotonic() < deadline:
+            states = self._states() or {}
+            if all(states.get(handle, FINISHED_JOB)[0] in FINAL_STATES for handle in self._jobs):
+                break
+            time.sleep(0.3)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def hand_over(self, jobs: Sequence[ClusterJob]) -> bool:
+        """See ClusterLauncher."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        for attempt in attempts:
-            self._report_file(attempt.name).unlink(missing_ok=True)
-        one_gpu = self.gpus_per_node > 0
+        # What an sbatch that is killed has submitted has no id here.
+        self._may_have_arrived = True
         try:
             # submitit prints here what its exception says again.
-            with redirect_stderr(StringIO()):
-                submitted = self._executor.map_array(
-                    execute_job,
-                    [place_config(a.config, self._threads, one_gpu=one_gpu) for a in attempts],
-                    [str(attempt.run_dir.resolve()) for attempt in attempts],
-                    [attempt.overrides for attempt in attempts],
-                    [attempt.choices for attempt in attempts],
-                    [str(self._report_file(attempt.name)) for attempt in attempts],
-                )
+            with redirect_stderr(StringIO()), _limited_sbatch():
+                submitted = self._submit(jobs)
         except (FailedJobError, FailedSubmissionError) as error:
-            refusal = f"Slurm takes no jobs: {sbatch_errors(str(error))}"
-            if not self._has_submitted:
-                raise UserError(refusal) from None
-            # It took some before: a limit is reached, or the controller is busy.
-            self._complain(refusal)
-            self._waiting.extendleft(reversed(attempts))
-            return
-        self._has_submitted = True
-        for attempt, job in zip(attempts, submitted, strict=True):
-            checkpoint = newest_checkpoint(attempt.run_dir)
-            follower = RunFollower(attempt)
-            self._jobs[attempt.name] = _SlurmJob(
-                job.job_id, attempt, follower, checkpoint=checkpoint
-            )
+            refusal = sbatch_errors(str(error))
+            is_silent = not refusal or SILENCE.search(refusal)
+            if is_silent and not self._jobs:
+                self._note_silence()
+            elif not is_silent and not self._has_submitted:
+                raise UserError(f"Slurm takes no jobs: {refusal}") from None
+            else:
+                # It took some before: a limit is reached, or the controller is busy.
+                self._complain(f"Slurm takes no jobs: {refusal or 'sbatch does not answer'}")
+            return False
+        self._has_submitted, self._may_have_arrived, self._silent_since = True, False, None
+        for job, accepted in zip(jobs, submitted, strict=True):
+            job.handle = accepted.job_id
+        return True
+
+    def _submit(self, jobs: Sequence[ClusterJob]) -> list[Any]:
+        """Submit an array, and return the jobs as submitit knows them."""
+        if self.vectorized:
+            paths = [str(job.mailbox.path) for job in jobs if job.mailbox]
+            cohorts: list[Any] = self._executor.map_array(execute_cohort, paths)
+            return cohorts
+        attempts = [member.attempt for job in jobs for member in job.members.values()]
+        for attempt in attempts:
+            self._report_file(attempt.name).unlink(missing_ok=True)
+        submitted: list[Any] = self._executor.map_array(
+            execute_job,
+            [place_config(a.config, self._threads, one_gpu=self.takes_gpu) for a in attempts],
+            [str(attempt.run_dir.resolve()) for attempt in attempts],
+            [attempt.overrides for attempt in attempts],
+            [attempt.choices for attempt in attempts],
+            [str(self._report_file(attempt.name)) for attempt in attempts],
+        )
+        return submitted
+
+    def _room(self) -> int:
+        """Return the number of jobs that may be submitted now."""
+        if self._jobs and self.n_jobs:
+            # The limit of an array does not count the jobs of other arrays.
+            return min(self.array_size, self.n_jobs - len(self._jobs))
+        return self.array_size
+
+    def _ended_strays(self) -> bool:
+        """End jobs that arrived although sbatch did not say so; return whether there are none left.
+
+        Such a job waits for a file that we write once we know its id, so it has begun no run.
+        """
+        if not self._may_have_arrived:
+            return True
+        states = self._states()
+        if states is None:
+            self._note_silence()
+            return False
+        strays = [
+            handle
+            for handle, (state, _) in states.items()
+            if state not in FINAL_STATES and handle not in self._jobs
+        ]
+        if strays:
+            _run_slurm("scancel", *strays)
+        self._may_have_arrived = bool(strays)
+        return not strays
 
     def _look(self) -> None:
         """Note what has happened to the jobs."""
         states = self._states() if self._jobs else {}
         if states is None:
             # A controller that restarts, or has too much to do, will answer later.
-            self._complain("Slurm does not answer")
+            self._note_silence()
             return
+        if self._jobs:
+            self._silent_since = None
         for job in list(self._jobs.values()):
             state, code = states.get(job.handle, (UNKNOWN_STATE, ""))
-            self.note_progress(job, has_begun=state == "RUNNING")
+            if job.mailbox:
+                self.read_mailbox(job)
+            else:
+                self.note_progress(job, has_begun=state == "RUNNING")
             if state in FINAL_STATES or state == UNKNOWN_STATE:
                 self._note_end(job, state, code)
 
@@ -239,6 +290,22 @@ class SlurmLauncher(ClusterLauncher):
         if text != self._complaint:
             self._complaint = text
             log.warning("%s; asking again every %g s", text, SECONDS_BETWEEN_POLLS)
+
+    def _note_silence(self) -> None:
+        """Tell it once if Slurm does not answer.
+
+        Raises:
+            NoAnswer: it has not answered for SECONDS_WITHOUT_ANSWER.
+        """
+        now, minutes = time.monotonic(), SECONDS_WITHOUT_ANSWER / 60
+        if self._silent_since is None:
+            self._silent_since = now
+            log.warning("Slurm does not answer; waiting for it for up to %g minutes", minutes)
+        if now - self._silent_since > SECONDS_WITHOUT_ANSWER:
+            raise NoAnswer(
+                f"Slurm has not answered for {minutes:g} minutes, and jobs that it has run on; "
+                f"once it answers: {command_line('resume', self._folder.parent)}"
+            )
 
     def _states(self) -> dict[str, tuple[str, str]] | None:
         """Return the state and exit code of each job; None if Slurm does not answer.
@@ -253,36 +320,39 @@ class SlurmLauncher(ClusterLauncher):
         rows = [line.strip().split("|") for line in output.splitlines() if line.strip()]
         return {row[0]: (row[1], row[2]) for row in rows}
 
-    def _note_end(self, job: _SlurmJob, state: str, code: str) -> None:
-        event = self._end_event(job, state, code)
-        if event is None:
-            return
-        del self._jobs[job.attempt.name]
-        self._clear_away(job)
-        if isinstance(event, Requeued):
-            self._waiting.append(job.attempt)
-        self._events.append(event)
+    def _note_end(self, job: ClusterJob, state: str, code: str) -> None:
+        if job.mailbox:
+            if not self._end_cohort(job, state, code):
+                return
+        else:
+            (name,) = job.members
+            event = self._end_event(job, state, code)
+            if event is None:
+                return
+            self.release(job, name, event)
+            self._report_file(name).unlink(missing_ok=True)
+            self._clear_away(job, name)
+        del self._jobs[job.handle]
 
-    def _end_event(self, job: _SlurmJob, state: str, code: str) -> Ended | Requeued | None:
+    def _end_event(self, job: ClusterJob, state: str, code: str) -> Ended | Requeued | None:
         """Return what the end of a job means; None while its files are not all seen yet."""
-        name, run_dir = job.attempt.name, job.attempt.run_dir
-        if finished := finished_ending(run_dir):
+        ((name, member),) = job.members.items()
+        if finished := finished_ending(member.attempt.run_dir):
             return Ended(name, finished)
-        if job.is_stopping:
+        if member.is_stopping:
             return Ended(name, Ending(Status.INTERRUPTED))
         report = self._read_report(name)
         status = report.get("status")
-        if state == "COMPLETED" and (status is None or status in FINISHED):
-            job.over_since = job.over_since or time.monotonic()
-            if time.monotonic() - job.over_since < FILE_SYSTEM_PATIENCE:
-                return None
+        is_incomplete = state == "COMPLETED" and (status is None or status in FINISHED)
+        if is_incomplete and job.waits_for_files():
+            return None
         if state == "CANCELLED":
             reason = f"its Slurm job {job.handle} was cancelled by scancel"
             return Ended(name, Ending(Status.REFUSED, reason=reason))
         if state == "PREEMPTED":
             return Requeued(name, f"its Slurm job {job.handle} was preempted")
         if state == "TIMEOUT" or (state == "COMPLETED" and status == Status.INTERRUPTED):
-            if newest_checkpoint(run_dir) > job.checkpoint:
+            if member.has_new_checkpoint:
                 return Requeued(name, f"its Slurm job {job.handle} ran out of time")
             reason = f"its Slurm job {job.handle} ran out of time before it saved a checkpoint"
             return Ended(name, Ending(Status.LOST, reason=reason))
@@ -290,6 +360,35 @@ class SlurmLauncher(ClusterLauncher):
             return Ended(name, Ending(Status(status), reason=report["reason"]))
         reason = f"its Slurm job {job.handle} ended in {state}{describe_wait_status(code)}"
         return Ended(name, Ending(Status.LOST, reason=reason))
+
+    def _end_cohort(self, job: ClusterJob, state: str, code: str) -> bool:
+        """Decide what becomes of a cohort whose job is over.
+
+        Returns:
+            False while its files are not all seen yet.
+        """
+        assert job.mailbox
+        # A job that ended by itself has reported everything, and files take a while to be seen.
+        late = not job.has_said_goodbye or any(
+            member.ending and member.ending.status in FINISHED for member in job.members.values()
+        )
+        if state == "COMPLETED" and job.members and late and job.waits_for_files():
+            return False
+        its_job = f"its Slurm job {job.handle}"
+        if job.killed_for:
+            self.end_killed_cohort(job, f"{its_job} was killed")
+        elif state == "CANCELLED":
+            self.end_cancelled_cohort(job, f"{its_job} was cancelled by scancel")
+        elif state == "PREEMPTED":
+            self.end_cohort(job, f"{its_job} was preempted", needs_checkpoint=False)
+        elif state == "TIMEOUT" or (state == "COMPLETED" and job.has_said_goodbye):
+            self.end_cohort(job, f"{its_job} ran out of time", needs_checkpoint=True)
+        else:
+            cause = f"{its_job} ended in {state}{describe_wait_status(code)}"
+            self.end_killed_cohort(job, cause)
+        self._clear_away(job, f"the runs of {job.mailbox.path.name}")
+        job.mailbox.remove()
+        return True
 
     def _report_file(self, name: str) -> Path:
         return self._folder / f"{name}.json"
@@ -301,10 +400,8 @@ class SlurmLauncher(ClusterLauncher):
             return {}
         return report
 
-    def _clear_away(self, job: _SlurmJob) -> None:
+    def _clear_away(self, job: ClusterJob, name: str) -> None:
         """Keep what a job wrote to its standard error, and remove its files."""
-        name = job.attempt.name
-        self._report_file(name).unlink(missing_ok=True)
         for path in self._folder.glob(f"{job.handle}_*"):
             if path.suffix == ".err" and (text := path.read_bytes()):
                 title = f"{name}, Slurm job {job.handle}:\n".encode()
@@ -324,6 +421,8 @@ class SlurmLauncher(ClusterLauncher):
             _run_slurm("scancel", *self._our_jobs)
             time.sleep(SECONDS_BETWEEN_POLLS)
             left = _run_slurm(*list_jobs)
+            if left is None:
+                self._note_silence()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
 
@@ -382,6 +481,25 @@ def execute_job(
     attempt = Attempt(Path(run_dir).name, config, Path(run_dir), overrides, choices)
     ending = execute(attempt, note_begin, patience=LOCK_PATIENCE)
     write_text(Path(report), json.dumps(ending._asdict()))
+
+
+@contextmanager
+def _limited_sbatch() -> Iterator[None]:
+    """Let submitit end an sbatch that does not answer, in the block."""
+    import submitit
+
+    executor_class: Any = submitit.SlurmExecutor
+
+    def command(executor: Any, path: Path) -> list[str]:
+        return ["timeout", "--kill-after=5", f"{COMMAND_TIMEOUT:g}", "sbatch", str(path)]
+
+    # submitit copies its executor for an array, so this cannot be a method of a class of ours.
+    original = executor_class._make_submission_command
+    executor_class._make_submission_command = command
+    try:
+        yield
+    finally:
+        executor_class._make_submission_command = original
 
 
 def describe_wait_status(status: str) -> str:

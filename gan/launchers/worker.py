@@ -1,8 +1,8 @@
 """A worker process: `python -m gan.launchers.worker`.
 
-It reads lines of JSON from its standard input: `{"settings": {...}}` first, then
-`{"attempt": {...}}`, `{"stop": NAME}` or `{"prune": NAME}` as they come. It writes its events in
-the same way. It trains a cohort: one run after the other, or many at a time, as the settings say.
+It reads messages from its standard input, a line for each, and writes its events in the same way:
+see gan.launchers.messages. It trains a cohort: one run after the other, or many at a time, as the
+settings say.
 """
 
 import ctypes
@@ -12,17 +12,16 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
 from gan.launchers.attempt import redirected_output
-from gan.run.attempt import Attempt, Ending
-from gan.run.signals import PRUNE, stop_signals
+from gan.launchers.messages import MessageInbox, MessageReporter
+from gan.run.signals import stop_signals
 from gan.startup import fast_imports, start_program
 
 
-class PipeReporter:
+class PipeReporter(MessageReporter):
     """Writes events for the parent process to what was the standard output."""
 
     def __init__(self) -> None:
@@ -30,44 +29,20 @@ class PipeReporter:
         # From now on, what is printed goes to the standard error.
         os.dup2(2, 1)
 
-    def started(self, name: str) -> None:
-        """See Reporter."""
-        self._send("started", name=name)
-
-    def progress(self, name: str, step: int, total: int, record: dict[str, Any] | None) -> None:
-        """See Reporter."""
-        self._send("progress", name=name, step=step, total=total, record=record)
-
-    def ended(self, name: str, ending: Ending) -> None:
-        """See Reporter."""
-        self._send("ended", name=name, **ending._asdict())
-
-    def returned(self, name: str, reason: str, max_runs: int) -> None:
-        """See Reporter."""
-        self._send("returned", name=name, reason=reason, max_runs=max_runs)
-
-    def note(self, text: str) -> None:
-        """See Reporter."""
-        self._send("note", text=text)
-
-    def _send(self, event: str, **fields: Any) -> None:
+    def send(self, event: str, **fields: Any) -> None:
+        """See MessageReporter."""
         self._file.write(json.dumps({"event": event, **fields}) + "\n")
 
 
-class PipeInbox:
-    """Messages of the parent process, kept until they are asked for.
+class PipeInbox(MessageInbox):
+    """Messages of the parent process.
 
     A thread reads them as they come. When the input ends, the parent process is gone or has no more
     use for this one, which then ends at once: its runs have their last checkpoints.
     """
 
     def __init__(self) -> None:
-        self.settings: dict[str, Any] = {}
-        self._changed = threading.Condition()
-        self._attempts: list[Attempt] = []
-        self._stop_signals: dict[str, signal.Signals] = {}
-        self._handed_out: set[str] = set()
-        """The names of attempts that were asked for since the last wait."""
+        super().__init__()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def wait(self) -> None:
@@ -76,52 +51,10 @@ class PipeInbox:
             self._handed_out.clear()
             self._changed.wait_for(lambda: self._attempts)
 
-    def new_attempts(self) -> list[Attempt]:
-        """See Inbox."""
-        with self._changed:
-            attempts, self._attempts = self._attempts, []
-            self._handed_out |= {attempt.name for attempt in attempts}
-            return attempts
-
-    def stop_all(self) -> bool:
-        """Ask every attempt to stop; return whether there is any."""
-        with self._changed:
-            for name in self._handed_out:
-                self._note_stop(name, signal.SIGTERM)
-            return bool(self._handed_out)
-
-    def stop_signals(self) -> dict[str, signal.Signals]:
-        """See Inbox."""
-        with self._changed:
-            # Signals for attempts that were not asked for yet wait with them.
-            early = {attempt.name for attempt in self._attempts}
-            now = {name: how for name, how in self._stop_signals.items() if name not in early}
-            self._stop_signals = {n: how for n, how in self._stop_signals.items() if n in early}
-            return now
-
     def _listen(self) -> None:
         for line in sys.stdin:
-            self._take(json.loads(line))
+            self.take(json.loads(line))
         os._exit(1)
-
-    def _take(self, message: dict[str, Any]) -> None:
-        with self._changed:
-            if "settings" in message:
-                self.settings = message["settings"]
-            elif "attempt" in message:
-                fields = message["attempt"]
-                # A signal that is still here was meant for an earlier attempt, which has ended.
-                self._stop_signals.pop(fields["name"], None)
-                self._attempts.append(Attempt(**fields | {"run_dir": Path(fields["run_dir"])}))
-                self._changed.notify()
-            elif "stop" in message:
-                self._note_stop(message["stop"], signal.SIGTERM)
-            elif PRUNE is not None:
-                self._note_stop(message["prune"], PRUNE)
-
-    def _note_stop(self, name: str, number: signal.Signals) -> None:
-        # The first one counts, as it does where a run gets signals itself.
-        self._stop_signals.setdefault(name, number)
 
 
 def end_with_parent() -> None:

@@ -18,7 +18,7 @@ from gan import __version__
 from gan.config.checks import as_config, defines_result, flatten
 from gan.config.paths import moved_data
 from gan.config.trust import powers, refuse_untrusted, word_powers
-from gan.errors import Busy, UserError
+from gan.errors import Busy, JobsFailed, NoAnswer, UserError
 from gan.files import append_text, read_text, remove_leftovers, write_text
 from gan.locks import LOOK_SECONDS, lock_at, way_to_free
 from gan.run.directory import (
@@ -267,7 +267,8 @@ def owned(path: Path) -> Iterator[None]:
     """Make the directory and keep other processes out of it.
 
     What a killed process was writing there is removed first. A directory in which no sweep was
-    saved is removed. The system frees the lock of a dead process.
+    saved is removed, and so is a new sweep that a mistake of the user's ended before a run began.
+    The system frees the lock of a dead process.
 
     Raises:
         UserError: another process works in it.
@@ -285,11 +286,19 @@ def owned(path: Path) -> Iterator[None]:
         )
         what = f"{who} is at work in this sweep directory"
         raise UserError(f"{path}: {what}{way_to_free(lock)}") from None
+    present = {entry.name for entry in path.iterdir()}
     try:
         remove_leftovers(path)
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
         write_text(owner, f"process {os.getpid()} on {socket.gethostname()} (since {now})\n")
         yield
+    except (NoAnswer, JobsFailed):
+        raise
+    except UserError:
+        if SWEEP_FILE not in present and not _has_runs(path):
+            for name in {*WRITTEN, STUDY_FILE, f"{STUDY_FILE}-journal"} - {Sweep.SOURCES, *present}:
+                (path / name).unlink(missing_ok=True)
+        raise
     finally:
         owner.unlink(missing_ok=True)
         if not (path / SWEEP_FILE).exists():
@@ -299,6 +308,14 @@ def owned(path: Path) -> Iterator[None]:
         for folder in created:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def _has_runs(path: Path) -> bool:
+    """Return whether a run has begun in the directory of a sweep."""
+    return any(
+        entry.is_dir() and not entry.name.startswith(".") and entry.name != Sweep.SOURCES
+        for entry in path.iterdir()
+    )
 
 
 def with_free_keys(stored: Job, asked: Mapping[str, Any]) -> Job:

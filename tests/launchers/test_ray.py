@@ -1,5 +1,6 @@
 """The Ray launcher on a real cluster of two nodes on this machine: run with -m slow."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +8,20 @@ from typing import Any
 
 import pytest
 from sweep_commands import (
+    COHORTS,
+    PRUNED_SEARCH,
     TESTS,
     Begin,
+    assert_alike_to_undisturbed,
+    assert_pruned_as_on_this_machine,
     assert_same_as_undisturbed,
+    checkpoint_steps,
     execute,
     failure_lines,
     finish,
     is_alive,
     kill,
+    processes_of,
     resume_command,
     statuses,
     sweep_command,
@@ -46,7 +53,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start a cluster of one node, to which a test adds others."""
     utils = pytest.importorskip("ray.cluster_utils", reason=f"no Ray: {INSTALL}")
     # The nodes find the faulty losses there.
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
     started = utils.Cluster(initialize_head=True, head_node_args=NODE)
     yield started
     started.shutdown()
@@ -131,6 +139,50 @@ def test_ray_that_is_started_for_the_sweep_runs_it_and_ends_with_it(
     assert set(statuses(path).values()) == {"completed"}
 
 
+def test_runs_of_a_cohort_are_alike_to_runs_alone(cluster: Any, path: Path, tmp_path: Path) -> None:
+    settings = ("seed=1,2,3,4", *GRID[:2], "trainer.max_steps=90", "logging.tensorboard=true")
+    code, out, err = execute(ray_command(path, cluster.address, *COHORTS, *settings))
+    assert code == 0, out + err
+    assert "8 runs in a process" in out
+    assert not (path / ".ray").exists()
+    assert list(statuses(path).values()) == ["completed"] * 8
+    assert_alike_to_undisturbed(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "how", [("hydra.launcher.n_jobs=2",), (*COHORTS, "hydra.launcher.max_group=2")]
+)
+def test_search_prunes_its_runs(cluster: Any, path: Path, how: tuple[str, ...]) -> None:
+    cluster.add_node(**NODE)
+    code, out, err = execute(ray_command(path, cluster.address, *PRUNED_SEARCH, *how), timeout=600)
+    assert code == 0, out + err
+    assert_pruned_as_on_this_machine(path)
+
+
+def test_stopped_and_killed_cohorts_go_on(
+    begin: Begin, cluster: Any, path: Path, tmp_path: Path
+) -> None:
+    command = ray_command(path, cluster.address, *GRID, *COHORTS, "logging.tensorboard=true")
+    process = begin(command)
+    wait_until(lambda: len(checkpoint_steps(path)) == 4)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert "stopped by SIGINT with 4 of 4 runs left" in err
+    assert set(statuses(path).values()) == {"interrupted"}
+    before = checkpoint_steps(path)
+    process = begin(resume_command(path))
+    wait_until(lambda: min(checkpoint_steps(path).values()) > max(before.values()) + 10)
+    (task,) = processes_of("ray::execute_cohort")
+    kill(task)
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    assert out.count("from now on in a cohort of at most 2") == 4, out
+    assert not (path / ".ray").exists()
+    assert list(statuses(path).values()) == ["completed"] * 4
+    assert_alike_to_undisturbed(path, tmp_path)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "auto"])
 def test_cluster_that_does_not_answer_is_told_in_one_line(path: Path, address: str) -> None:
     pytest.importorskip("ray", reason=f"no Ray: {INSTALL}")
@@ -138,6 +190,7 @@ def test_cluster_that_does_not_answer_is_told_in_one_line(path: Path, address: s
     assert code == 2
     assert err.count("\n") == 1
     assert f"hydra.launcher.address={address}: " in err
+    assert not path.exists()
 
 
 def test_run_that_does_not_fit_on_this_machine_is_refused(path: Path) -> None:

@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 from slurm_cluster import INSTALL, missing_programs, slurm_cluster
 from sweep_commands import (
+    COHORTS,
+    PRUNED_SEARCH,
     Begin,
+    assert_alike_to_undisturbed,
+    assert_pruned_as_on_this_machine,
     assert_same_as_undisturbed,
     checkpoint_steps,
     execute,
     failure_lines,
     finish,
+    kill,
+    processes_of,
     resume_command,
     statuses,
     sweep_command,
@@ -189,3 +195,94 @@ def test_refusal_of_slurm_is_told_in_one_line(path: Path) -> None:
     assert err.count("\n") == 1
     assert "Slurm takes no jobs: " in err
     assert "partition" in err
+    assert not path.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_runs_of_a_cohort_are_alike_to_runs_alone(path: Path, tmp_path: Path) -> None:
+    settings = ("seed=1,2,3,4", *GRID[:2], "trainer.max_steps=90", "logging.tensorboard=true")
+    code, out, err = execute(slurm_command(path, *COHORTS, *settings))
+    assert code == 0, out + err
+    assert "8 runs in a process" in out
+    assert not (path / ".slurm").exists()
+    assert list(statuses(path).values()) == ["completed"] * 8
+    assert_alike_to_undisturbed(path, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize(
+    "how", [("hydra.launcher.n_jobs=2",), (*COHORTS, "hydra.launcher.max_group=2")]
+)
+def test_search_prunes_its_runs(path: Path, how: tuple[str, ...]) -> None:
+    code, out, err = execute(slurm_command(path, *PRUNED_SEARCH, *how), timeout=600)
+    assert code == 0, out + err
+    assert_pruned_as_on_this_machine(path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_preempted_and_killed_cohorts_go_on(
+    begin: Begin, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensorboard = "logging.tensorboard=true"
+    process = begin(slurm_command(path, *GRID, *COHORTS, tensorboard))
+    wait_until(lambda: len(checkpoint_steps(path)) == 4)
+    assert len(slurm_jobs("RUNNING")) == 1
+    whole_node = ("--partition=high", "--cpus-per-task=4", "--output=/dev/null")
+    output_of("sbatch", *whole_node, "--wrap=sleep 1")
+    wait_until(lambda: list(statuses(path).values()) == ["interrupted"] * 4)
+    before = checkpoint_steps(path)
+    wait_until(lambda: min(checkpoint_steps(path).values()) > max(before.values()) + 10)
+    kill(max(processes_of("submitit.core._submit", str(path))))
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    assert out.count("was preempted; goes on when there is room") == 4, out
+    assert out.count("killed by SIGKILL; from now on in a cohort of at most 2") == 4, out
+    assert not (path / ".slurm").exists()
+    assert list(statuses(path).values()) == ["completed"] * 4
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))
+    assert_alike_to_undisturbed(path, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_stopped_cohort_goes_on_and_so_do_the_runs_of_a_killed_parent(
+    begin: Begin, path: Path, tmp_path: Path
+) -> None:
+    process = begin(slurm_command(path, *GRID, *COHORTS, "logging.tensorboard=true"))
+    wait_until(lambda: len(checkpoint_steps(path)) == 4)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert "stopped by SIGINT with 4 of 4 runs left" in err
+    assert set(statuses(path).values()) == {"interrupted"}
+    process = begin(resume_command(path))
+    wait_until(lambda: slurm_jobs("RUNNING"))
+    process.kill()
+    finish(process)
+    code, out, err = execute(resume_command(path))
+    assert code == 0, out + err
+    assert list(statuses(path).values()) == ["completed"] * 4
+    assert_alike_to_undisturbed(path, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_controller_that_does_not_answer_is_waited_for(begin: Begin, path: Path) -> None:
+    process = begin(slurm_command(path, *GRID))
+    wait_for_two_to_save(path)
+    # The file of its settings lies beside that of its process.
+    controller = int(Path(os.environ["SLURM_CONF"]).with_name("slurmctld.pid").read_text())
+    os.kill(controller, signal.SIGSTOP)
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+    finally:
+        os.kill(controller, signal.SIGCONT)
+    assert "Slurm does not answer; waiting for it for up to 10 minutes" in line
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    assert "does not answer" not in err
+    assert list(statuses(path).values()) == ["completed"] * 4

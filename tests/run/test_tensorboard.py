@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
-from runs import content, interrupt_at, short
+from runs import content, hparams_records, interrupt_at, short
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from gan.errors import Interrupted
 from gan.run.pictures import as_png, open_exact, sample_file
@@ -26,18 +23,6 @@ EVERYTHING = {"images": 0, "scalars": 0, "tensors": 0, "graph": 0}
 def read_events(run_dir: Path) -> EventAccumulator:
     """Return everything in the event files of a run."""
     return EventAccumulator(str(run_dir), size_guidance=EVERYTHING).Reload()
-
-
-def hparams_records(run_dir: Path) -> dict[str, list[HParamsPluginData]]:
-    """Return the records of the HPARAMS plugin in the raw files, by their kind."""
-    records: dict[str, list[HParamsPluginData]] = {}
-    for path in event_files(run_dir):
-        for event in RawEventFileLoader(str(path)).Load():
-            for value in Event.FromString(event).summary.value:
-                if value.metadata.plugin_data.plugin_name == "hparams":
-                    data = HParamsPluginData.FromString(value.metadata.plugin_data.content)
-                    records.setdefault(str(data.WhichOneof("data")), []).append(data)
-    return records
 
 
 def with_model(target: str, *overrides: str) -> DictConfig:

@@ -14,7 +14,7 @@ from sweep_commands import compose_sweep, execute, sweep_command
 from gan.config.compose import explain
 from gan.config.loader import as_given
 from gan.config.schema import CONF_DIR
-from gan.errors import JobsFailed, UserError
+from gan.errors import JobsFailed, NoAnswer, UserError
 from gan.run.result import Status, write_result
 from gan.sweep.directory import Sweep, owned, read_sweep
 from gan.sweep.report import print_failures
@@ -361,3 +361,39 @@ def test_directory_that_is_empty_or_was_just_begun_is_used(path: Path, left: lis
     for name in left:
         (path / name).touch() if "." in name else (path / name).mkdir()
     assert len(names_of_runs(path, "seed=1,2")) == 2
+
+
+class RefusingLauncher(InstantRuns):
+    """A launcher that refuses the sweep, before any run has begun or after some have."""
+
+    def __init__(self, error: Exception, *, after_runs: bool = False) -> None:
+        super().__init__()
+        self._error, self._after_runs = error, after_runs
+
+    def __call__(self, sweep: Sweep, names: list[str]) -> None:
+        sweep.workers_log.touch()
+        if self._after_runs:
+            super().__call__(sweep, names)
+        raise self._error
+
+
+def test_new_sweep_that_its_launcher_refuses_leaves_nothing_behind(path: Path) -> None:
+    with pytest.raises(UserError, match="no such partition"):
+        sweep_instantly(path, "seed=1,2", runs=RefusingLauncher(UserError("no such partition")))
+    assert not path.exists()
+
+
+def test_sweep_that_has_begun_or_whose_cluster_is_silent_is_kept(path: Path) -> None:
+    silence = RefusingLauncher(NoAnswer("Slurm does not answer"))
+    with pytest.raises(NoAnswer):
+        sweep_instantly(path, "seed=1,2", runs=silence)
+    assert list(stored_sweep(path).jobs) == ["seed=1", "seed=2"]
+    shutil.rmtree(path)
+    begun = RefusingLauncher(UserError("no such partition"), after_runs=True)
+    with pytest.raises(UserError):
+        sweep_instantly(path, "seed=1,2", runs=begun)
+    assert (path / "seed=1" / "result.json").exists()
+    # A sweep that was planned before stays, too.
+    with pytest.raises(UserError):
+        sweep_instantly(path, "seed=3", runs=RefusingLauncher(UserError("no such partition")))
+    assert "seed=1" in stored_sweep(path).jobs
