@@ -36,6 +36,7 @@ def execute(
     # These imports take seconds. Where a process is used again, only its first run waits for them.
     from gan.config.checks import as_config, checked
     from gan.run.run import Run
+    from gan.shared import rehearsal
     from gan.train import train
 
     deadline = time.monotonic() + patience
@@ -50,6 +51,7 @@ def execute(
                         attempt.overrides,
                         choices=attempt.choices,
                         on_progress=on_progress or _ignore,
+                        check=rehearsal(),
                     )
                     break
                 except Busy:
