@@ -24,6 +24,7 @@ from gan.run.signals import PRUNE, deferred_stop
 from gan.run.state import State, from_checkpoint, initial_state
 from gan.schedules import Schedule
 from gan.shared import Plan, SharedTraining, take_part_in_rehearsal
+from gan.startup import end_with_parent
 from gan.train import train_one_step
 
 
@@ -38,6 +39,7 @@ class Followed(NamedTuple):
 
 def main() -> None:
     """Follow rank 0 until it lets this process end."""
+    end_with_parent()
     launch = launched()
     assert launch
     prepare()

@@ -27,6 +27,9 @@ death of a process is noticed at once."""
 START_TIMEOUT = timedelta(minutes=10)
 """The time in which all processes must have started."""
 
+LEAVE_TIMEOUT = timedelta(seconds=20)
+"""The time in which followers hear that they may end. One that was killed does not."""
+
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Environment variables by which torchrun tells a process which of how many it is."""
 
@@ -125,31 +128,25 @@ class Processes:
 
     def send(self, kind: str, *content: Any) -> None:
         """Send a message from rank 0 to all followers."""
-        if not self._messages:
-            self._wait_for_followers()
         self._store.set(f"message/{self._messages}", pickle.dumps((kind, content)).hex())
         self._messages += 1
 
     def receive(self) -> tuple[str, tuple[Any, ...]]:
         """Wait for the next message of rank 0."""
-        message = self._store.get(f"message/{self._messages}")
+        with self._noticing_loss():
+            message = self._store.get(f"message/{self._messages}")
         kind, content = pickle.loads(bytes.fromhex(message.decode()))
         self._messages += 1
+        if kind == "end":
+            self._store.set(f"left/{self.rank}", "")
         return kind, content
 
     def check_in(self) -> None:
         """Tell rank 0 that this process is there."""
-        self._store.set(f"follower/{self.rank}", "")
+        self._store.set(f"here/{self.rank}", "")
 
-    def _wait_for_followers(self) -> None:
-        names = [f"follower/{rank}" for rank in range(1, self.size)]
-        try:
-            self._store.wait(names, START_TIMEOUT)
-        except RuntimeError as error:
-            raise UserError(
-                f"some of {self.size} processes have not started within "
-                f"{START_TIMEOUT.total_seconds():g} seconds"
-            ) from error
+    def _wait_for(self, word: str, timeout: timedelta) -> None:
+        self._store.wait([f"{word}/{rank}" for rank in range(1, self.size)], timeout)
 
     def connect(self, device: "torch.device") -> None:
         """Connect with the others, who all call this, to exchange tensors."""
@@ -159,6 +156,14 @@ class Processes:
 
         if self._is_connected:
             return
+        if self.rank == 0:
+            try:
+                self._wait_for("here", START_TIMEOUT)
+            except RuntimeError as error:
+                minutes = START_TIMEOUT.total_seconds() / 60
+                raise UserError(
+                    f"some of {self.size} processes have not started within {minutes:g} minutes"
+                ) from error
         on_cuda = device.type == "cuda"
         if on_cuda:
             torch.cuda.set_device(device)
@@ -177,8 +182,11 @@ class Processes:
         import torch.distributed as dist
 
         if self.rank == 0:
-            with suppress(UserError):
+            with suppress(RuntimeError):
                 self.send("end")
+                if not self._is_broken:
+                    # This process may host the store, in which they read it.
+                    self._wait_for("left", LEAVE_TIMEOUT)
         # A GPU that waits for a dead process would keep this one waiting.
         if self._is_connected and not (self._is_broken and dist.get_backend() != "gloo"):
             dist.destroy_process_group()
@@ -297,8 +305,8 @@ def refused_sweep(given: str, size: int) -> str:
         given: the words that ask for one.
     """
     return (
-        f"{given}: {size} processes train one run; start a sweep without torchrun, which runs "
-        "side by side, or with hydra.launcher.processes of slurm and ray"
+        f"{given}: {size} processes train one run, and not a sweep; start it without torchrun "
+        "(hydra.launcher.processes gives each run of slurm and ray several processes)"
     )
 
 
@@ -314,6 +322,14 @@ def open_store(launch: Launch, *, hosts: bool) -> "Store":
         launch.host, launch.port, None, is_master=hosts, timeout=TIMEOUT, wait_for_workers=False
     )
     return store
+
+
+def quiet_network() -> None:
+    """Let torch not print where in its code it noticed the death of a process.
+
+    Call this before torch is imported.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def join(launch: Launch) -> Processes:

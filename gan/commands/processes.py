@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gan.processes import join, launched, together
+from gan.processes import join, launched, quiet_network, together
 
 
 def on_all_processes(command: Callable[[], None]) -> None:
@@ -13,7 +13,9 @@ def on_all_processes(command: Callable[[], None]) -> None:
     launch = launched()
     if launch is None:
         command()
-    elif launch.rank:
+        return
+    quiet_network()
+    if launch.rank:
         from gan.follow import main
 
         main()

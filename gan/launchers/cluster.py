@@ -8,6 +8,7 @@ from typing import Any
 
 from gan.launchers.attempt import RunFollower
 from gan.launchers.base import Ended, Event, Launcher, Started, take_out
+from gan.launchers.followers import Place, check_place
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import FINISHED, Status, objective, read_result
 
@@ -30,8 +31,14 @@ class ClusterLauncher(Launcher):
     This machine and those of the cluster must see the sweep's directory under the same path.
     """
 
-    def __init__(self, **settings: Any):
+    def __init__(self, *, processes: int = 1, **settings: Any):
+        """See Launcher.
+
+        Args:
+            processes: the number of processes that train each run together.
+        """
         super().__init__(**settings)
+        self.processes = processes
         self._waiting: deque[Attempt] = deque()
         self._events: deque[Event] = deque()
         self._jobs: dict[str, Any] = {}
@@ -39,8 +46,14 @@ class ClusterLauncher(Launcher):
 
     def start(self, folder: Path, log: Path, *, device: str, threads: int, runs: int) -> None:
         """See Launcher."""
+        check_place(self.place, self.processes, device)
         self._threads, self._log = threads, log
         self.connect(folder.resolve())
+
+    @property
+    @abstractmethod
+    def place(self) -> Place:
+        """The share of a machine that a run gets."""
 
     @abstractmethod
     def connect(self, folder: Path) -> None:

@@ -13,6 +13,7 @@ from gan.errors import UserError
 from gan.launchers.attempt import LOCK_PATIENCE, RunFollower, execute, place_config
 from gan.launchers.base import Ended, Event, plain
 from gan.launchers.cluster import ClusterJob, ClusterLauncher, finished_ending
+from gan.launchers.followers import Place
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import Status, read_result, write_result
 
@@ -65,7 +66,12 @@ class RayLauncher(ClusterLauncher):
 
     def threads_per_run(self, device: str, runs: int) -> int:
         """See Launcher."""
-        return self.num_cpus
+        return max(1, self.num_cpus // self.processes)
+
+    @property
+    def place(self) -> Place:
+        """See ClusterLauncher."""
+        return Place(self.num_cpus, self.num_gpus, "num_cpus", "num_gpus")
 
     def connect(self, folder: Path) -> None:
         """See ClusterLauncher."""
@@ -142,7 +148,7 @@ class RayLauncher(ClusterLauncher):
             mark.unlink(missing_ok=True)
             config = place_config(attempt.config, self._threads, one_gpu=self.num_gpus > 0)
             fields = asdict(attempt) | {"config": config, "run_dir": attempt.run_dir.resolve()}
-            handle = self._task.remote(fields, str(mark))
+            handle = self._task.remote(fields, str(mark), self.processes)
             self._jobs[attempt.name] = _RayJob(handle, attempt, RunFollower(attempt))
 
     def _ending(self, job: _RayJob) -> Ending:
@@ -216,15 +222,20 @@ class RayLauncher(ClusterLauncher):
             raise UserError(f"hydra.launcher.address={self.address}: {reason}") from None
 
 
-def execute_task(attempt: dict[str, Any], mark: str) -> tuple[str, float | None, str | None]:
+def execute_task(
+    attempt: dict[str, Any], mark: str, processes: int = 1
+) -> tuple[str, float | None, str | None]:
     """Execute an attempt in a Ray task, and return its ending.
 
     Args:
         attempt: the fields of an Attempt.
         mark: a file to make when it begins.
+        processes: the number of processes that train the run together.
     """
     Path(mark).touch()
-    status, objective, reason = execute(Attempt(**attempt), patience=LOCK_PATIENCE)
+    status, objective, reason = execute(
+        Attempt(**attempt), patience=LOCK_PATIENCE, processes=processes
+    )
     return status.value, objective, reason
 
 

@@ -5,7 +5,6 @@ It reads lines of JSON from its standard input: `{"settings": {...}}` first, the
 the same way. It trains a cohort: one run after the other, or many at a time, as the settings say.
 """
 
-import ctypes
 import faulthandler
 import json
 import os
@@ -19,7 +18,7 @@ from typing import Any, TextIO
 from gan.launchers.attempt import redirected_output
 from gan.run.attempt import Attempt, Ending
 from gan.run.signals import PRUNE, stop_signals
-from gan.startup import fast_imports, start_program
+from gan.startup import end_with_parent, fast_imports, start_program
 
 
 class PipeReporter:
@@ -124,19 +123,11 @@ class PipeInbox:
         self._stop_signals.setdefault(name, number)
 
 
-def end_with_parent() -> None:
-    """Let this process end when its parent does, and print where it was if it crashes."""
-    faulthandler.enable()
-    if sys.platform != "linux":
-        return
-    # The end of the input tells of the parent's death as well, but a thread must read it.
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
 def main() -> None:
     """Train cohorts until the parent process is gone."""
+    # The end of the input tells of the parent's death as well, but a thread must read it.
     end_with_parent()
+    faulthandler.enable()
     start_program(encoding="utf-8")
     reporter, inbox = PipeReporter(), PipeInbox()
     inbox.wait()
