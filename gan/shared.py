@@ -90,6 +90,8 @@ class SharedTraining:
         self._processes, self._plan, self._stop = processes, plan, stop
         self._parts, self._state = training.parts, training.state
         self._checked_every = checked_every
+        # These processes may have trained and stopped another run.
+        processes.signal = None
 
     @property
     def signal(self) -> Any:
