@@ -59,7 +59,7 @@ class Plan(NamedTuple):
 
 
 class Training(Protocol):
-    """The part of a run that its steps need."""
+    """The part of a run that training changes."""
 
     @property
     def parts(self) -> Parts:

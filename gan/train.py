@@ -8,7 +8,6 @@ from typing import Protocol
 
 from omegaconf import DictConfig
 
-from gan.build import Parts
 from gan.config.checks import checked
 from gan.data import Batches
 from gan.errors import NotFinite, UserError
@@ -17,9 +16,9 @@ from gan.run.progress import OnProgress
 from gan.run.result import Status
 from gan.run.run import Run
 from gan.run.signals import deferred_stop
-from gan.run.state import State, check_first_step
+from gan.run.state import check_first_step
 from gan.schedules import Schedule
-from gan.shared import rehearsal, shared_training
+from gan.shared import Training, rehearsal, shared_training
 from gan.step import Batch, StepKind, count_step, draw_batch, eager_step, next_step_kind
 
 Step = Callable[[Batch, StepKind], None]
@@ -34,16 +33,8 @@ class Stop(Protocol):
         """The signal that asks for it, if any."""
 
 
-class Trained(Protocol):
+class Trained(Training, Protocol):
     """The part of a run that a step needs."""
-
-    @property
-    def parts(self) -> Parts:
-        """The networks and what trains them."""
-
-    @property
-    def state(self) -> State:
-        """What training changes beside them."""
 
     @property
     def batches(self) -> Batches:

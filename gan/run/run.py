@@ -185,7 +185,7 @@ class Run:
         Raises:
             UserError: see `gan.train.run`.
         """
-        _check_processes(cfg)
+        _check_processes(cfg, is_new=not checkpoint_paths(run_dir))
         cfg = with_init_hash(with_absolute_paths(cfg), run_dir)
         overrides = with_init_overrides(overrides_with_absolute_paths(overrides, flatten(cfg)), cfg)
         run = cls(cfg, run_dir)
@@ -755,8 +755,10 @@ class Run:
         self._random_states = _random_states(self.parts.device)
 
 
-def _check_processes(cfg: DictConfig) -> None:
+def _check_processes(cfg: DictConfig, *, is_new: bool) -> None:
     """Check that the processes, if there are several, can train a run.
+
+    A run that goes on makes eager steps, which changes its rounding only.
 
     Raises:
         UserError: they cannot.
@@ -765,7 +767,7 @@ def _check_processes(cfg: DictConfig) -> None:
     if processes := current():
         processes.check(batch_size=trainer.batch_size, pac=trainer.pac, device=cfg.device)
         for name in ("compile", "cuda_graphs"):
-            if trainer[name] is True:
+            if trainer[name] is True and is_new:
                 raise UserError(
                     f"trainer.{name}=true: is for one process, and there are {processes.size}; set "
                     f"trainer.{name}=false"
