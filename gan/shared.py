@@ -67,7 +67,7 @@ class Training(Protocol):
 
     @property
     def state(self) -> State:
-        """What training changes beside them."""
+        """Everything else that training changes."""
 
 
 class SharedTraining:
