@@ -28,6 +28,7 @@ from gan.data.mapped import is_out_of_memory
 from gan.errors import UserError, first_line
 from gan.losses import Loss, as_loss
 from gan.penalties import Consistency, Penalty, as_penalty
+from gan.processes import current
 from gan.schedules import Schedule, curve
 from gan.seeds import stream
 
@@ -388,12 +389,16 @@ def offers_features(network: nn.Module) -> bool:
 def find_device(name: str) -> torch.device:
     """Return the device of that name; `auto` takes CUDA, then Apple's MPS, then the CPU.
 
+    Of several processes, each takes a GPU of its own.
+
     Raises:
         UserError: this machine has no such device.
     """
     available = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     available += ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     wanted = {"auto": available[0], "cuda": "cuda:0"}.get(name, name)
+    if processes := current():
+        wanted = processes.device_name(name, torch.cuda.device_count())
     if wanted not in available:
         hint, visible = "", os.environ.get("CUDA_VISIBLE_DEVICES")
         if wanted.startswith("cuda") and not torch.backends.cuda.is_built():

@@ -57,6 +57,10 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = exit_code
 
 
+class ProcessLost(Interrupted):
+    """One of several processes that train a run has died. The run can go on from its checkpoint."""
+
+
 class NotSupported(Exception):
     """A run cannot be trained in this way; the message says why."""
 

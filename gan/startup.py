@@ -1,9 +1,11 @@
 """The start of a program: its imports, its threads, its console, and the warnings of libraries."""
 
+import ctypes
 import gc
 import io
 import os
 import select
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -27,6 +29,13 @@ def fast_imports() -> Iterator[None]:
         gc.freeze()
         if enabled:
             gc.enable()
+
+
+def end_with_parent() -> None:
+    """Let the system kill this process when its parent ends. Only Linux can."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 SHORT_WAITS = {"GOMP_SPINCOUNT": "8000", "KMP_BLOCKTIME": "0"}

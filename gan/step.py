@@ -39,6 +39,8 @@ class TrainableNetwork(NamedTuple):
     second argument is False, one value for each run, where all weights stay. None updates all."""
     scale: Tensor | None = None
     """The state of the loss scale (2,), see `gan.loss_scale`; None if losses are not scaled."""
+    average: Callable[[Sequence[Tensor | None]], Sequence[Tensor | None]] | None = None
+    """Averages gradients over the processes that share the batch; None if one process has it."""
 
 
 class TrainableGAN(NamedTuple):
@@ -206,7 +208,11 @@ def train_step(gan: TrainableGAN, batch: Batch, kind: StepKind) -> StepResult:
 
 def eager_step(parts: Parts, state: State, batch: Batch, kind: StepKind) -> None:
     """Update one run's networks by its own optimizers, operation by operation."""
-    result = train_step(trainable_gan(parts, batch.settings), batch, kind)
+    add_result(state, train_step(trainable_gan(parts, batch.settings), batch, kind))
+
+
+def add_result(state: State, result: StepResult) -> None:
+    """Add the statistics of a step to those of one run."""
     add_statistics(state.sums, state.finite_steps, result.statistics)
     if state.adaptive and result.real_sign is not None:
         state.adaptive.signs.add_(result.real_sign)
@@ -415,6 +421,8 @@ def _update(network: TrainableNetwork, objective: Tensor) -> Sequence[Tensor | N
     # of all of them.
     gradients: Sequence[Tensor | None]
     gradients = torch.autograd.grad(objective.sum(), list(network.weights), allow_unused=True)
+    if network.average:
+        gradients = network.average(gradients)
     finite = None
     if network.scale is not None:
         gradients, finite = loss_scale.unscale(gradients, network.scale)

@@ -3,20 +3,46 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from signal import Signals
+from typing import Protocol
 
 from omegaconf import DictConfig
 
 from gan.config.checks import checked
+from gan.data import Batches
 from gan.errors import NotFinite, UserError
+from gan.processes import current
 from gan.run.progress import OnProgress
 from gan.run.result import Status
 from gan.run.run import Run
 from gan.run.signals import deferred_stop
 from gan.run.state import check_first_step
+from gan.schedules import Schedule
+from gan.shared import Training, rehearsal, shared_training
 from gan.step import Batch, StepKind, count_step, draw_batch, eager_step, next_step_kind
 
 Step = Callable[[Batch, StepKind], None]
 """Updates the networks of one run on a batch."""
+
+
+class Stop(Protocol):
+    """Tells whether training is to stop."""
+
+    @property
+    def signal(self) -> Signals | None:
+        """The signal that asks for it, if any."""
+
+
+class Trained(Training, Protocol):
+    """The part of a run that a step needs."""
+
+    @property
+    def batches(self) -> Batches:
+        """The batches of the data."""
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """The numbers that change while the run trains."""
 
 
 def run(
@@ -54,6 +80,7 @@ def run(
         choices=choices,
         on_progress=on_progress,
         extend=extend,
+        check=rehearsal(),
     ) as opened:
         if not opened.finished:
             with opened.active():
@@ -63,15 +90,22 @@ def run(
 
 def train(run: Run) -> None:
     """Train a run from its present step to its end."""
-    step = make_step(run)
     with deferred_stop() as stop:
-        while not run.finished:
-            train_one_step(run, step)
-            run.stop_signal = stop.signal
-            after_step(run)
+        if processes := current():
+            with shared_training(processes, run, stop) as shared:
+                _train(run, _profiled(run, shared.step), shared)
+        else:
+            _train(run, make_step(run), stop)
 
 
-def train_one_step(run: Run, step: Step) -> None:
+def _train(run: Run, step: Step, stop: Stop) -> None:
+    while not run.finished:
+        train_one_step(run, step)
+        run.stop_signal = stop.signal
+        after_step(run)
+
+
+def train_one_step(run: Trained, step: Step) -> None:
     """Update the discriminator, then the generator, on the run's next batch."""
     kind = next_step_kind(run.parts, run.state)
     batch = draw_batch(run.parts, run.state, run.batches, schedules=run.schedules)
@@ -123,7 +157,7 @@ def make_step(run: Run) -> Step:
             step = _compiled_if_possible(run, step)
         else:
             step = make_compiled_step(run.cfg, run.parts, run.state)
-    return _profiled(run, step) if trainer.profile else step
+    return _profiled(run, step)
 
 
 def _compiled_if_possible(run: Run, eager: Step) -> Step:
@@ -147,6 +181,8 @@ def _compiled_if_possible(run: Run, eager: Step) -> Step:
 
 
 def _profiled(run: Run, step: Step) -> Step:
+    if not run.cfg.trainer.profile:
+        return step
     # Importing the profiler takes a second, and few runs use it.
     from gan.run.profile import profiler
 

@@ -30,6 +30,7 @@ from gan.config.values import explain_value
 from gan.errors import Interrupted, OutOfMemory, UserError, first_line, nearest
 from gan.files import expanded
 from gan.invocation import as_typed_here
+from gan.processes import current, refused_sweep
 from gan.run.directory import remove_empty
 from gan.startup import lost_output, start_program
 
@@ -161,7 +162,11 @@ class CheckConfig(Callback):
             fail(error)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """End the process with one line if a word of the command line would do nothing."""
+        """End the process with one line if a word of the command line would do nothing, or if
+        several processes were started for one run.
+        """
+        if processes := current():
+            fail(UserError(refused_sweep("-m", processes.size)))
         for word in _words_about(config, ["hydra.run"]):
             fail(UserError(f"{word}: is about one run; a sweep takes hydra.sweep.dir=DIR"))
         if str(config.hydra.launcher._target_).startswith("hydra_plugins.gan_"):

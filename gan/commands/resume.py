@@ -14,9 +14,11 @@ from omegaconf import OmegaConf
 from gan.commands import train
 from gan.commands.command_line import run_command
 from gan.commands.help import DEVICES, option
+from gan.commands.processes import on_all_processes
 from gan.config.overrides import as_override
 from gan.errors import PrintableFormatter, UserError
 from gan.invocation import command_line
+from gan.processes import current, refused_sweep
 from gan.run.directory import read_trusted_config
 from gan.startup import fast_imports
 from gan.sweep import SWEEP_FILE
@@ -49,7 +51,7 @@ class Options:
 
 def main() -> None:
     """Run the command line."""
-    run_command(resume, Options, trains=True)
+    on_all_processes(lambda: run_command(resume, Options, trains=True))
 
 
 def resume(paths: list[Path], options: Options) -> None:
@@ -70,6 +72,8 @@ def resume(paths: list[Path], options: Options) -> None:
     length = {key: value for key, value in lengths.items() if value is not None}
     asked = " ".join(f"trainer.{key}={value}" for key, value in length.items())
     if (path / SWEEP_FILE).exists():
+        if processes := current():
+            raise UserError(refused_sweep(str(path), processes.size))
         if options.restart:
             raise UserError(f"restart=true: begins one run again, and {path} is a sweep")
         if length:

@@ -8,6 +8,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gan.commands.command_line import run_with_hydra
+from gan.commands.processes import on_all_processes
 from gan.config.compose import chosen_options, source_words
 from gan.config.loader import as_given
 from gan.errors import Diverged
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Run the command line."""
-    run_with_hydra(train)
+    on_all_processes(lambda: run_with_hydra(train))
 
 
 def train(cfg: DictConfig) -> float:

@@ -168,6 +168,7 @@ class SlurmLauncher(ClusterLauncher):
     mem: str | None = key(pattern=r"\d+[KMGT]?B?")
     cpus_per_task: int = key(min=1)
     gpus_per_node: int = key(min=0)
+    processes: int = key(min=1)
     array_size: int = key(min=1)
     setup: list[str] = key()
     sbatch: dict[str, Any] = key()
@@ -180,6 +181,7 @@ class RayLauncher(ClusterLauncher):
     address: str = key()
     num_cpus: int = key(min=1)
     num_gpus: float = key(min=0)
+    processes: int = key(min=1)
     resources: dict[str, float] = key()
     object_store_memory: int | None = key(min=80 * 1024**2)
 

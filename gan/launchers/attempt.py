@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan.errors import Busy, Interrupted, UserError
 from gan.launchers.base import Progress
+from gan.launchers.followers import with_followers
 from gan.run.attempt import Attempt, Ending, ending_of
 from gan.run.directory import LOG_FILE, METRICS_FILE
 from gan.run.result import Record, Status, read_records
@@ -24,23 +25,29 @@ LOCK_PATIENCE = 60.0
 
 
 def execute(
-    attempt: Attempt, on_progress: "OnProgress | None" = None, *, patience: float = 0.0
+    attempt: Attempt,
+    on_progress: "OnProgress | None" = None,
+    *,
+    patience: float = 0.0,
+    processes: int = 1,
 ) -> Ending:
     """Train or continue a run in this process. What is printed goes into the run's log.
 
     Args:
         on_progress: is told the progress.
         patience: seconds to wait for another process to leave the run directory.
+        processes: the number of processes that train the run together, this one included.
     """
     start_program(encoding="utf-8")
     # These imports take seconds. Where a process is used again, only its first run waits for them.
     from gan.config.checks import as_config, checked
     from gan.run.run import Run
+    from gan.shared import rehearsal
     from gan.train import train
 
     deadline = time.monotonic() + patience
     try:
-        with redirected_output(attempt.run_dir):
+        with redirected_output(attempt.run_dir), with_followers(processes):
             cfg = checked(as_config(attempt.config))
             while True:
                 try:
@@ -50,6 +57,7 @@ def execute(
                         attempt.overrides,
                         choices=attempt.choices,
                         on_progress=on_progress or _ignore,
+                        check=rehearsal(),
                     )
                     break
                 except Busy:

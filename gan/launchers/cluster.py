@@ -17,6 +17,7 @@ from typing import Any
 from gan.errors import UserError
 from gan.launchers.attempt import RunFollower, newest_checkpoint
 from gan.launchers.base import Ended, Event, Launcher, Note, Requeued, Started
+from gan.launchers.followers import Place, check_place
 from gan.launchers.messages import Mailbox, Message, attempt_message
 from gan.launchers.queue import Queue
 from gan.launchers.vectorized import MAX_RUNS, MAX_RUNS_IN_SEARCH
@@ -91,7 +92,8 @@ class ClusterLauncher(Launcher):
         vectorized: a job trains a cohort, of runs that `gan.vectorized.compatible` lets share one.
             `n_jobs` is then the number of cohorts at the same time.
         max_group: the number of runs in a cohort; None takes what memory allows, up to MAX_RUNS.
-        compile: see `gan.vectorized.strategy.CohortSettings`, also for the last two.
+        compile, cuda_graphs, measure: see `gan.vectorized.strategy.CohortSettings`.
+        processes: the number of processes that train each run together.
     """
 
     takes_gpu = False
@@ -107,9 +109,11 @@ class ClusterLauncher(Launcher):
         compile: bool = True,
         cuda_graphs: bool = True,
         measure: bool = True,
+        processes: int = 1,
         **settings: Any,
     ):
         super().__init__(**settings)
+        self.processes = processes
         self.vectorized, self.max_group = vectorized, max_group
         self._cohort_settings = {
             "vectorize": True,
@@ -128,7 +132,11 @@ class ClusterLauncher(Launcher):
 
     def check(self) -> None:
         """See Launcher."""
-        # Further keys that say how a job trains its runs are compared with `vectorized` here.
+        if self.vectorized and self.processes > 1:
+            raise UserError(
+                f"hydra.launcher.processes={self.processes}: shares one run among processes, and "
+                "hydra.launcher.vectorized=true lets runs share a process; leave out one of both"
+            )
         if self.vectorized:
             return
         of_cohorts = {"max_group": self.max_group, **self._cohort_settings}
@@ -151,8 +159,14 @@ class ClusterLauncher(Launcher):
 
     def start(self, folder: Path, log: Path, *, device: str, threads: int, runs: int) -> None:
         """See Launcher."""
+        check_place(self.place, self.processes, device)
         self._threads, self._log = threads, log
         self.connect(folder.resolve())
+
+    @property
+    @abstractmethod
+    def place(self) -> Place:
+        """The share of a machine that a run gets."""
 
     @abstractmethod
     def connect(self, folder: Path) -> None:

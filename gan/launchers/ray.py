@@ -19,6 +19,7 @@ from gan.launchers.attempt import LOCK_PATIENCE, execute, place_config
 from gan.launchers.base import Ended, Event, plain
 from gan.launchers.cluster import ClusterJob, ClusterLauncher, finished_ending
 from gan.launchers.cohort_job import execute_cohort
+from gan.launchers.followers import Place
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import Status
 from gan.run.signals import PRUNE
@@ -71,7 +72,12 @@ class RayLauncher(ClusterLauncher):
 
     def threads_per_run(self, device: str, runs: int) -> int:
         """See Launcher."""
-        return self.num_cpus
+        return max(1, self.num_cpus // self.processes)
+
+    @property
+    def place(self) -> Place:
+        """See ClusterLauncher."""
+        return Place(self.num_cpus, self.num_gpus, "num_cpus", "num_gpus")
 
     def connect(self, folder: Path) -> None:
         """See ClusterLauncher."""
@@ -147,7 +153,7 @@ class RayLauncher(ClusterLauncher):
             self._mark(f"{attempt.name}{PRUNE_SUFFIX}").unlink(missing_ok=True)
             config = place_config(attempt.config, self._threads, one_gpu=self.takes_gpu)
             fields = asdict(attempt) | {"config": config, "run_dir": attempt.run_dir.resolve()}
-            job.handle = self._task.remote(fields, str(mark))
+            job.handle = self._task.remote(fields, str(mark), self.processes)
         return True
 
     def _look(self) -> None:
@@ -250,16 +256,21 @@ class RayLauncher(ClusterLauncher):
             raise UserError(f"hydra.launcher.address={self.address}: {reason}") from None
 
 
-def execute_task(attempt: dict[str, Any], mark: str) -> tuple[str, float | None, str | None]:
+def execute_task(
+    attempt: dict[str, Any], mark: str, processes: int = 1
+) -> tuple[str, float | None, str | None]:
     """Execute an attempt in a Ray task, and return its ending.
 
     Args:
         attempt: the fields of an Attempt.
         mark: a file to make when it begins. One with PRUNE_SUFFIX beside it asks it to end.
+        processes: the number of processes that train the run together.
     """
     Path(mark).touch()
     with pruned_by(Path(f"{mark}{PRUNE_SUFFIX}")):
-        status, objective, reason = execute(Attempt(**attempt), patience=LOCK_PATIENCE)
+        status, objective, reason = execute(
+            Attempt(**attempt), patience=LOCK_PATIENCE, processes=processes
+        )
     return status.value, objective, reason
 
 

@@ -31,6 +31,7 @@ from gan.launchers.attempt import LOCK_PATIENCE, execute, place_config
 from gan.launchers.base import Ended, Event, Requeued, plain
 from gan.launchers.cluster import ClusterJob, ClusterLauncher, finished_ending
 from gan.launchers.cohort_job import execute_cohort
+from gan.launchers.followers import Place
 from gan.launchers.slots import Slot
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import FINISHED, Status
@@ -130,7 +131,12 @@ class SlurmLauncher(ClusterLauncher):
 
     def threads_per_run(self, device: str, runs: int) -> int:
         """See Launcher."""
-        return self.cpus_per_task
+        return max(1, self.cpus_per_task // self.processes)
+
+    @property
+    def place(self) -> Place:
+        """See ClusterLauncher."""
+        return Place(self.cpus_per_task, self.gpus_per_node, "cpus_per_task", "gpus_per_node")
 
     def connect(self, folder: Path) -> None:
         """See ClusterLauncher."""
@@ -237,6 +243,7 @@ class SlurmLauncher(ClusterLauncher):
             [attempt.overrides for attempt in attempts],
             [attempt.choices for attempt in attempts],
             [str(self._report_file(attempt.name)) for attempt in attempts],
+            [self.processes] * len(attempts),
         )
         return submitted
 
@@ -455,6 +462,7 @@ def execute_job(
     overrides: list[str],
     choices: dict[str, str],
     report: str,
+    processes: int = 1,
 ) -> None:
     """Execute an attempt in a Slurm job, and write a report of its end."""
     has_begun = False
@@ -479,7 +487,7 @@ def execute_job(
         # Training has a handler of its own. Before and after it, there is nothing to prune.
         signal.signal(PRUNE, signal.SIG_IGN)
     attempt = Attempt(Path(run_dir).name, config, Path(run_dir), overrides, choices)
-    ending = execute(attempt, note_begin, patience=LOCK_PATIENCE)
+    ending = execute(attempt, note_begin, patience=LOCK_PATIENCE, processes=processes)
     write_text(Path(report), json.dumps(ending._asdict()))
 
 

@@ -5,7 +5,6 @@ see gan.launchers.messages. It trains a cohort: one run after the other, or many
 settings say.
 """
 
-import ctypes
 import faulthandler
 import json
 import os
@@ -18,7 +17,7 @@ from typing import Any, TextIO
 from gan.launchers.attempt import redirected_output
 from gan.launchers.messages import MessageInbox, MessageReporter
 from gan.run.signals import stop_signals
-from gan.startup import fast_imports, start_program
+from gan.startup import end_with_parent, fast_imports, start_program
 
 
 class PipeReporter(MessageReporter):
@@ -57,19 +56,11 @@ class PipeInbox(MessageInbox):
         os._exit(1)
 
 
-def end_with_parent() -> None:
-    """Let this process end when its parent does, and print where it was if it crashes."""
-    faulthandler.enable()
-    if sys.platform != "linux":
-        return
-    # The end of the input tells of the parent's death as well, but a thread must read it.
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
 def main() -> None:
     """Train cohorts until the parent process is gone."""
+    # The end of the input tells of the parent's death as well, but a thread must read it.
     end_with_parent()
+    faulthandler.enable()
     start_program(encoding="utf-8")
     reporter, inbox = PipeReporter(), PipeInbox()
     inbox.wait()

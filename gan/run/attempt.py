@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gan.errors import Busy, Interrupted, OutOfMemory, UserError, first_line
+from gan.errors import Busy, Interrupted, OutOfMemory, ProcessLost, UserError, first_line
 from gan.run.result import Status
 
 
@@ -32,6 +32,8 @@ class Ending(NamedTuple):
 
 def ending_of(error: BaseException) -> Ending:
     """Return the end of an attempt that an exception ended."""
+    if isinstance(error, ProcessLost):
+        return Ending(Status.RAISED, reason=str(error))
     if isinstance(error, Interrupted):
         return Ending(Status.INTERRUPTED, reason=str(error))
     if isinstance(error, Busy):

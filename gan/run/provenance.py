@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from gan.config.checks import defines_result
 from gan.files import read_text, write_bytes, write_text
+from gan.processes import current
 from gan.run.directory import has_history
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ def note_start(
         note["choices"] = dict(choices)
     start = _start(config)
     last = note["starts"][-1] if note["starts"] else {}
+    if (processes := current()) or "processes" in last:
+        start["processes"] = processes.size if processes else 1
     for name, then, now in _changed_code(last, start):
         log.warning("%s: the code of %s changed since (%s, now %s)", run_dir, name, then, now)
     if any(last.get(name) != value for name, value in start.items() if name != "diff"):

@@ -24,6 +24,7 @@ from gan.arithmetic import (
 )
 from gan.build import Parts
 from gan.errors import UserError
+from gan.processes import current
 from gan.startup import core_count
 
 
@@ -61,7 +62,9 @@ def choose_rounding(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
         UserError: the library rounds to fewer digits here than the run's precision asks for.
     """
     # torch counts the machine's cores, and a container may have fewer.
-    threads = cfg.threads or min(torch.get_num_threads(), core_count())
+    processes = current()
+    cores = max(1, core_count() // (processes.local_size if processes else 1))
+    threads = cfg.threads or min(torch.get_num_threads(), cores)
     chosen: dict[str, Any] = {"threads": threads, "matmul": _choose_library(cfg, parts)}
     if cfg.trainer.compile == "auto":
         chosen["trainer"] = {"compile": _compiling_pays(cfg, parts)}
@@ -135,6 +138,7 @@ def _compiling_pays(cfg: DictConfig, parts: Parts) -> bool:
     compiler = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
     return (
         parts.device.type == "cpu"
+        and current() is None
         and steps >= COMPILED_FROM
         and shutil.which(os.environ.get("CXX", compiler)) is not None
     )

@@ -28,6 +28,7 @@ from gan.errors import Interrupted, NotFinite, OutOfMemory, UserError
 from gan.invocation import command_line
 from gan.loss_scale import LOWEST_SCALE
 from gan.metrics.catalogue import STEP_STATISTICS
+from gan.processes import current
 from gan.run.checkpoint import (
     checkpoint_paths,
     keep_best_only,
@@ -102,6 +103,9 @@ log = logging.getLogger(__name__)
 LoadData = Callable[[DictConfig], Data]
 """A function that returns the data set of a configuration."""
 
+CheckParts = Callable[[DictConfig, Parts], None]
+"""A function that raises a UserError if the parts of a run cannot be trained."""
+
 Context = TypeVar("Context")
 
 PROGRESS_SECONDS = 0.5
@@ -165,6 +169,7 @@ class Run:
         load: LoadData = load_data,
         on_progress: OnProgress | None = None,
         extend: bool = False,
+        check: CheckParts | None = None,
     ) -> "Run":
         """Claim `run_dir` and make a run ready for its next step, or find its stored result.
 
@@ -174,10 +179,13 @@ class Run:
             load: returns the data set; runs that share one pass their own function.
             on_progress: called with each report of progress, in place of a bar on the terminal.
             extend: let a run that exists go on to the length of `cfg`, where that is another one.
+            check: raises a UserError if the parts of the run cannot be trained, before anything is
+                stored.
 
         Raises:
             UserError: see `gan.train.run`.
         """
+        _check_processes(cfg, is_new=not checkpoint_paths(run_dir))
         cfg = with_init_hash(with_absolute_paths(cfg), run_dir)
         overrides = with_init_overrides(overrides_with_absolute_paths(overrides, flatten(cfg)), cfg)
         run = cls(cfg, run_dir)
@@ -194,7 +202,7 @@ class Run:
                 run.result = stored
                 log.info("%s: already %s at step %d", run_dir, stored["status"], stored["steps"])
             else:
-                run._build(overrides, choices, load)
+                run._build(overrides, choices, load, check)
                 with run.active():
                     run._begin(on_progress)
         except BaseException as error:
@@ -439,11 +447,17 @@ class Run:
         return self._training.enter_context(context)
 
     def _build(
-        self, overrides: Sequence[str], choices: Mapping[str, str] | None, load: LoadData
+        self,
+        overrides: Sequence[str],
+        choices: Mapping[str, str] | None,
+        load: LoadData,
+        check: CheckParts | None,
     ) -> None:
         # Runs of earlier versions have no trackers.
         self._made_trackers = make_trackers(plain(self.cfg.logging).get("trackers", {}))
         self.parts = build(self.cfg, load(self.cfg))
+        if check:
+            check(self.cfg, self.parts)
         self.data_hash = content_hash(self.parts.data)
         if self.cfg.trainer.get("init_from") and not checkpoint_paths(self.run_dir):
             load_initial_weights(self.parts, self.cfg)
@@ -739,6 +753,25 @@ class Run:
 
     def _keep_random_state(self) -> None:
         self._random_states = _random_states(self.parts.device)
+
+
+def _check_processes(cfg: DictConfig, *, is_new: bool) -> None:
+    """Check that the processes, if there are several, can train a run.
+
+    A run that goes on makes eager steps, which changes its rounding only.
+
+    Raises:
+        UserError: they cannot.
+    """
+    trainer = cfg.trainer
+    if processes := current():
+        processes.check(batch_size=trainer.batch_size, pac=trainer.pac, device=cfg.device)
+        for name in ("compile", "cuda_graphs"):
+            if trainer[name] is True and is_new:
+                raise UserError(
+                    f"trainer.{name}=true: is for one process, and there are {processes.size}; set "
+                    f"trainer.{name}=false"
+                )
 
 
 def _samples_every(cfg: DictConfig, steps_per_epoch: int) -> int:

@@ -1,13 +1,17 @@
 """An attempt at a run in this process, and the ways in which launchers follow one from outside."""
 
+import os
 from pathlib import Path
 
-from sweep_commands import TINY
+import pytest
+from sweep_commands import TINY, children
 
 from gan.config.compose import compose
 from gan.launchers.attempt import RunFollower, execute, newest_checkpoint, place_config
 from gan.run.attempt import Attempt
 from gan.run.directory import claimed
+from gan.run.provenance import read_provenance
+from gan.run.result import Status, read_records
 from gan.sweep.composer import plain_config
 
 
@@ -53,3 +57,23 @@ def test_attempt_at_a_locked_run_is_busy_however_long_it_waited(tmp_path: Path) 
     assert waited.reason is not None
     assert "another process is at work" in waited.reason
     assert execute(attempt).status == "completed"
+
+
+def test_attempt_of_two_processes_is_the_run_of_one(tmp_path: Path) -> None:
+    others = children(os.getpid())
+    config = plain_config(compose(*TINY, "trainer.max_steps=4", "metrics=none"))
+    attempts = [Attempt(name, config, tmp_path / name, []) for name in ("one", "two", "refused")]
+    endings = [execute(attempts[0]), execute(attempts[1], processes=2)]
+    assert [ending.status for ending in endings] == [Status.COMPLETED] * 2
+    one, two = (read_records(attempt.run_dir)[-1] for attempt in attempts[:2])
+    assert two == pytest.approx(one, rel=1e-3)
+    note = read_provenance(tmp_path / "two")
+    assert note
+    assert note["starts"][0]["processes"] == 2
+    config["trainer"]["batch_size"] = 15
+    refused = execute(attempts[2], processes=2)
+    assert refused.status == Status.REFUSED
+    assert refused.reason
+    assert "trainer.batch_size=15: 2 processes cannot share it equally" in refused.reason
+    # The other processes have ended.
+    assert children(os.getpid()) == others

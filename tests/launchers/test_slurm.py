@@ -30,6 +30,7 @@ from sweep_commands import (
 )
 
 from gan.launchers.slurm import describe_wait_status, sbatch_errors
+from gan.run.provenance import read_provenance
 
 GRID = (
     "loss._target_=faulty_losses.slow",
@@ -286,3 +287,27 @@ def test_controller_that_does_not_answer_is_waited_for(begin: Begin, path: Path)
     assert code == 0, out + err
     assert "does not answer" not in err
     assert list(statuses(path).values()) == ["completed"] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_two_processes_train_each_run_and_stop_together(begin: Begin, path: Path) -> None:
+    command = ("hydra.launcher.processes=2", "hydra.launcher.cpus_per_task=2", "seed=1,2")
+    code, _, err = execute(slurm_command(path, *command, "hydra.launcher.cpus_per_task=1"))
+    assert code == 2
+    assert "cpus_per_task=1: must be at least 2, a core for each of the processes" in err
+    slow = ("loss._target_=faulty_losses.slow", "trainer.max_steps=200")
+    process = begin(slurm_command(path, *command, *slow))
+    wait_for_two_to_save(path)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert set(statuses(path).values()) == {"interrupted"}
+    process = begin(resume_command(path))
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    assert list(statuses(path).values()) == ["completed"] * 2
+    for run_dir in path.glob("seed=*"):
+        note = read_provenance(run_dir)
+        assert note
+        assert {start["processes"] for start in note["starts"]} == {2}

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -31,12 +31,12 @@ def composer() -> tuple[Composer, ConfigLoader]:
     return Composer(loader, master), loader
 
 
-def space_of(*texts: str, params: dict[str, object] | None = None) -> Space:
+def space_of(*texts: str, params: Mapping[str, object] | None = None) -> Space:
     """Return the space of a command line."""
     return read_space(composer()[1], texts, params or {})
 
 
-def points(*texts: str, params: dict[str, object] | None = None) -> list[str]:
+def points(*texts: str, params: Mapping[str, object] | None = None) -> list[str]:
     """Return the points of a grid, each as one text."""
     return [" ".join(point) for point in space_of(*texts, params=params).points()]
 
