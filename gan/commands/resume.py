@@ -1,7 +1,7 @@
 """Continue an interrupted run or sweep: gan resume DIR [trainer.max_steps=30000]
 
 A run continues from its last checkpoint; a finished one stays as it is, unless it gets a greater
-length. A sweep runs what is left of its plan.
+length. A sweep runs what is left of its plan. One that a job of a cluster drives is followed.
 """
 
 import logging
@@ -34,6 +34,12 @@ class Options:
     n_jobs: int | None = option(
         None,
         "runs of a sweep to train at the same time; null keeps the sweep's number",
+    )
+    detach: bool = option(
+        False, "let a job of the sweep's Slurm or Ray cluster drive it, and return at once"
+    )
+    stop: bool = option(
+        False, "end a sweep that a job of the cluster drives, with a checkpoint of each run"
     )
     restart: bool = option(
         False,
@@ -111,14 +117,36 @@ def resume(paths: list[Path], options: Options) -> None:
 
 def _resume_sweep(path: Path, options: Options) -> None:
     # Needs numpy, which a run does not need at this point.
+    from gan.sweep.detached import follow, living_controller, stop
     from gan.sweep.sweep import resume_sweep, search_command
 
+    if options.detach and options.stop:
+        raise UserError("detach=true stop=true: give one of them")
+    if name := living_controller(path):
+        given = [
+            f"{key}={as_override(getattr(options, key))}"
+            for key in ("device", "n_jobs", "retry_failed", "detach")
+            if getattr(options, key)
+        ]
+        if given:
+            raise UserError(
+                f"{given[0]}: {name} drives this sweep; end it first by: "
+                f"{command_line('resume', path, 'stop=true')}"
+            )
+        if options.stop:
+            stop(path, name)
+            return
+        follow(path, name)
+    elif options.stop:
+        raise UserError(f"stop=true: no job of a cluster drives {path}")
     if arguments := search_command(path):
         # The settings of a search decide which points come next, and its command line has them.
         settings = {
             "device": options.device,
             "hydra.launcher.n_jobs": options.n_jobs,
             "sweep.retry_failed": options.retry_failed or None,
+            # Whoever takes up a detached search drives it.
+            "hydra.launcher.detach": options.detach if _can_detach(arguments) else None,
         }
         asked = {key: value for key, value in settings.items() if value is not None}
         sys.argv[1:] = [*arguments, *(f"{key}={as_override(v)}" for key, v in asked.items())]
@@ -129,4 +157,10 @@ def _resume_sweep(path: Path, options: Options) -> None:
             retry_failed=options.retry_failed,
             device=options.device,
             n_jobs=options.n_jobs,
+            detach=options.detach,
         )
+
+
+def _can_detach(arguments: list[str]) -> bool:
+    """Return whether the launcher of a command line has the key `detach`."""
+    return any(text in arguments for text in ("hydra/launcher=slurm", "hydra/launcher=ray"))

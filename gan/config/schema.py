@@ -172,6 +172,8 @@ class SlurmLauncher(ClusterLauncher):
     array_size: int = key(min=1)
     setup: list[str] = key()
     sbatch: dict[str, Any] = key()
+    detach: bool = key()
+    controller: dict[str, Any] = key()
 
 
 @dataclass
@@ -184,6 +186,7 @@ class RayLauncher(ClusterLauncher):
     processes: int = key(min=1)
     resources: dict[str, float] = key()
     object_store_memory: int | None = key(min=80 * 1024**2)
+    detach: bool = key()
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,37 @@ class Launcher(ABC):
         self.timeout = timeout
         self.retries = retries
         self.max_failures = max_failures
+
+    detach = False
+    """A job of the cluster drives the sweep, and the command line returns at once."""
+
+    def start_controller(self, folder: Path, words: Sequence[str]) -> str:
+        """Let a job of the cluster drive the sweep in a directory, and return the job's name.
+
+        Args:
+            folder: an absolute path.
+            words: options of `gan resume`.
+
+        Raises:
+            UserError: the cluster takes no such job.
+        """
+        raise NotImplementedError
+
+    def stop_controller(self, folder: Path, name: str) -> None:
+        """Let the job of that name save a checkpoint of each run, and end.
+
+        Raises:
+            UserError: the cluster does not answer.
+        """
+        raise NotImplementedError
+
+    def has_controller(self, folder: Path, name: str) -> bool:
+        """Return whether the job of that name is still there, or waits to begin.
+
+        Raises:
+            UserError: the cluster does not answer.
+        """
+        return False
 
     def check(self) -> None:  # noqa: B027 (most launchers need nothing)
         """Check that everything that the launcher needs is installed.

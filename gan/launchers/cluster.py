@@ -94,6 +94,7 @@ class ClusterLauncher(Launcher):
         max_group: the number of runs in a cohort; None takes what memory allows, up to MAX_RUNS.
         compile, cuda_graphs, measure: see `gan.vectorized.strategy.CohortSettings`.
         processes: the number of processes that train each run together.
+        detach: see Launcher.
     """
 
     takes_gpu = False
@@ -110,9 +111,11 @@ class ClusterLauncher(Launcher):
         cuda_graphs: bool = True,
         measure: bool = True,
         processes: int = 1,
+        detach: bool = False,
         **settings: Any,
     ):
         super().__init__(**settings)
+        self.detach = detach
         self.processes = processes
         self.vectorized, self.max_group = vectorized, max_group
         self._cohort_settings = {

@@ -1,11 +1,14 @@
 """The Ray launcher: tasks on a Ray cluster that runs already, or on one that is started here."""
 
+import hashlib
 import importlib.util
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,11 +22,14 @@ from gan.launchers.attempt import LOCK_PATIENCE, execute, place_config
 from gan.launchers.base import Ended, Event, plain
 from gan.launchers.cluster import ClusterJob, ClusterLauncher, finished_ending
 from gan.launchers.cohort_job import execute_cohort
+from gan.launchers.controller import LOG_FILE, command
 from gan.launchers.followers import Place
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import Status
 from gan.run.signals import PRUNE
 
+NAMESPACE = "gan-sweeps"
+"""The namespace of Ray's in which controllers have their names."""
 SECONDS_BETWEEN_LOOKS = 0.5
 """Seconds between two looks at what the runs have written."""
 PRUNE_SUFFIX = ".prune"
@@ -64,6 +70,11 @@ class RayLauncher(ClusterLauncher):
 
     def check(self) -> None:
         """See Launcher."""
+        if self.detach and self.address == "local":
+            raise UserError(
+                "hydra.launcher.detach=true: address=local starts a Ray that ends with this "
+                "command; take a cluster, as in hydra.launcher.address=auto"
+            )
         super().check()
         if importlib.util.find_spec("ray") is None:
             raise UserError(
@@ -78,6 +89,42 @@ class RayLauncher(ClusterLauncher):
     def place(self) -> Place:
         """See ClusterLauncher."""
         return Place(self.num_cpus, self.num_gpus, "num_cpus", "num_gpus")
+
+    def start_controller(self, folder: Path, words: Sequence[str]) -> str:
+        """See Launcher."""
+        ray = self._connected_ray()
+        try:
+            name = f"gan-sweep-{_digest(folder)}-{secrets.token_hex(3)}"
+            actor = ray.remote(num_cpus=0, max_restarts=-1)(RayController)
+            options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached"}
+            handle = actor.options(**options).remote(str(folder), list(words), name)
+            ray.get(handle.begun.remote())
+        finally:
+            ray.shutdown()
+        return f"Ray actor {name}"
+
+    def stop_controller(self, folder: Path, name: str) -> None:
+        """See Launcher."""
+        ray = self._connected_ray()
+        try:
+            actor = ray.get_actor(name.rpartition(" ")[2], namespace=NAMESPACE)
+            ray.get(actor.stop.remote())
+        except ValueError:
+            # It has just ended.
+            return
+        finally:
+            ray.shutdown()
+
+    def has_controller(self, folder: Path, name: str) -> bool:
+        """See Launcher."""
+        ray = self._connected_ray()
+        try:
+            ray.get_actor(name.rpartition(" ")[2], namespace=NAMESPACE)
+        except ValueError:
+            return False
+        finally:
+            ray.shutdown()
+        return True
 
     def connect(self, folder: Path) -> None:
         """See ClusterLauncher."""
@@ -296,6 +343,43 @@ def pruned_by(file: Path) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+class RayController:
+    """An actor that drives a detached sweep. It lives until the sweep is over.
+
+    Args:
+        folder: the sweep's directory.
+        words: options of `gan resume`.
+        name: the name of the actor.
+    """
+
+    def __init__(self, folder: str, words: list[str], name: str):
+        self._command, self._name = command(Path(folder), words), name
+        self._log = Path(folder) / LOG_FILE
+        self._log_file = self._log.open("ab")
+        self._process = subprocess.Popen(
+            self._command, stdout=self._log_file, stderr=self._log_file
+        )
+        threading.Thread(target=self._end_with_process, daemon=True).start()
+
+    def begun(self) -> bool:
+        """Return once the actor is there."""
+        return True
+
+    def stop(self) -> None:
+        """Let all runs save a checkpoint and end."""
+        self._process.terminate()
+
+    def _end_with_process(self) -> None:
+        import ray
+
+        self._process.wait()
+        ray.kill(ray.get_actor(self._name, namespace=NAMESPACE), no_restart=True)
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
 
 
 def _first_line(error: BaseException) -> str:

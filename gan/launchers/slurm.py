@@ -31,6 +31,7 @@ from gan.launchers.attempt import LOCK_PATIENCE, execute, place_config
 from gan.launchers.base import Ended, Event, Requeued, plain
 from gan.launchers.cluster import ClusterJob, ClusterLauncher, finished_ending
 from gan.launchers.cohort_job import execute_cohort
+from gan.launchers.controller import LOG_FILE, command
 from gan.launchers.followers import Place
 from gan.launchers.slots import Slot
 from gan.run.attempt import Attempt, Ending
@@ -65,6 +66,8 @@ FINAL_STATES = (
 """The states in which Slurm has finished a job."""
 
 UNKNOWN_STATE = "an unknown state"
+SECONDS_TO_STOP = 60
+"""Seconds before the end of its time when a controller lets its runs save their checkpoints."""
 FINISHED_JOB = ("COMPLETED", "")
 SECONDS_TO_END = 20.0
 """Seconds that the jobs of cohorts without runs have to end, at the end of a sweep."""
@@ -86,6 +89,7 @@ class SlurmLauncher(ClusterLauncher):
         array_size: the number of jobs in one array at most.
         setup: shell commands before a run.
         sbatch: further options of sbatch.
+        controller: options of sbatch for the job that drives a detached sweep.
     """
 
     def __init__(
@@ -100,9 +104,11 @@ class SlurmLauncher(ClusterLauncher):
         array_size: int = 1000,
         setup: list[str] | None = None,
         sbatch: dict[str, Any] | None = None,
+        controller: dict[str, Any] | None = None,
         **settings: Any,
     ):
         super().__init__(**settings)
+        self.controller: dict[str, Any] = plain(controller) or {}
         self.partition, self.time, self.signal_delay_s = partition, time, signal_delay_s
         self.cpus_per_task, self.gpus_per_node, self.mem = cpus_per_task, gpus_per_node, mem
         self.array_size = array_size
@@ -138,13 +144,60 @@ class SlurmLauncher(ClusterLauncher):
         """See ClusterLauncher."""
         return Place(self.cpus_per_task, self.gpus_per_node, "cpus_per_task", "gpus_per_node")
 
+    def start_controller(self, folder: Path, words: Sequence[str]) -> str:
+        """See Launcher."""
+        options = {
+            "job-name": f"{_jobs_name(folder)}-controller",
+            "partition": self.partition,
+            "cpus-per-task": 1,
+            "output": folder / LOG_FILE,
+            "open-mode": "append",
+            # A node that fails, and the end of its time, do not end the sweep.
+            "requeue": True,
+            "signal": f"B:USR1@{max(self.signal_delay_s, SECONDS_TO_STOP)}",
+            **{key.replace("_", "-"): value for key, value in self.controller.items()},
+        }
+        texts = [
+            f"--{key}" if value is True else f"--{key}={value}"
+            for key, value in options.items()
+            if value not in (None, False)
+        ]
+        # The shell is replaced, so that signals arrive.
+        script = "\n".join([*self.setup_commands, f"exec {shlex.join(command(folder, words))}"])
+        try:
+            done = subprocess.run(
+                ["sbatch", "--parsable", *texts, f"--wrap={script}"],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=COMMAND_TIMEOUT,
+            )
+        except subprocess.TimeoutExpired:
+            raise UserError("hydra/launcher=slurm: Slurm does not answer, try squeue") from None
+        if done.returncode:
+            raise UserError(f"Slurm takes no controller: {sbatch_errors(done.stderr)}")
+        return f"Slurm job {done.stdout.strip().partition(';')[0]}"
+
+    def stop_controller(self, folder: Path, name: str) -> None:
+        """See Launcher."""
+        number = name.rpartition(" ")[2]
+        # A job that waits gets no signal.
+        commands = (["--state=PENDING", number], ["--signal=TERM", "--batch", number])
+        answers = [_run_slurm("scancel", *arguments) for arguments in commands]
+        if None in answers and self.has_controller(folder, name):
+            raise UserError(f"hydra/launcher=slurm: {name} cannot be stopped, try scancel")
+
+    def has_controller(self, folder: Path, name: str) -> bool:
+        """See Launcher."""
+        own = ["--user", getpass.getuser(), "--name", f"{_jobs_name(folder)}-controller"]
+        if (there := _run_slurm("squeue", "--noheader", "--format=%i", *own)) is None:
+            raise UserError("hydra/launcher=slurm: Slurm does not answer, try squeue")
+        return name.rpartition(" ")[2] in there.split()
+
     def connect(self, folder: Path) -> None:
         """See ClusterLauncher."""
         self._folder = folder / ".slurm"
-        title = re.sub(r"[^\w.=+-]", "_", folder.name)
-        # The name tells the jobs of this sweep from all others.
-        digest = hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:8]
-        self._our_jobs = ["--user", getpass.getuser(), "--name", f"{title}-{digest}"]
+        self._our_jobs = ["--user", getpass.getuser(), "--name", _jobs_name(folder)]
         self._executor = self._make_executor(self._our_jobs[-1])
         self._end_jobs_of_dead_parent()
 
@@ -518,6 +571,13 @@ def describe_wait_status(status: str) -> str:
     if number in set(signal.Signals):
         return f", killed by {signal.Signals(number).name}"
     return f", exit code {code}" if code else ""
+
+
+def _jobs_name(folder: Path) -> str:
+    """Return the name of the Slurm jobs of a sweep, which tells them from all others."""
+    title = re.sub(r"[^\w.=+-]", "_", folder.name)
+    digest = hashlib.sha256(os.fsencode(folder / ".slurm")).hexdigest()[:8]
+    return f"{title}-{digest}"
 
 
 def sbatch_errors(text: str) -> str:

@@ -20,6 +20,7 @@ from gan.config.paths import moved_data
 from gan.config.trust import powers, refuse_untrusted, word_powers
 from gan.errors import Busy, JobsFailed, NoAnswer, UserError
 from gan.files import append_text, read_text, remove_leftovers, write_text
+from gan.launchers.controller import forget, is_controller
 from gan.locks import LOOK_SECONDS, lock_at, way_to_free
 from gan.run.directory import (
     LOG_FILE,
@@ -46,8 +47,10 @@ LOCK_FILE = ".lock"
 OWNER_FILE = ".owner"
 STUDY_FILE = "study.db"
 """The trials of a search, where no other storage is chosen."""
+HANDOVER_SECONDS = 60.0
+"""Seconds that a controller waits for the process that handed a sweep over to it."""
 PROJECT = "gan-sweeps"
-WRITTEN = (SWEEP_FILE, JOBS_FILE, "conf", "workers.log")
+WRITTEN = (SWEEP_FILE, JOBS_FILE, "conf", "workers.log", "controller.log")
 """Names that a sweep writes, beside its runs, its study and files with a leading dot."""
 
 
@@ -277,7 +280,8 @@ def owned(path: Path) -> Iterator[None]:
     path.mkdir(parents=True, exist_ok=True)
     lock, owner = lock_at(path / LOCK_FILE), path / OWNER_FILE
     try:
-        lock.acquire(timeout=LOOK_SECONDS)
+        # A controller may begin before the process that handed the sweep over has ended.
+        lock.acquire(timeout=HANDOVER_SECONDS if is_controller() else LOOK_SECONDS)
     except Timeout:
         who = (
             owner.read_text(encoding="utf-8", errors="replace").strip()
@@ -286,6 +290,8 @@ def owned(path: Path) -> Iterator[None]:
         )
         what = f"{who} is at work in this sweep directory"
         raise UserError(f"{path}: {what}{way_to_free(lock)}") from None
+    if not is_controller():
+        forget(path)
     present = {entry.name for entry in path.iterdir()}
     try:
         remove_leftovers(path)

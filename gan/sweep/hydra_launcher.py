@@ -42,7 +42,7 @@ class SweepLauncher(HydraLauncher):
         points = [[text for text in point if not _is_of_sweep(text)] for point in job_overrides]
         own = [text for text in given if not _is_of_sweep(text)]
         candidates = Candidates(points, read_space(loader, own, {}).keys)
-        return run_sweep(self.config, loader, candidates, execute)
+        return run_sweep(self.config, loader, candidates, execute, self)
 
 
 def _is_of_sweep(text: str) -> bool:

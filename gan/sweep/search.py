@@ -27,6 +27,7 @@ from gan.run.result import FINISHED, UNFINISHED, Status, objective
 from gan.run.signals import StopRequest
 from gan.seeds import stream
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
+from gan.sweep.detached import hand_over, is_detached, refuse_second_controller
 from gan.sweep.directory import STUDY_FILE, Sweep, damaged_jobs, owned, read_sweep
 from gan.sweep.draw import random_points, refuse_single_point
 from gan.sweep.plan import Job, JobNames, Plan, make_plan, refuse_unknown_keys
@@ -96,6 +97,7 @@ def run_search(
     where = Where(master.sweep.where) if master.sweep.where is not None else None
     trust_command_line(master)
     read_sweep(path)
+    refuse_second_controller(path)
     with owned(path):
         sweep = read_sweep(path)
         is_new = sweep is None
@@ -163,6 +165,9 @@ def run_search(
         if not _is_resumed(sweep):
             add_command(sweep, request="", jobs=[])
         sweep.save()
+        if is_detached(launcher):
+            hand_over(path, launcher, retry_failed=master.sweep.retry_failed)
+            return
         if master.sweep.retry_failed:
             _repeat_failed_trials(sweep, study)
         search_ = _Search(sweep, study, planner, distributions, objectives, n_trials)

@@ -36,6 +36,7 @@ from gan.run.result import FINISHED, UNFINISHED, Status, objective, read_result
 from gan.run.signals import StopRequest
 from gan.sweep import SWEEP_FILE
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
+from gan.sweep.detached import hand_over, is_detached, refuse_second_controller
 from gan.sweep.directory import Sweep, owned, read_sweep, with_free_keys
 from gan.sweep.plan import Job, Plan, make_plan, point_name, refuse_conflict
 from gan.sweep.report import (
@@ -71,7 +72,11 @@ class Candidates:
 
 
 def run_sweep(
-    master: DictConfig, loader: ConfigLoader, candidates: Candidates, execute: Execute
+    master: DictConfig,
+    loader: ConfigLoader,
+    candidates: Candidates,
+    execute: Execute,
+    launcher: Launcher | None = None,
 ) -> list[JobReturn]:
     """Plan the points in `hydra.sweep.dir`, or find them planned there, and run what is left.
 
@@ -79,9 +84,11 @@ def run_sweep(
         master: the configuration that Hydra composed for the whole sweep.
         loader: composes the configuration of each job.
         candidates: the points, without overrides of `sweep.*`.
+        launcher: may ask for the sweep to be handed over to its cluster.
 
     Returns:
-        One result for each point, with the median objective over its seeds; none for a dry run.
+        One result for each point, with the median objective over its seeds; none for a dry run, or
+        if a cluster drives the sweep.
 
     Raises:
         UserError: the sweep cannot be planned. No run has started, and nothing is left behind.
@@ -94,6 +101,12 @@ def run_sweep(
     if master.sweep.dry_run:
         sweep, _, names = _plan_points(path, master, loader, candidates)
         _print_plan(sweep, [name for point in names for name in point], master)
+        return []
+    refuse_second_controller(path)
+    if launcher and is_detached(launcher):
+        with owned(path):
+            sweep, _, names = _plan_points(path, master, loader, candidates)
+            hand_over(path, launcher, retry_failed=master.sweep.retry_failed)
         return []
     with owned(path):
         sweep, points, names = _plan_points(path, master, loader, candidates)
@@ -115,9 +128,20 @@ def run_sweep(
 
 
 def resume_sweep(
-    path: Path, *, retry_failed: bool, device: str | None = None, n_jobs: int | None = None
+    path: Path,
+    *,
+    retry_failed: bool,
+    device: str | None = None,
+    n_jobs: int | None = None,
+    detach: bool = False,
 ) -> None:
     """Run what is left of a sweep, as it was planned.
+
+    Args:
+        retry_failed: run the failed runs again.
+        device: the device of the runs; None keeps theirs.
+        n_jobs: the number of runs at the same time; None keeps that of the sweep.
+        detach: let a job of the sweep's cluster drive it.
 
     Raises:
         UserError: the directory holds no sweep, or one that another launcher ran.
@@ -140,6 +164,10 @@ def resume_sweep(
         if device is not None:
             for name, job in sweep.jobs.items():
                 sweep.jobs[name] = replace(job, config=job.config | {"device": device})
+        if detach:
+            launcher.check()
+            hand_over(path, launcher, retry_failed=retry_failed)
+            return
         _run_pending(sweep, list(sweep.jobs), in_launcher(launcher), retry_failed=retry_failed)
         print_next_steps(path)
         if failed := failures(sweep, list(sweep.jobs)):

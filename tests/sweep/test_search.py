@@ -89,15 +89,16 @@ def test_resumed_sampler_stays_in_the_space_and_chooses_new_points(
 ) -> None:
     master, _ = compose_sweep("hydra/sweeper=optuna", f"hydra.sweeper.sampler={sampler}")
     lr = "optimizer.lr=1e-4,2e-4,3e-4,4e-4,5e-4,6e-4" if sampler == "grid" else LOG_LR
-    space = distributions_of(space_of(lr))
-    rates = [{"optimizer.lr": text} for text in lr.partition("=")[2].split(",")]
+    found = space_of(lr)
+    space = distributions_of(found)
+    rates = list(found.labels()) if sampler == "grid" else None
     chosen = []
     for _ in range(2):
         study = open_study(
             master.hydra.sweeper,
             tmp_path,
             ["minimize"],
-            grid=rates if sampler == "grid" else None,
+            grid=rates,
             seed=0,
             max_steps=100,
         )
