@@ -43,13 +43,14 @@ def main() -> None:
     launch = launched()
     assert launch
     prepare()
+    code = 0
     try:
         follow(launch)
     except (UserError, ProcessLost) as error:
-        print(error, file=sys.stderr)
-        sys.stderr.flush()
-        # What waits for a dead process, on a GPU, would keep this one from ending.
-        os._exit(error.exit_code)
+        print(error, file=sys.stderr, flush=True)
+        code = error.exit_code
+    # Nothing is left to be written, and a GPU that waits for a dead process would not let go.
+    os._exit(code)
 
 
 def prepare() -> None:
