@@ -8,6 +8,7 @@ are looked for.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan.config.checks import ABSENT_IF, checked, flatten, is_under
 from gan.config.loader import VERSION_BASE, leaves, use_loader
 from gan.config.overrides import as_override, escaped, with_quotes
-from gan.config.schema import CONF_DIR, CURVE_GROUPS, GROUPS
+from gan.config.schema import CONF_DIR, CURVE_GROUPS, GROUPS, LAUNCHERS
 from gan.config.values import explain_value
 from gan.errors import UserError, nearest
 
@@ -268,6 +269,10 @@ def _unknown_option(config_file: str, words: Sequence[str]) -> str:
     return f"{group}={option}: no such option; {allowed}"
 
 
+def _names(schema: type) -> list[str]:
+    return [entry.name for entry in fields(schema)]
+
+
 def _unknown_key(name: str, words: Sequence[str]) -> str:
     _, overrides = split_words(words)
     with config_loader(words) as loader:
@@ -291,6 +296,13 @@ def _unknown_key(name: str, words: Sequence[str]) -> str:
     if of_hydra and (name in known or not known):
         # A mapping takes any key, but Hydra takes no new one without a plus.
         return f"{given}: not there yet; add it by +{name}{'.KEY' if name in known else ''}=VALUE"
+    others = [launcher for launcher, schema in LAUNCHERS.items() if leaf in _names(schema)]
+    if parent == "hydra.launcher" and others:
+        names = " and ".join(f"hydra/launcher={one.removesuffix('_launcher')}" for one in others)
+        which = (
+            "has it, and this launcher does" if len(others) == 1 else "have it, and this one does"
+        )
+        return f"{given}: {names} {which} not"
     if is_under(name, [f"schedule.{group}" for group in CURVE_GROUPS]):
         return f"{given}: not there yet; add it by +{name}=VALUE"
     if parent and siblings:

@@ -594,7 +594,7 @@ def _grid(space: Space, distributions: "Distributions", planner: _Planner) -> li
             raise UserError(f"hydra.sweeper.sampler=grid: {one.name} needs values, not an interval")
     return [
         {name: parameter(distributions[name], label) for name, label in labels.items()}
-        for labels in space.labels()
+        for labels in {frozenset(labels.items()): labels for labels in space.labels()}.values()
         if planner.meets(space.point(labels.__getitem__))
     ]
 

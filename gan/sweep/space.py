@@ -43,6 +43,8 @@ class Dimension:
     """Hydra's sweep over a single key; None for a zip, and for a value that does not vary."""
     condition: Condition | None = None
     is_swept: bool = True
+    repeated: tuple[str, ...] = ()
+    """Labels of values that were given again."""
 
     @property
     def interval(self) -> IntervalSweep | None:
@@ -112,7 +114,8 @@ class Space:
             if not _applies(one, chosen):
                 yield from extend(place + 1, chosen, labels)
                 return
-            for label, overrides in one.options.items():
+            for label in (*one.options, *one.repeated):
+                overrides = one.options[label]
                 own = {one.name: label} if one.is_swept else {}
                 yield from extend(place + 1, chosen | {one.name: overrides}, labels | own)
 
@@ -314,7 +317,11 @@ def _of_key(
         raise UserError(f"{text}: has no values")
     keys = tuple(dict.fromkeys(one.partition("=")[0] for row in options.values() for one in row))
     sweep = override if override.is_sweep_override() else None
-    return Dimension(key, text, keys or (key,), options, sweep=sweep, condition=condition)
+    labels = [_text(value) for value in _values(override)]
+    repeated = tuple(label for i, label in enumerate(labels) if label in labels[:i])
+    return Dimension(
+        key, text, keys or (key,), options, sweep=sweep, condition=condition, repeated=repeated
+    )
 
 
 def _options(override: Override) -> dict[str, tuple[str, ...]]:
@@ -324,9 +331,12 @@ def _options(override: Override) -> dict[str, tuple[str, ...]]:
     are named by these.
     """
     key = override.get_key_element()
-    is_sweep = override.is_discrete_sweep()
-    values: Iterable[Any] = override.sweep_iterator() if is_sweep else [override._value]
-    return {_text(value): tuple(_leaves(key, value)) for value in values}
+    return {_text(value): tuple(_leaves(key, value)) for value in _values(override)}
+
+
+def _values(override: Override) -> Iterable[Any]:
+    """Return the values of a sweep, or the one value."""
+    return override.sweep_iterator() if override.is_discrete_sweep() else [override._value]
 
 
 def _leaves(key: str, value: Any) -> Iterator[str]:
