@@ -38,11 +38,11 @@ class Launch(NamedTuple):
     """The place of a process among those that were started together."""
 
     rank: int
-    """Its number among all, from 0."""
+    """The number of the process among all, from 0."""
     size: int
     """The number of all processes."""
     local_rank: int
-    """Its number among those of this machine, which is the number of its GPU."""
+    """The number among those of this machine, which is that of the GPU it takes."""
     local_size: int
     host: str
     """The address of the store, through which the processes find each other."""
