@@ -299,10 +299,8 @@ def _unknown_key(name: str, words: Sequence[str]) -> str:
     others = [launcher for launcher, schema in LAUNCHERS.items() if leaf in _names(schema)]
     if parent == "hydra.launcher" and others:
         names = " and ".join(f"hydra/launcher={one.removesuffix('_launcher')}" for one in others)
-        which = (
-            "has it, and this launcher does" if len(others) == 1 else "have it, and this one does"
-        )
-        return f"{given}: {names} {which} not"
+        have = "has" if len(others) == 1 else "have"
+        return f"{given}: {names} {have} it, and this one does not"
     if is_under(name, [f"schedule.{group}" for group in CURVE_GROUPS]):
         return f"{given}: not there yet; add it by +{name}=VALUE"
     if parent and siblings:

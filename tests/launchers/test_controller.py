@@ -38,7 +38,7 @@ class Commands:
 
 def use(monkeypatch: pytest.MonkeyPatch, commands: Commands) -> Commands:
     """Let controllers run these commands."""
-    monkeypatch.setattr(controller.subprocess, "Popen", commands)
+    monkeypatch.setattr("subprocess.Popen", commands)
     return commands
 
 

@@ -196,8 +196,8 @@ def test_interrupted_follower_leaves_the_sweep_alone(path: Path, cluster: FakeCl
 
 
 def test_sweep_is_stopped_and_handed_over_again(path: Path, cluster: FakeCluster) -> None:
+    sweep_detached(path, cluster)
     with pytest.raises(UserError, match="give one of them"):
-        sweep_detached(path, cluster)
         resume([path], Options(stop=True, detach=True))
     resume([path], Options(stop=True))
     assert not cluster.is_there
