@@ -311,3 +311,44 @@ def test_two_processes_train_each_run_and_stop_together(begin: Begin, path: Path
         note = read_provenance(run_dir)
         assert note
         assert {start["processes"] for start in note["starts"]} == {2}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_detached_sweep_outlives_its_command_and_a_killed_process(
+    path: Path, tmp_path: Path
+) -> None:
+    words = (*GRID, "seed=1,2,3,4", "hydra.launcher.n_jobs=3", "hydra.launcher.detach=true")
+    code, out, err = execute(slurm_command(path, *words))
+    assert code == 0, out + err
+    assert "drives this sweep from now on" in out
+    wait_until(lambda: len(checkpoint_steps(path)) > 1)
+    code, _, err = execute(slurm_command(path, *words))
+    assert code == 2
+    assert "drives this sweep; follow it by: " in err
+    (driver,) = processes_of(" gan resume ", str(path))
+    kill(driver)
+    code, out, err = execute(resume_command(path), timeout=600)
+    assert code == 0, out + err
+    assert "following Slurm job" in out
+    assert list(statuses(path).values()) == ["completed"] * 8
+    assert "ending the Slurm jobs of an earlier process" in (path / "controller.log").read_text()
+    assert not (path / ".controller").exists()
+    assert not slurm_jobs()
+    assert_same_as_undisturbed(path, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_detached_search_is_stopped_and_taken_up(path: Path) -> None:
+    search = (*PRUNED_SEARCH, "hydra.launcher.n_jobs=2", "hydra.launcher.detach=true")
+    code, out, err = execute(slurm_command(path, *search))
+    assert code == 0, out + err
+    wait_until(lambda: len(checkpoint_steps(path)) > 1)
+    code, out, err = execute(resume_command(path, "stop=true"), timeout=120)
+    assert code == 0, out + err
+    assert not slurm_jobs()
+    assert "interrupted" in statuses(path).values()
+    code, out, err = execute(resume_command(path), timeout=600)
+    assert code == 0, out + err
+    assert_pruned_as_on_this_machine(path)
