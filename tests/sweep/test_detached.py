@@ -224,8 +224,6 @@ def test_sweep_is_stopped_and_handed_over_again(path: Path, cluster: FakeCluster
 def test_launcher_that_cannot_drive_a_sweep_is_refused(
     path: Path, words: list[str], message: str
 ) -> None:
-    if "hydra/launcher=ray" in words:
-        pytest.importorskip("ray", reason='no Ray: pip install "gan-sweeps[ray]"')
     code, _, err = execute([*sweep_command(path, "seed=1,2"), *words])
     assert code == 2
     assert message in err
