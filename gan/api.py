@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from gan.config.compose import CONFIG_NAME, config_loader, split_words
 from gan.config.compose import compose as compose
 from gan.config.overrides import as_override
+from gan.config.spaces import read_dimension
 from gan.errors import UserError
 from gan.startup import shorten_waits
 
@@ -186,6 +187,8 @@ def sweep(
         gan.sweep([{"loss": "hinge"}, {"loss": "wasserstein", "penalty": "wgan_gp"}],
                   "trainer.max_steps=500", sweep_dir="outputs/b")
         gan.sweep("optimizer.lr=1e-4,2e-4", "sweep.seeds=5", sweep_dir="outputs/c")
+        gan.sweep({"penalty": ["none", "r1"], "penalty.gamma": "when(penalty=r1, 1,10)"},
+                  sweep_dir="outputs/d")
 
     Runs have the names and identities that the same sweep has on the command line. Repeat a call
     that was interrupted, and it runs what is left. Another call with the same directory adds runs.
@@ -202,7 +205,8 @@ def sweep(
             configuration, which is local unless an experiment names another.
 
     Returns:
-        The table of `load_runs` for all runs in the directory; an empty one for a dry run.
+        The table of `load_runs` for all runs in the directory; an empty one for a dry run, and for
+        a sweep that is handed over to a cluster.
 
     Raises:
         UserError: the sweep cannot be planned, and nothing has started.
@@ -213,6 +217,7 @@ def sweep(
 
     from gan.commands.command_line import as_user_error
     from gan.commands.train import train
+    from gan.launchers.controller import read_state
     from gan.sweep import SWEEP_FILE
 
     texts = [*_as_overrides(points, overrides), *overrides]
@@ -231,10 +236,10 @@ def sweep(
             if user_error is None:
                 raise
             raise user_error from error
-    if not (Path(sweep_dir) / SWEEP_FILE).exists():
+    if not (Path(sweep_dir) / SWEEP_FILE).exists() or read_state(Path(sweep_dir)):
         import pandas as pd
 
-        # With sweep.dry_run=true there are no runs.
+        # With sweep.dry_run=true there are no runs, and on a cluster they have not begun.
         return pd.DataFrame()
     return load_runs(sweep_dir)
 
@@ -356,6 +361,8 @@ def _as_overrides(points: str | Grid | Sequence[Grid], shared: Sequence[str]) ->
 
 def _swept(key: str, value: Any) -> str:
     plain = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(plain, str) and read_dimension(f"{key}={plain}"):
+        return plain
     if not isinstance(plain, list | tuple | range):
         return as_override(plain)
     if not plain:

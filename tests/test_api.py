@@ -164,6 +164,16 @@ def test_a_sweep_has_the_jobs_that_the_command_line_gives(tmp_path: Path) -> Non
     assert after == before
 
 
+def test_points_may_depend_on_a_choice(tmp_path: Path) -> None:
+    points = {"penalty": ["none", "r1"], "penalty.gamma": "when(penalty=r1, 1,10)"}
+    zipped = {"study": "zip(model=choice(small,base),seed=choice(1,2))"}
+    for sweep, count in ((points, 3), (zipped, 2)):
+        path = tmp_path / str(count)
+        settings = ("sweep.dry_run=true", "sweep.where=seed >= 0")
+        assert gan.sweep(sweep, *TINY, *settings, sweep_dir=path).empty
+        assert len(gan.sweep(sweep, *TINY, "trainer.max_steps=2", sweep_dir=path)) == count
+
+
 @pytest.mark.slow
 def test_a_sweep_over_a_list_of_points_trains_these_alone(tmp_path: Path) -> None:
     points: list[dict[str, Any]] = [

@@ -41,7 +41,9 @@ def read_dimension(text: str) -> WrittenDimension | None:
     Raises:
         UserError: the text has one of these and cannot be read.
     """
-    if not (found := _CALL.fullmatch(text)):
+    found = _CALL.fullmatch(text)
+    # Below hydra.sweeper.params, a text stands for a dimension of another name.
+    if not found or text.lstrip("+").startswith("hydra."):
         return None
     name, function, inside = found[1], found[2], found[3]
     if function == "zip":

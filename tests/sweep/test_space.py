@@ -217,6 +217,7 @@ def test_keys_are_those_inside_of_a_zip() -> None:
     assert keys_of(GAMMA) == ["penalty.gamma"]
     assert keys_of("+a.b=zip") == ["a.b"]
     assert read_dimension("notes='when(it rains, stop)'") is None
+    assert read_dimension(f"+hydra.sweeper.params.{GAMMA}") is None
 
 
 def meets(text: str, *overrides: str) -> bool:
