@@ -272,7 +272,8 @@ class RayLauncher(ClusterLauncher):
                 logging_level=logging.ERROR,
                 **(own_cluster if self.address == "local" else {}),
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:
+            # Ray raises exceptions of no particular class, too.
             reason = _first_line(error)
             raise UserError(f"hydra.launcher.address={self.address}: {reason}") from None
         wanted = {"CPU": self.num_cpus, "GPU": self.num_gpus, **self.resources}

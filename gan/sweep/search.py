@@ -156,7 +156,6 @@ def run_search(
             path,
             directions,
             grid=grid,
-            constrained=where is not None,
             seed=int(master.seed),
             max_steps=example["trainer"]["max_steps"],
             is_new=is_new,
@@ -193,7 +192,6 @@ def open_study(
     seed: int,
     max_steps: int | None,
     grid: Sequence[dict[str, Any]] | None = None,
-    constrained: bool = False,
     is_new: bool = False,
 ) -> "optuna.Study":
     """Return the study that is stored for a sweep, or a new one.
@@ -204,7 +202,6 @@ def open_study(
         seed: decides the first points.
         max_steps: the step at which runs end, if it is known.
         grid: the points that the sampler `grid` tries, as values by the names of dimensions.
-        constrained: some points do not meet `sweep.where`, and the sampler is told which.
         is_new: no sweep was saved, so a study that is there has no use for its trials.
 
     Raises:
@@ -236,7 +233,7 @@ def open_study(
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"hydra.sweeper.storage={url}: does not answer ({reason})") from error
-    study.sampler = _make_sampler(settings.sampler, seed, trials_before, constrained=constrained)
+    study.sampler = _make_sampler(settings.sampler, seed, trials_before)
     if grid is not None:
         # Optuna's own grid sampler stops a study, which does not work with ask and tell. A process
         # that was killed here has left some of the points out.
@@ -281,6 +278,11 @@ class _Planner:
     ):
         self._composer, self._seeds, self._where = composer, seeds, where
         self.space, self._names = space, JobNames(jobs, space.keys)
+
+    @property
+    def has_condition(self) -> bool:
+        """True if some points may be left out."""
+        return self._where is not None
 
     def meets(self, point: Point) -> bool:
         """Return whether a point meets the condition."""
@@ -401,10 +403,15 @@ class _Search:
                 # What was found by now is worth more than an error.
                 return []
             with _one_commit(self._study):
-                trial = self._left_running.pop(0) if self._left_running else self._study.ask()
+                is_new = not self._left_running
+                trial = self._study.ask() if is_new else self._left_running.pop(0)
                 # Values that an earlier process chose stay.
                 point = self._planner.space.point(partial(self._suggested, trial))
-                if not self._planner.meets(point):
+                meets = self._planner.meets(point)
+                if is_new and self._planner.has_condition:
+                    # A sampler that knows of constraints keeps away from points above 0.
+                    trial.set_constraint("sweep.where", 0.0 if meets else 1.0)
+                if not meets:
                     self._misses += 1
                     trial.set_user_attr(LEFT_OUT, True)
                     self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -507,9 +514,7 @@ def _one_commit(study: "optuna.Study") -> Iterator[None]:
             sessions.configure(bind=engine, join_transaction_mode="conditional_savepoint")
 
 
-def _make_sampler(
-    name: str, seed: int, trials_before: int, *, constrained: bool
-) -> "optuna.samplers.BaseSampler":
+def _make_sampler(name: str, seed: int, trials_before: int) -> "optuna.samplers.BaseSampler":
     # A sampler that went on with the same seed would choose the first points again.
     fresh = stream(seed, "search", trials_before) % 2**31
     samplers = optuna.samplers
@@ -521,16 +526,9 @@ def _make_sampler(
             qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False
         ),
         "cmaes": lambda: CmaEs(seed=fresh, warn_independent_sampling=False),
-        "tpe": lambda: samplers.TPESampler(
-            seed=fresh, constraints_func=_violation if constrained else None
-        ),
+        "tpe": lambda: samplers.TPESampler(seed=fresh),
     }
     return makers[name]()
-
-
-def _violation(trial: "optuna.trial.FrozenTrial") -> Sequence[float]:
-    """Return how far the point of a trial is from meeting the condition; above 0 if it does not."""
-    return (1.0 if _is_left_out(trial) else 0.0,)
 
 
 def _make_pruner(settings: DictConfig, max_steps: int | None) -> "optuna.pruners.BasePruner":
@@ -664,7 +662,9 @@ def _is_left_out(trial: "optuna.trial.FrozenTrial") -> bool:
 
 
 def _print_best(study: "optuna.Study", space: Space, objectives: list[str]) -> None:
-    for trial in study.best_trials:
+    # A point that was chosen again has the same value.
+    by_point = {str(trial.params): trial for trial in reversed(study.best_trials)}
+    for trial in reversed(by_point.values()):
         results = ", ".join(
             f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True)
         )
