@@ -619,12 +619,12 @@ def test_sampler_chooses_a_dependent_key_only_where_its_choice_occurs(
 ) -> None:
     path = tmp_path / "sweep"
     sampling = f"hydra.sweeper.sampler={sampler}"
-    search_here(path, WatchfulLauncher(path), monkeypatch, 8, *STUDY, sampling)
+    search_here(path, WatchfulLauncher(path), monkeypatch, 5, *STUDY, sampling)
     # The second command goes on with the study, as after a kill.
-    search_here(path, WatchfulLauncher(path), monkeypatch, 20, *STUDY, sampling)
+    search_here(path, WatchfulLauncher(path), monkeypatch, 14, *STUDY, sampling)
     left_out = [trial for trial in trials(path) if "jobs" not in trial.user_attrs]
     trained = [trial for trial in trials(path) if "jobs" in trial.user_attrs]
-    assert len(trained) == 20
+    assert len(trained) == 14
     assert left_out
     for trial in trained:
         needed = {"none": set(), "r1": {"penalty.gamma"}, "wgan_gp": {"penalty.weight"}}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.config_loader import ConfigLoader
-from sweep_commands import TINY, compose_sweep, execute, resume_command, sweep_command
+from sweep_commands import TINY, compose_sweep, execute, sweep_command
 
 from gan.config.checks import flatten
 from gan.config.spaces import keys_of, read_dimension
@@ -293,29 +293,25 @@ def test_points_that_do_not_meet_a_condition_are_left_out() -> None:
 
 
 STUDY = (
-    "study=zip(model.hidden_dim=choice(16,24,32),optimizer.lr=choice(1e-4,2e-4,4e-4))",
+    "study=zip(model.hidden_dim=choice(16,24),optimizer.lr=choice(1e-4,2e-4))",
     *("penalty=r1,wgan_gp", GAMMA, "penalty.weight=when(penalty=wgan_gp, 5,10)"),
     "sweep.where=not (penalty == 'r1' and penalty.gamma == 10 and model.hidden_dim > 16)",
 )
 
 
-def test_a_study_is_planned_run_resumed_and_compared(tmp_path: Path) -> None:
+def test_a_study_is_planned_run_and_found_again(tmp_path: Path) -> None:
     path = tmp_path / "sweep"
-    code, out, err = execute([*sweep_command(path, *STUDY), "sweep.dry_run=true"])
-    assert code == 0, out + err
-    assert "2 of 12 points do not meet not (penalty == 'r1'" in out
-    assert not path.exists()
     code, out, err = execute(sweep_command(path, *STUDY))
     assert code == 0, out + err
+    assert "1 of 8 points do not meet not (penalty == 'r1'" in out
     names = sorted(run.parent.name for run in path.glob("*/result.json"))
-    assert len(names) == 10
+    assert len(names) == 7
     assert "hidden_dim=16,lr=0.0001,penalty=r1,gamma=10.0" in names
     assert "hidden_dim=24,lr=0.0002,penalty=r1,gamma=10.0" not in names
-    assert "hidden_dim=32,lr=0.0004,penalty=wgan_gp,weight=5.0" in names
+    assert "hidden_dim=24,lr=0.0002,penalty=wgan_gp,weight=5.0" in names
     written = {run: run.stat().st_mtime_ns for run in path.glob("*/result.json")}
-    for command in (resume_command(path), sweep_command(path, *STUDY)):
-        code, out, err = execute(command)
-        assert code == 0, out + err
+    code, out, err = execute(sweep_command(path, *STUDY))
+    assert code == 0, out + err
     assert written == {run: run.stat().st_mtime_ns for run in path.glob("*/result.json")}
     stored = json.loads((path / "sweep.json").read_text())
     assert stored["swept"] == [
