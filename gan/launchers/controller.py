@@ -23,7 +23,7 @@ LOG_FILE = "controller.log"
 IS_CONTROLLER = "GAN_SWEEPS_CONTROLLER"
 """The environment variable by which `gan resume` knows that it drives the sweep."""
 RESTARTS = 3
-"""How often a killed `gan resume` is started again."""
+"""The number of times that a killed `gan resume` is started again."""
 
 
 def command(folder: Path, words: Sequence[str]) -> list[str]:
