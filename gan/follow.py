@@ -55,7 +55,8 @@ def main() -> None:
 
 def prepare() -> None:
     """Leave the console to rank 0, and the signals that are only for it."""
-    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 (it stays open to the end)
+    # It stays open to the end.
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     logging.basicConfig(handlers=[logging.NullHandler()])
     warnings.simplefilter("ignore")
     # Before training, a stop signal ends this process; Python would first wait for rank 0.
