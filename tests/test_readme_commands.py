@@ -7,22 +7,26 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 from readmes import NAMES, READMES, ROOT, blocks, commands
 
 from gan.commands.command_line import parse
-from gan.config.compose import compose
+from gan.config.compose import compose, config_loader
+from gan.config.overrides import with_quotes
+from gan.config.spaces import read_dimension
+from gan.sweep.space import read_space
 
 NOT_RUN = {
     r"pip install|apt-get": "installs packages",
     r"pytest": "runs all these tests again",
     r"optuna-dashboard": "serves pages until it is stopped",
     r"\S+ scripts/board\.py": "serves pages until it is stopped; test_board.py opens it",
+    r"torchrun ": "needs GPUs, or many cores; test_shared.py starts one",
     r"\S+ scripts/benchmark\.py": "takes minutes; test_benchmark.py runs short rounds",
     r"python -m gan\.config\.reference": "writes into the repository; test_reference.py compares",
     r"python -m gan\.compare\.simulation": "takes a minute, and test_inference.py checks its rates",
@@ -104,22 +108,16 @@ def test_scripts_that_a_readme_names_exist(readme: Path) -> None:
         assert (ROOT / script).is_file(), script
 
 
-def ends(overrides: list[str]) -> list[list[str]]:
-    """The overrides of the first and of the last point of a sweep; twice the same of one run."""
-    points: list[list[str]] = [[], []]
-    for override in OverridesParser.create().parse_overrides(overrides):
-        text, key = override.input_line, override.get_key_element()
-        assert text is not None
-        if not override.is_sweep_override():
-            values = [text]
-        elif override.is_discrete_sweep():
-            values = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        else:
-            sweep = override.value()
-            values = [f"{key}={sweep.start}", f"{key}={sweep.end - 1e-6}"]  # type: ignore[union-attr,operator]
-        points[0].append(values[0])
-        points[1].append(values[-1])
-    return points
+def corners(overrides: list[str]) -> list[Sequence[str]]:
+    """Points of a sweep in which each of its values occurs; the overrides of one run."""
+    with config_loader(()) as loader:
+        space = read_space(loader, quoted(overrides), {})
+    return space.corners() or [space.fixed]
+
+
+def quoted(overrides: list[str]) -> list[str]:
+    """Overrides that Hydra's parser reads, and those that our own reads as they are."""
+    return [text if read_dimension(text) else with_quotes(text) for text in overrides]
 
 
 TRAIN = {
@@ -134,7 +132,7 @@ TRAIN = {
 def test_training_commands_in_a_readme_compose(words: list[str]) -> None:
     options = ("-m", "--multirun", "--help", "--cfg", "job")
     overrides = [word for word in words if word not in options]
-    for point in ends(overrides):
+    for point in corners(overrides):
         compose(*point)
 
 
