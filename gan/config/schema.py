@@ -156,6 +156,8 @@ class ClusterLauncher(Launcher):
     compile: bool = key()
     cuda_graphs: bool = key()
     measure: bool = key()
+    processes: int = key(min=1)
+    detach: bool = key()
 
 
 @dataclass
@@ -168,11 +170,9 @@ class SlurmLauncher(ClusterLauncher):
     mem: str | None = key(pattern=r"\d+[KMGT]?B?")
     cpus_per_task: int = key(min=1)
     gpus_per_node: int = key(min=0)
-    processes: int = key(min=1)
     array_size: int = key(min=1)
     setup: list[str] = key()
     sbatch: dict[str, Any] = key()
-    detach: bool = key()
     controller: dict[str, Any] = key()
 
 
@@ -183,10 +183,8 @@ class RayLauncher(ClusterLauncher):
     address: str = key()
     num_cpus: int = key(min=1)
     num_gpus: float = key(min=0)
-    processes: int = key(min=1)
     resources: dict[str, float] = key()
     object_store_memory: int | None = key(min=80 * 1024**2)
-    detach: bool = key()
 
 
 @dataclass
