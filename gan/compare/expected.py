@@ -12,6 +12,7 @@ from gan.compare.read import StoredRun
 from gan.compare.repeat import changed_keys, places_of_files
 from gan.config.checks import flatten, is_under
 from gan.config.compose import compose, compose_unchecked
+from gan.config.spaces import keys_of, texts_of
 from gan.config.values import shown
 from gan.errors import UserError
 from gan.run.result import WELL_ENDED
@@ -52,7 +53,8 @@ def check(table: Table) -> list[Outcome]:
     expected: Any = flatten(cfg).get("expected")
     if not expected:
         raise UserError(f"experiment={name}: states no expected numbers")
-    _refuse_other_settings(runs, name, [*(cfg.hydra.sweeper.get("params") or {})])
+    params = texts_of(cfg.hydra.sweeper.get("params") or {})
+    _refuse_other_settings(runs, name, [key for text in params for key in keys_of(text)])
     return [_outcome(table, **entry) for entry in expected]
 
 

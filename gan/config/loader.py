@@ -25,12 +25,12 @@ from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from gan.config.checks import is_under
 from gan.config.overrides import takes_any_text, value_as_written, with_quotes
 from gan.config.schema import PROTOCOL
-from gan.config.spaces import keys_of, parse_for_hydra, read_dimension
+from gan.config.spaces import keys_of, parse_for_hydra, read_dimension, texts_of
 from gan.errors import UserError
 from gan.files import expanded
 
@@ -63,10 +63,9 @@ class Loader(ConfigLoaderImpl):
         loader = copy.copy(self)
         loader._swept_by_config = frozenset(
             key
-            for name, values in params.items()
-            for value in (values if isinstance(values, list | ListConfig) else [values])
-            for key in keys_of(f"{name}={value}")
-            if not given & {key, f"{PARAMS}.{name}"}
+            for text in texts_of(params)
+            for key in keys_of(text)
+            if not given & {key, f"{PARAMS}.{text.partition('=')[0]}"}
         )
         quoted = [with_quotes(text) for text in sweep_overrides]
         return super(Loader, loader).load_sweep_config(master_config, quoted)

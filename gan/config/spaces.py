@@ -9,12 +9,14 @@ of values, such as `[r1,r2]`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
+from omegaconf import ListConfig
 
 from gan.errors import UserError
 
@@ -70,6 +72,19 @@ def keys_of(text: str) -> list[str]:
     written = read_dimension(text)
     parts = written.parts if written else (text,)
     return [part.partition("=")[0].lstrip("+~") for part in parts]
+
+
+def texts_of(params: Mapping[str, Any]) -> list[str]:
+    """Return the overrides that `hydra.sweeper.params` stands for.
+
+    Args:
+        params: texts by key or name. A list has one text for each condition.
+    """
+    return [
+        f"{name}={value}"
+        for name, values in params.items()
+        for value in (values if isinstance(values, list | ListConfig) else [values])
+    ]
 
 
 def parse_for_hydra(texts: Sequence[str]) -> list[tuple[str, str]]:

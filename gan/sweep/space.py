@@ -9,7 +9,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from gan.config.spaces import read_dimension
+from gan.config.spaces import read_dimension, texts_of
 from gan.errors import UserError, nearest
 
 Point = Sequence[str]
@@ -255,13 +255,8 @@ def read_space(
         UserError: an override cannot be read, has no values, or has values that do not fit.
     """
     parser = OverridesParser.create(config_loader=loader)
-    texts = [
-        f"{key}={text}"
-        for key, value in params.items()
-        for text in (value if isinstance(value, list) else [value])
-    ]
     dimensions: list[Dimension] = []
-    for text in [*texts, *arguments]:
+    for text in [*texts_of(params), *arguments]:
         new = _read(parser, text)
         dimensions = [old for old in dimensions if not _replaces(new, old)]
         dimensions.append(new)
