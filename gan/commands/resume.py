@@ -117,7 +117,7 @@ def resume(paths: list[Path], options: Options) -> None:
 
 def _resume_sweep(path: Path, options: Options) -> None:
     # Needs numpy, which a run does not need at this point.
-    from gan.sweep.detached import follow, living_controller, stop
+    from gan.sweep.detached import can_detach, follow, living_controller, stop
     from gan.sweep.sweep import resume_sweep, search_command
 
     if options.detach and options.stop:
@@ -146,7 +146,7 @@ def _resume_sweep(path: Path, options: Options) -> None:
             "hydra.launcher.n_jobs": options.n_jobs,
             "sweep.retry_failed": options.retry_failed or None,
             # Whoever takes up a detached search drives it.
-            "hydra.launcher.detach": options.detach if _can_detach(arguments) else None,
+            "hydra.launcher.detach": options.detach or (False if can_detach(path) else None),
         }
         asked = {key: value for key, value in settings.items() if value is not None}
         sys.argv[1:] = [*arguments, *(f"{key}={as_override(v)}" for key, v in asked.items())]
@@ -159,8 +159,3 @@ def _resume_sweep(path: Path, options: Options) -> None:
             n_jobs=options.n_jobs,
             detach=options.detach,
         )
-
-
-def _can_detach(arguments: list[str]) -> bool:
-    """Return whether the launcher of a command line has the key `detach`."""
-    return any(text in arguments for text in ("hydra/launcher=slurm", "hydra/launcher=ray"))

@@ -11,6 +11,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher as HydraLauncher
 from omegaconf import OmegaConf
 
+from gan.errors import UserError
 from gan.run.attempt import Attempt, Ending
 
 
@@ -93,9 +94,12 @@ class Launcher(ABC):
             words: options of `gan resume`.
 
         Raises:
-            UserError: the cluster takes no such job.
+            UserError: there is no cluster, or it takes no such job.
         """
-        raise NotImplementedError
+        raise UserError(
+            "detach=true: only the launchers slurm and ray have a cluster that drives a sweep; "
+            "leave it out"
+        )
 
     def stop_controller(self, folder: Path, name: str) -> None:
         """Let the job of that name save a checkpoint of each run, and end.

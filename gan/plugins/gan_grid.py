@@ -56,8 +56,7 @@ class GridSweeper(Sweeper):
                 execute = in_launcher(launcher, tell)
             else:
                 execute = through_hydra(self._make_launcher, loader)
-            own = [text for text in arguments if not text.startswith("sweep.")]
-            candidates = self.make_candidates(read_space(loader, own, self.params))
+            candidates = self.make_candidates(read_space(loader, arguments, self.params))
             ours = launcher if isinstance(launcher, Launcher) else None
             returned = run_sweep(self.config, loader, candidates, execute, ours)
             raise_failure(returned)

@@ -11,7 +11,7 @@ from gan.launchers.base import Launcher, Started, find_launcher
 from gan.run.attempt import Attempt
 from gan.run.directory import in_use
 from gan.run.result import FINISHED, Status, objective
-from gan.sweep.directory import Sweep, read_sweep
+from gan.sweep.directory import JOBS_FILE, Sweep, read_sweep
 from gan.sweep.report import LiveDisplay, console
 from gan.sweep.schedule import JobEnded
 
@@ -24,6 +24,12 @@ SECONDS_BETWEEN_QUESTIONS = 15.0
 def is_detached(launcher: Launcher) -> bool:
     """Return whether this process hands a sweep over instead of driving it."""
     return launcher.detach and not controller.is_controller()
+
+
+def can_detach(path: Path) -> bool:
+    """Return whether the launcher of the sweep in a directory has the key `detach`."""
+    sweep = read_sweep(path)
+    return sweep is not None and "detach" in sweep.launcher
 
 
 def hand_over(path: Path, launcher: Launcher, *, retry_failed: bool) -> None:
@@ -129,7 +135,9 @@ class _Shown:
     """The runs of a sweep that another process drives, as far as they were shown."""
 
     def __init__(self, sweep: Sweep):
-        self._path = sweep.path
+        self._path, self._sweep = sweep.path, sweep
+        self._read_at = (0, 0)
+        """The time and the size of the file of jobs when it was last read."""
         configs = [job.config for job in sweep.jobs.values()]
         done = [
             (name, result)
@@ -147,8 +155,12 @@ class _Shown:
 
     def look(self) -> None:
         """Show what is new. A search has new runs too."""
-        sweep = read_sweep(self._path)
-        assert sweep is not None
+        stat = (self._path / JOBS_FILE).stat()
+        if self._read_at != (stat.st_mtime_ns, stat.st_size):
+            # To read the jobs of a large sweep takes seconds, and those of a grid do not change.
+            self._read_at = (stat.st_mtime_ns, stat.st_size)
+            self._sweep = read_sweep(self._path) or self._sweep
+        sweep = self._sweep
         for name, job in sweep.jobs.items():
             if name in self._over:
                 continue

@@ -32,18 +32,13 @@ class SweepLauncher(HydraLauncher):
         """Run a sweep over these points, for a sweeper that calls launchers as Hydra's own do."""
         # Imported late, because Hydra imports every plugin even for --help.
         from gan.sweep.callbacks import JobCallbacks
-        from gan.sweep.space import read_space
+        from gan.sweep.space import of_runs, read_space
         from gan.sweep.sweep import Candidates, check_launcher, in_launcher, run_sweep
 
         assert isinstance(self, Launcher)
         check_launcher(self.config)
         execute = in_launcher(self, JobCallbacks(self.context, self.task, self.config).tell)
         loader, given = self.context.config_loader, as_given(self.config.hydra.overrides.task)
-        points = [[text for text in point if not _is_of_sweep(text)] for point in job_overrides]
-        own = [text for text in given if not _is_of_sweep(text)]
-        candidates = Candidates(points, read_space(loader, own, {}).keys)
+        points = [of_runs(point) for point in job_overrides]
+        candidates = Candidates(points, read_space(loader, given, {}).keys)
         return run_sweep(self.config, loader, candidates, execute, self)
-
-
-def _is_of_sweep(text: str) -> bool:
-    return text.startswith(("sweep.", "sweep="))

@@ -90,8 +90,7 @@ def run_search(
     check_ranges(settings, "hydra.sweeper.")
     check_sweep(master)
     check_launcher(master)
-    texts = [text for text in arguments if not text.startswith("sweep.")]
-    space = read_space(loader, texts, plain(settings.params))
+    space = read_space(loader, arguments, plain(settings.params))
     refuse_single_point(space)
     distributions = distributions_of(space)
     where = Where(master.sweep.where) if master.sweep.where is not None else None

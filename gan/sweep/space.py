@@ -239,6 +239,11 @@ class Space:
         return ordered
 
 
+def of_runs(overrides: Sequence[str]) -> list[str]:
+    """Return overrides without those of the group `sweep`, which is about no single run."""
+    return [text for text in overrides if not text.startswith(("sweep.", "sweep="))]
+
+
 def read_space(
     loader: ConfigLoader, arguments: Sequence[str], params: Mapping[str, object]
 ) -> Space:
@@ -247,7 +252,8 @@ def read_space(
     A key that is given twice counts where it was given last, except with different conditions.
 
     Args:
-        arguments: the overrides of the command line. They replace those of `params`.
+        arguments: the overrides of the command line. They replace those of `params`. Those of the
+            group `sweep` are left out.
         params: further dimensions by key or name, such as `{"optimizer.lr": "1e-4,2e-4"}`. A list
             has one text for each condition.
 
@@ -256,7 +262,7 @@ def read_space(
     """
     parser = OverridesParser.create(config_loader=loader)
     dimensions: list[Dimension] = []
-    for text in [*texts_of(params), *arguments]:
+    for text in [*texts_of(params), *of_runs(arguments)]:
         new = _read(parser, text)
         dimensions = [old for old in dimensions if not _replaces(new, old)]
         dimensions.append(new)

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from sweep_commands import compose_sweep, execute, sweep_command
 
-from gan.commands import resume as resume_module
 from gan.commands.resume import Options, resume
 from gan.errors import Interrupted, JobsFailed, UserError
 from gan.launchers.controller import IS_CONTROLLER, read_state
@@ -205,7 +204,18 @@ def test_sweep_is_stopped_and_handed_over_again(path: Path, cluster: FakeCluster
         resume([path], Options(stop=True))
     resume([path], Options(detach=True))
     assert cluster.controllers[1:] == [(path.resolve(), [])]
-    assert resume_module._can_detach(["-m", "hydra/launcher=slurm"])
+
+
+def test_sweep_without_a_cluster_is_not_handed_over(
+    path: Path, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep_detached(path, cluster)
+    assert not detached.can_detach(path), "its settings are those of a local launcher"
+    cluster.is_there = False
+    launcher = LocalLauncher(n_jobs=2)
+    monkeypatch.setattr("gan.sweep.sweep.find_launcher", lambda settings: launcher)
+    with pytest.raises(UserError, match="only the launchers slurm and ray have a cluster"):
+        resume([path], Options(detach=True))
 
 
 @pytest.mark.parametrize(

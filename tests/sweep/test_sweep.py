@@ -45,8 +45,7 @@ def sweep_instantly(
 ) -> Sequence[JobReturn]:
     """Run the sweep of a command line with runs that end at once; return one result per point."""
     master, loader = compose_sweep(*overrides, f"hydra.sweep.dir={path}", conf=conf)
-    given = as_given(master.hydra.overrides.task)
-    space = read_space(loader, [text for text in given if not text.startswith("sweep.")], {})
+    space = read_space(loader, as_given(master.hydra.overrides.task), {})
     candidates = Candidates(list(space.points()), space.keys)
     return run_sweep(master, loader, candidates, runs or InstantRuns())
 
