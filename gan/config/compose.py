@@ -296,10 +296,10 @@ def _unknown_key(name: str, words: Sequence[str]) -> str:
     if of_hydra and (name in known or not known):
         # A mapping takes any key, but Hydra takes no new one without a plus.
         return f"{given}: not there yet; add it by +{name}{'.KEY' if name in known else ''}=VALUE"
-    others = [launcher for launcher, schema in LAUNCHERS.items() if leaf in _names(schema)]
-    if parent == "hydra.launcher" and others:
-        names = " and ".join(f"hydra/launcher={one.removesuffix('_launcher')}" for one in others)
-        have = "has" if len(others) == 1 else "have"
+    owners = [one.removesuffix("_launcher") for one in LAUNCHERS if leaf in _names(LAUNCHERS[one])]
+    if parent == "hydra.launcher" and owners:
+        names = " and ".join(f"hydra/launcher={owner}" for owner in owners)
+        have = "has" if len(owners) == 1 else "have"
         return f"{given}: {names} {have} it, and this one does not"
     if is_under(name, [f"schedule.{group}" for group in CURVE_GROUPS]):
         return f"{given}: not there yet; add it by +{name}=VALUE"

@@ -20,6 +20,7 @@ from gan.config.paths import moved_data
 from gan.config.trust import powers, refuse_untrusted, word_powers
 from gan.errors import Busy, JobsFailed, NoAnswer, UserError
 from gan.files import append_text, read_text, remove_leftovers, write_text
+from gan.launchers.controller import LOG_FILE as CONTROLLER_LOG
 from gan.launchers.controller import forget, is_controller
 from gan.locks import LOOK_SECONDS, lock_at, way_to_free
 from gan.run.directory import (
@@ -50,7 +51,7 @@ STUDY_FILE = "study.db"
 HANDOVER_SECONDS = 60.0
 """Seconds that a controller waits for the process that handed a sweep over to it."""
 PROJECT = "gan-sweeps"
-WRITTEN = (SWEEP_FILE, JOBS_FILE, "conf", "workers.log", "controller.log")
+WRITTEN = (SWEEP_FILE, JOBS_FILE, "conf", "workers.log", CONTROLLER_LOG)
 """Names that a sweep writes, beside its runs, its study and files with a leading dot."""
 
 

@@ -1,7 +1,7 @@
 """Spaces of sweeps: what varies, which of it depends on a choice, and the points of a grid."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -268,7 +268,7 @@ def read_space(
         dimensions.append(new)
     names = [one.name for one in dimensions]
     return Space(
-        Dimension(**{**vars(one), "name": f"{one.name} when {one.condition.text}"})
+        replace(one, name=f"{one.name} when {one.condition.text}")
         if one.condition and names.count(one.name) > 1
         else one
         for one in dimensions
