@@ -303,7 +303,7 @@ def test_a_study_is_planned_run_and_found_again(tmp_path: Path) -> None:
     path = tmp_path / "sweep"
     code, out, err = execute(sweep_command(path, *STUDY))
     assert code == 0, out + err
-    assert "1 of 8 points do not meet not (penalty == 'r1'" in out
+    assert "1 of 8 points are left out by sweep.where=not (penalty == 'r1'" in out
     names = sorted(run.parent.name for run in path.glob("*/result.json"))
     assert len(names) == 7
     assert "hidden_dim=16,lr=0.0001,penalty=r1,gamma=10.0" in names
