@@ -482,7 +482,9 @@ def _plan_points(
             count = len(points)
             points = list(where.chosen(composer, offered, candidates.limit))
             if candidates.limit is None and (left := count - len(points)):
-                console().print(f"{left} of {count} points are left out by sweep.where={where.text}")
+                console().print(
+                    f"{left} of {count} points are left out by sweep.where={where.text}"
+                )
         plan = make_plan(
             composer,
             points,
