@@ -63,6 +63,7 @@ ABSENT_IF: dict[str, Any] = {
     "logging.samples_every_epochs": None,
     "model.attention": None,
     "model.pyramid": False,
+    "model.embed_labels": False,
     "features._target_": None,
     "metrics.real": "same",
     "metrics.protocol": None,

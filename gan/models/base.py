@@ -28,8 +28,10 @@ class Generator(nn.Module):
 
     With `classes` above 0 it also takes int64 labels (batch,) from 0 to classes - 1. Their one-hot
     vectors are appended to the latents (arXiv:1411.1784), so `layers` must start with
-    latent_dim + classes inputs. With `labels_in_norms`, `layers` are `Layers` that start with
-    latent_dim inputs, and get the one-hot vectors beside them (arXiv:1802.05637).
+    latent_dim + classes inputs. With `label_embedding` above 0, a learned vector of that length for
+    each class takes the place of the one-hot vector (arXiv:2501.05441). With `labels_in_norms`,
+    `layers` are `Layers` that start with latent_dim inputs, and get the one-hot vectors beside them
+    (arXiv:1802.05637).
 
     Raises (when called):
         ValueError: labels are missing, are out of range or are not one for each latent, or were
@@ -48,18 +50,26 @@ class Generator(nn.Module):
         latent_dim: int,
         classes: int,
         labels_in_norms: bool = False,
+        label_embedding: int = 0,
     ):
         super().__init__()
         self.latent_dim = latent_dim
         self.classes = classes
         self.labels_in_norms = labels_in_norms
         self.layers = layers
+        self.embedding = (
+            nn.Embedding(classes, label_embedding) if classes and label_embedding else None
+        )
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the samples for latents and, if the network has classes, labels."""
         if self.classes or labels is not None:
             with _checked_labels(labels, self.classes) as known:
-                z = torch.cat([z, F.one_hot(known, self.classes).to(z.dtype)], dim=1)
+                if self.embedding is None:
+                    vectors = F.one_hot(known, self.classes)
+                else:
+                    vectors = self.embedding(known)
+                z = torch.cat([z, vectors.to(z.dtype)], dim=1)
         given: tuple[Tensor, ...] = (z,)
         if self.labels_in_norms:
             # They were joined only because that refuses labels that are not one for each latent.
@@ -76,7 +86,8 @@ class Discriminator(nn.Module):
 
     The last of `layers` is linear in its inputs (batch, features). With `classes` above 0 the
     network also takes labels (batch,). The inner product of the features and an embedding of the
-    label is then added to the logit (arXiv:1802.05637).
+    label is then added to the logit (arXiv:1802.05637). With `labels_alone` all of `layers` lead to
+    the features, and this inner product is the logit (arXiv:2501.05441).
 
     Raises (when called):
         ValueError: the labels are wrong, see `Generator`.
@@ -89,9 +100,12 @@ class Discriminator(nn.Module):
     judges_each_sample_alone = False
     """The logit of a sample depends on no other sample of the batch, but for batch norm."""
 
-    def __init__(self, layers: nn.Sequential, *, features: int, classes: int):
+    def __init__(
+        self, layers: nn.Sequential, *, features: int, classes: int, labels_alone: bool = False
+    ):
         super().__init__()
         self.classes = classes
+        self.labels_alone = labels_alone
         self.layers = layers
         self.embedding = nn.Embedding(classes, features) if classes else None
         if self.embedding is not None:
@@ -105,21 +119,22 @@ class Discriminator(nn.Module):
         Args:
             x: samples.
             labels: their classes.
-            features: return the inputs of the last layer (batch, features) in place of logits.
+            features: return the features (batch, features) in place of logits.
         """
-        *hidden, last = self.layers
+        layers = [*self.layers]
+        hidden, last = (layers, []) if self.labels_alone else (layers[:-1], layers[-1:])
         for layer in hidden:
             x = layer(x)
         if features:
             return x
-        logits: Tensor = last(x)
+        parts: list[Tensor] = [layer(x) for layer in last]
         if self.embedding is not None or labels is not None:
             with _checked_labels(labels, self.classes) as known:
                 assert self.embedding is not None
                 # A sum of products would broadcast one label to many inputs; bmm does not.
                 inner = torch.bmm(self.embedding(known).unsqueeze(1), x.unsqueeze(2))
-                logits = logits + inner.squeeze(2)
-        return logits
+                parts.append(inner.squeeze(2))
+        return sum(parts[1:], parts[0])
 
 
 class SpectralNorm(nn.Module):
@@ -271,6 +286,8 @@ def make_pair(
     discriminator_spectral_norm: bool,
     initialize: Callable[[nn.Module], None] | None = None,
     labels_in_norms: bool = False,
+    label_embedding: int = 0,
+    labels_alone: bool = False,
     stackable: bool = False,
     paddable: bool = False,
     judges_each_sample_alone: bool = False,
@@ -280,14 +297,18 @@ def make_pair(
     Args:
         generator: layers from (batch, latent_dim + classes) to samples; `Layers` from
             (batch, latent_dim) with `labels_in_norms`.
-        discriminator: layers from samples to logits.
+        discriminator: layers from samples to logits; to the features with `labels_alone`.
         latent_dim: number of latents.
         classes: number of classes; 0 makes networks that take no labels.
-        features: number of inputs of the discriminator's last layer.
+        features: number of the discriminator's features, the inputs of its last layer.
         generator_spectral_norm: divide the generator's weights by their spectral norm.
         discriminator_spectral_norm: the same for the discriminator.
         initialize: draws all weights of a network; None keeps those that torch drew.
         labels_in_norms: the generator's norms take the labels, see `Generator`.
+        label_embedding: length of the vectors that stand for the labels in the generator, see
+            there; 0 takes one-hot vectors.
+        labels_alone: the discriminator's logit has no part that all classes share, see
+            `Discriminator`. It needs classes.
         stackable: the layers consist of operations on tensors that look at no value, draw nothing
             from the global random state, and keep their state in buffers, changed in place.
         paddable: zeros at the end of each dimension of their tensors change no output, and stay
@@ -297,9 +318,13 @@ def make_pair(
     """
     pair = (
         Generator(
-            generator, latent_dim=latent_dim, classes=classes, labels_in_norms=labels_in_norms
+            generator,
+            latent_dim=latent_dim,
+            classes=classes,
+            labels_in_norms=labels_in_norms,
+            label_embedding=label_embedding,
         ),
-        Discriminator(discriminator, features=features, classes=classes),
+        Discriminator(discriminator, features=features, classes=classes, labels_alone=labels_alone),
     )
     pair[1].judges_each_sample_alone = judges_each_sample_alone
     for network in pair:

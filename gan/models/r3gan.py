@@ -36,6 +36,7 @@ def r3gan_pair(
     halve_above: Count,
     blocks: Count,
     negative_slope: NonNegative,
+    embed_labels: bool = False,
 ) -> tuple[Generator, Discriminator]:
     """Make a generator and a discriminator of bottleneck blocks without any norm.
 
@@ -49,9 +50,10 @@ def r3gan_pair(
     with such a map. Both have the size of the smallest map, 4x4 in the paper. The generator's
     output is linear, so its values may lie outside [-1, 1]; pictures and metrics clip them.
 
-    Labels are treated as in the other models. The authors' class-conditional networks embed them
-    first, in 64 numbers for the generator and as many as there are channels for the discriminator,
-    and have no part of the logit that all classes share.
+    The authors' class-conditional networks are those with `embed_labels`. A learned vector for each
+    class stands beside the latent. The discriminator has a linear layer from channels to channels
+    in place of the one to a logit, and the logit is the inner product of its outputs and another
+    vector for each class, so no part of the logit is the same for all classes.
 
     Args:
         image_shape: (channels, height, width) with sides that `find_doublings` allows.
@@ -65,6 +67,9 @@ def r3gan_pair(
             groups as the next smaller one; 32 in the paper.
         blocks: number of blocks in each stage.
         negative_slope: slope of the LeakyReLU for negative inputs.
+        embed_labels: treat labels as the authors do, with vectors of latent_dim numbers in the
+            generator and of one for each channel in the discriminator; otherwise as in the other
+            models. It changes nothing without classes.
 
     Raises:
         UserError: the samples are no images of such sizes, or the groups do not divide the
@@ -89,7 +94,9 @@ def r3gan_pair(
         partial(_blocks, blocks, width, group, negative_slope, scale)
         for width, group in zip(widths, groups, strict=True)
     ]
-    generator = Layers(_FirstMap(latent_dim + classes, channels, height, width), *stages[0]())
+    embed_labels = embed_labels and classes > 0
+    labels = latent_dim if embed_labels else classes
+    generator = Layers(_FirstMap(latent_dim + labels, channels, height, width), *stages[0]())
     for (inputs, outputs), stage in zip(itertools.pairwise(widths), stages[1:], strict=True):
         generator.extend(_change_width(inputs, outputs))
         generator.append(nn.Upsample(scale_factor=2, mode="bilinear"))
@@ -105,7 +112,8 @@ def r3gan_pair(
         discriminator.extend(_change_width(inputs, outputs))
     discriminator.extend(stages[0]())
     discriminator.append(_LastMap(channels, height, width))
-    discriminator.append(_drawn(nn.Linear(channels, 1, bias=False)))
+    outputs = channels if embed_labels else 1
+    discriminator.append(_drawn(nn.Linear(channels, outputs, bias=False)))
     return make_pair(
         generator,
         discriminator,
@@ -118,7 +126,9 @@ def r3gan_pair(
         # Zeros at the end of a map's channels would move channels to other groups.
         paddable=False,
         judges_each_sample_alone=True,
-        initialize=_initialize_embedding,
+        label_embedding=latent_dim if embed_labels else 0,
+        labels_alone=embed_labels,
+        initialize=_initialize_vectors if embed_labels else _initialize_embedding,
     )
 
 
@@ -199,3 +209,15 @@ def _initialize_embedding(network: nn.Module) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.Embedding):
             nn.init.normal_(layer.weight, std=layer.embedding_dim**-0.5)
+
+
+def _initialize_vectors(network: nn.Module) -> None:
+    """Draw the vectors of the labels as the authors do.
+
+    They are the weights of a linear layer from one-hot vectors. Those of the discriminator are
+    divided by the root of their length, so that their inner products do not grow with it.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Embedding):
+            length = layer.embedding_dim if isinstance(network, Discriminator) else 1
+            nn.init.normal_(layer.weight, std=(layer.num_embeddings * length) ** -0.5)

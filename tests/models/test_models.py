@@ -42,7 +42,8 @@ TINY: dict[str, tuple[Callable[..., Pair], dict[str, Any]]] = {
         },
     ),
 }
-NORMED = [model for model in TINY if model != "r3gan"]
+TINY["r3gan, labels embedded"] = (r3gan_pair, TINY["r3gan"][1] | {"embed_labels": True})
+NORMED = [model for model in TINY if "r3gan" not in model]
 """The models that can have norms and spectral norm."""
 SHAPES: list[tuple[str, Shape]] = [
     *(("mlp", shape) for shape in [(1, 28, 28), (3, 8, 16), (1, 1, 2), (2,)]),
@@ -50,6 +51,7 @@ SHAPES: list[tuple[str, Shape]] = [
     *(("sngan", (c, side, side)) for c in (1, 3) for side in (28, 32)),
     *(("pyramid", (3, side, side)) for side in (28, 32, 48, 64, 128)),
     *(("r3gan", (c, side, side)) for c, side in ((1, 28), (3, 28), (1, 32), (3, 64))),
+    ("r3gan, labels embedded", (3, 32, 32)),
     *((model, (1, 28, 28)) for model in ("dcgan, attention", "sngan, attention")),
     *(("sngan, attention", shape) for shape in [(1, 28, 20), (3, 28, 56)]),
     *(
@@ -257,7 +259,7 @@ def test_samples_logits_and_gradients_have_the_right_shapes_and_ranges(
         assert samples.shape == (4, *shape)
         loud = generator(1e4 * z, labels)
         assert loud.isfinite().all()
-        assert loud.abs().max() <= 1 or shape == (2,) or model == "r3gan"
+        assert loud.abs().max() <= 1 or shape == (2,) or "r3gan" in model
         packed = samples.reshape(4 // pac, pac * shape[0], *shape[1:])
         logits = discriminator(packed, labels)
         assert logits.shape == (4 // pac, 1)
@@ -350,7 +352,7 @@ def test_spectral_norm_follows_every_weight(model: str) -> None:
             assert all(map(torch.equal, before, matrices(network)))
 
 
-@pytest.mark.parametrize("model", TINY)
+@pytest.mark.parametrize("model", [model for model in TINY if "embedded" not in model])
 def test_the_generator_gets_labels_as_one_hot_vectors(model: str) -> None:
     generator, _ = pair(model, classes=CLASSES)
     z, labels = inputs(5)
@@ -359,7 +361,7 @@ def test_the_generator_gets_labels_as_one_hot_vectors(model: str) -> None:
     assert not torch.equal(generator(z, labels), generator(z, (labels + 1) % CLASSES))
 
 
-@pytest.mark.parametrize("model", TINY)
+@pytest.mark.parametrize("model", [model for model in TINY if "embedded" not in model])
 def test_the_discriminator_projects_features_on_the_label(model: str) -> None:
     _, discriminator = pair(model, classes=CLASSES)
     x, labels = torch.randn(5, 1, 28, 28), inputs(5)[1]
@@ -419,6 +421,7 @@ class _GAN(nn.Module):
     ("model", "norm", "spectral_norm"),
     [
         ("r3gan", "none", False),
+        ("r3gan, labels embedded", "none", False),
         *itertools.product(NORMED, ("none", "batch", "layer", "conditional_batch"), (False, True)),
     ],
 )
@@ -763,6 +766,63 @@ def test_r3gan_is_the_network_of_the_paper(side: int, widths: list[int], groups:
     kinds = {type(layer).__name__ for layer in [*generator.modules(), *discriminator.modules()]}
     assert not {kind for kind in kinds if "Norm" in kind or "Tanh" in kind}
     assert [path[2].groups for path in paths(generator)] == [g for g in groups for _ in range(2)]
+
+
+def test_conditional_r3gan_is_the_network_of_the_paper() -> None:
+    """Count the parts that come with labels, as the authors' networks for CIFAR-10 have them.
+
+    The generator has a vector of 64 numbers for each of ten classes beside the latent. The
+    discriminator has a linear layer from 768 to 768 in place of that to the logit, and a vector of
+    768 numbers for each class.
+    """
+
+    def count(*overrides: str) -> list[int]:
+        with torch.device("meta"):
+            networks = build_networks(compose("model=r3gan", *overrides), (3, 32, 32), 10, 1)
+        return [parameters(network) for network in networks]
+
+    generator, discriminator = count()
+    assert count("model.conditional=true") == [
+        generator + 10 * 64 + 64 * 768,
+        discriminator - 768 + 768 * 768 + 10 * 768,
+    ]
+    assert count("model.conditional=true", "model.embed_labels=false") == [
+        generator + 10 * 768,
+        discriminator + 10 * 768,
+    ]
+
+
+def test_embedded_labels_of_r3gan_are_all_that_tells_classes_apart() -> None:
+    generator, discriminator = pair("r3gan, labels embedded", classes=CLASSES)
+    assert generator.embedding is not None
+    assert discriminator.embedding is not None
+    z, labels = inputs(4)
+    first = cast(Any, generator.layers[0])
+    with torch.no_grad():
+        given = torch.cat([z, generator.embedding.weight[labels]], dim=1)
+        expected = generator.layers[1:](first.maps * first.linear(given)[:, :, None, None])
+        images = generator(z, labels)
+        torch.testing.assert_close(images, expected)
+        features = discriminator(images, labels, features=True)
+        assert features.shape == (4, discriminator.embedding.embedding_dim)
+        vectors = discriminator.embedding.weight[labels]
+        logits = (features * vectors).sum(dim=1, keepdim=True)
+        torch.testing.assert_close(discriminator(images, labels), logits)
+        # The logit has no other part: without the vectors it is zero.
+        discriminator.embedding.weight.zero_()
+        assert not discriminator(images, labels).any()
+
+
+def test_embedded_labels_of_r3gan_start_with_the_authors_variance() -> None:
+    generator, discriminator = build_networks(
+        compose("model=r3gan_small", "model.conditional=true"), (1, 28, 28), 1000, 1
+    )
+    assert generator.embedding is not None
+    assert discriminator.embedding is not None
+    spread = generator.embedding.weight.std().item()
+    assert spread == pytest.approx(1000**-0.5, rel=0.05)
+    spread = discriminator.embedding.weight.std().item()
+    assert spread == pytest.approx((1000 * 64) ** -0.5, rel=0.05)
 
 
 def test_r3gan_starts_as_fixup_says() -> None:
