@@ -50,7 +50,7 @@ class AdaptiveProbability:
         return cls(torch.zeros((), device=device), torch.zeros((), device=device))
 
     def adjust(self, ada: Ada, batch_size: int, most: float) -> None:
-        """Change the probability if ADA_INTERVAL steps have passed. Nothing waits for the device.
+        """Change the probability if ADA_INTERVAL steps have passed, without waiting for the device.
 
         Args:
             batch_size: real images in a step.

@@ -30,7 +30,7 @@ from gan.losses import Loss, as_loss
 from gan.penalties import Consistency, Penalty, as_penalty
 from gan.processes import current
 from gan.schedules import Schedule, curve
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 _WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
@@ -94,7 +94,9 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
     if trainer.cuda_graphs and device.type != "cuda":
         raise UserError(f"trainer.cuda_graphs=true: needs a CUDA device, not {device}")
     if trainer.precision == "fp16" and device.type != "cuda":
-        raise UserError(f"trainer.precision=fp16: needs a CUDA device, not {device}; bf16 does not")
+        raise UserError(
+            f"trainer.precision=fp16: needs a CUDA device, not {device}; bf16 needs none"
+        )
     data = data or load_data(cfg)
     if trainer.batch_size > data.size:
         raise UserError(
@@ -103,9 +105,12 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         )
     for name in ("augment", "consistency"):
         if trainer.get(name) and len(data.shape) != 3:
-            raise UserError(f"trainer.{name}={list(trainer[name])}: must be [] but for images")
+            raise UserError(
+                f"trainer.{name}={list(trainer[name])}: works on images alone; leave it [] for "
+                "these data"
+            )
     if trainer.get("flip") and len(data.shape) != 3:
-        raise UserError("trainer.flip=true: must be false but for images")
+        raise UserError("trainer.flip=true: works on images alone; leave it false for these data")
     # Runs of earlier versions lack some of the keys.
     target = trainer.get("ada_target")
     generator, discriminator = (
@@ -188,12 +193,12 @@ def call_target(group: str, settings: dict[str, Any], **given: Any) -> Any:
     signature = read_signature(target)
     # A key that the program reads itself may be a parameter as well.
     left_out = {"_target_", *own} - signature.settings.keys()
-    taken = {n: v for n, v in settings.items() if n not in left_out}
-    taken |= {n: _as_paths(v) for n, v in taken.items() if _takes_paths(signature, n)}
-    taken |= {n: v for n, v in given.items() if n in signature.settings or signature.takes_any}
+    arguments = {n: v for n, v in settings.items() if n not in left_out}
+    arguments |= {n: _as_paths(v) for n, v in arguments.items() if _takes_paths(signature, n)}
+    arguments |= {n: v for n, v in given.items() if n in signature.settings or signature.takes_any}
     function = find_target(group, target)
     try:
-        return function(**taken)
+        return function(**arguments)
     except (UserError, RuntimeError, MemoryError):
         # Another attempt may succeed, or the whole traceback tells more.
         raise
@@ -458,7 +463,7 @@ def _seeded(cfg: DictConfig, purpose: str, device: torch.device | None = None) -
     is_on_cpu = device is not None and device.type == "cpu"
     seed = torch.default_generator.manual_seed if is_on_cpu else torch.manual_seed
     with torch.random.fork_rng(cuda):
-        seed(stream(cfg.seed, purpose))
+        seed(derive_seed(cfg.seed, purpose))
         yield
 
 
@@ -481,7 +486,10 @@ def _build_part(
 
 
 def _try_step(make: Callable[..., Any]) -> None:
-    """Make a step of a small weight: some optimizers need a closure, or sparse gradients."""
+    """Make a step of a small weight, which fails for optimizers that need more than gradients.
+
+    Some need a closure, others sparse gradients.
+    """
     weight = nn.Parameter(torch.ones(2, 2))
     weight.grad = torch.ones(2, 2)
     make([weight]).step()

@@ -47,7 +47,7 @@ class JobsFailed(UserError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop and has saved a checkpoint.
+    """A run or another command was stopped before its end; the message says how it goes on.
 
     It is a KeyboardInterrupt, so that a sweep stops too instead of starting its next job.
     """

@@ -1,6 +1,7 @@
 """GAN losses, as pure functions of the discriminator's logits.
 
-Every function takes logits of shape (batch, 1), of any sign and size, and returns a scalar.
+Every function takes logits of shape (batch, 1), or (batch, 1, height, width) of patches, of any
+sign and size, and returns a scalar.
 Settings may also be scalar tensors. The logistic losses use softplus: it keeps its gradient where a
 sigmoid followed by a logarithm loses it (beyond a logit of about 17 in float32).
 """

@@ -28,7 +28,7 @@ class Discriminator(NamedTuple):
     """The discriminator as a penalty sees it: `logits = discriminator(samples)`."""
 
     logits: Network
-    """Maps samples (batch, ...) to logits (batch, 1)."""
+    """Maps samples (batch, ...) to logits (batch, 1), or (batch, 1, height, width) of patches."""
     features: Network
     """Maps samples (batch, ...) to the inputs (batch, features) of the last layer."""
 

@@ -1,9 +1,9 @@
-"""Independent streams of random numbers from one seed."""
+"""Seeds of independent random numbers, derived from the seed of a run."""
 
 import hashlib
 
 
-def stream(seed: int, *names: object) -> int:
+def derive_seed(seed: int, *names: object) -> int:
     """Return a 63-bit seed that depends on every argument, so that no two purposes share numbers.
 
     Args:

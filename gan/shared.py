@@ -1,7 +1,7 @@
 """Training of one run by several processes, each on its rows of every batch.
 
 All random numbers of a step are in its batch, which every process draws as a whole. So the result
-is that of one process, but for rounding. See `gan.processes` for who does what.
+is that of one process, except for rounding. See `gan.processes` for who does what.
 """
 
 import copy
@@ -158,7 +158,10 @@ def shared_training(processes: Processes, run: Run, stop: StopRequest) -> Iterat
 
 
 def rehearsal() -> Callable[[DictConfig, Parts], None] | None:
-    """Return a check of a new run's parts that several processes make; None for one process."""
+    """Return a check of a new run on all of its processes; None if one process trains it.
+
+    The check comes before anything is stored.
+    """
     processes = current()
     if processes is None:
         return None

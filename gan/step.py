@@ -35,8 +35,10 @@ class TrainableNetwork(NamedTuple):
     """Maps inputs and labels (batch,) to outputs. Unconditional networks ignore the labels."""
     weights: Sequence[Tensor]
     update: Callable[[Sequence[Tensor | None], Tensor | None], None]
-    """Changes the weights in place, given one gradient for each; None leaves a weight alone. The
-    second argument is False, one value for each run, where all weights stay. None updates all."""
+    """Changes the weights in place. The first argument has a gradient for each weight, or None for
+    a weight that keeps its value. The second argument is a boolean tensor, () or (runs,): where it
+    is False, all weights of that run keep their values, since the scaled gradients are not finite.
+    None updates every run."""
     scale: Tensor | None = None
     """The state of the loss scale (2,), see `gan.loss_scale`; None if losses are not scaled."""
     average: Callable[[Sequence[Tensor | None]], Sequence[Tensor | None]] | None = None
@@ -53,14 +55,14 @@ class TrainableGAN(NamedTuple):
     loss: Loss
     penalty: Penalty | None
     penalty_term: Callable[..., Tensor] | None
-    """The penalty's `term`, as a function of the labels and of all but the discriminator."""
+    """The penalty's `term` with the discriminator filled in: see `bind_term`."""
     penalty_interval: int
     one_pass: bool
     augment: tuple[str, ...]
     pac: int
     consistency: Consistency | None = None
     adapts: bool = False
-    """True if the result has the signs of the real logits, for an adaptive probability."""
+    """True if the step must return `real_sign`, by which `trainer.ada_target` is followed."""
     vectorize: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
     """Turns a function of one run's tensors into one of all runs' tensors."""
     batch_dim: int = 0
@@ -92,7 +94,7 @@ class StepKind(NamedTuple):
     """The parts of a step that only some steps have."""
 
     penalize: bool
-    """Add the penalty, times its interval, to the discriminator's loss."""
+    """Apply the penalty: add its term, times the interval, to the loss, or clip the weights."""
     update_generator: bool
 
 
@@ -280,7 +282,7 @@ def precise_dtype(device: torch.device) -> torch.dtype:
 def add_statistics(sums: Tensor, finite_steps: Tensor, statistics: Tensor) -> None:
     """Add the statistics of a step to their sums, and count the step if all sums are finite.
 
-    Nothing waits for the device.
+    This does not wait for the device.
 
     Args:
         sums: (6,). finite_steps: a scalar. statistics: (6,).
@@ -367,7 +369,7 @@ def below(named: Mapping[str, Value], prefix: str) -> dict[str, Value]:
 def bind_term(
     penalty: Penalty | None, discriminator: Callable[..., Tensor]
 ) -> Callable[..., Tensor] | None:
-    """Return a penalty's term as a function of all but the discriminator, if it has a term.
+    """Return a penalty's term with the discriminator filled in, or None if it has no term.
 
     Args:
         discriminator: a function of samples, labels and, for features, of `features=True`.

@@ -54,7 +54,7 @@ def run(
     extend: bool = False,
     on_progress: OnProgress | None = None,
 ) -> float:
-    """Train one GAN in `run_dir`, continue there, or return the result of a finished run.
+    """Train one GAN in `run_dir`, continue there, or return the objective of a finished run.
 
     Args:
         cfg: a composed configuration. It is not changed.
@@ -65,13 +65,15 @@ def run(
         on_progress: called with each report of progress, in place of a bar on the terminal.
 
     Returns:
-        The objective that a sweeper improves: the last value of `cfg.metrics.objective`, infinite
-        if the run diverged.
+        The objective that a sweeper improves: the last value of `cfg.metrics.objective`. It is the
+        worst possible infinity if the run diverged or was never measured, and NaN if the run has no
+        objective.
 
     Raises:
         UserError: the configuration is wrong, differs from the one that `run_dir` was made with,
-            or the directory cannot be written. A new run leaves nothing behind.
-        Interrupted: SIGINT or SIGTERM arrived, and a checkpoint is saved.
+            or the directory cannot be written. A mistake that is found before the first step
+            leaves nothing behind; one that only a step shows leaves a run with the status failed.
+        Interrupted: a signal to stop arrived, and a checkpoint is saved.
     """
     with Run.open(
         checked(cfg),
@@ -123,7 +125,7 @@ def after_step(run: Run) -> None:
     run.describe()
     check_first_step(run.parts, run.state)
     try:
-        if run.needs_attention:
+        if run.something_due:
             run.check_finite()
         if run.record_due:
             run.record(evaluate=run.evaluation_due)
@@ -135,10 +137,10 @@ def after_step(run: Run) -> None:
     if run.checkpoint_due:
         run.save_checkpoint()
     run.report_progress()
-    run.note_attended()
+    run.note_handled()
     run.stop_if_asked()
     if run.step == run.total_steps and not run.finished:
-        run.finish(run.ending)
+        run.finish(run.final_status)
 
 
 def make_step(run: Run) -> Step:
@@ -153,7 +155,7 @@ def make_step(run: Run) -> Step:
         # Importing the compiler takes seconds that an eager run does not need.
         from gan.functional.compiled import make_compiled_step
 
-        if run.compiles_if_possible and trainer.compile:
+        if run.falls_back_to_eager and trainer.compile:
             step = _compiled_if_possible(run, step)
         else:
             step = make_compiled_step(run.cfg, run.parts, run.state)
@@ -172,7 +174,7 @@ def _compiled_if_possible(run: Run, eager: Step) -> Step:
             chosen = chosen or make_compiled_step(run.cfg, run.parts, run.state)
             chosen(batch, kind)
         except UserError as error:
-            # Nothing has changed: a step is compiled before any of it is computed.
+            # Nothing has changed yet, because the step is compiled before any of it is computed.
             run.keep_eager(str(error))
             chosen = eager
             eager(batch, kind)

@@ -22,7 +22,10 @@ def chromium(profile: Path) -> Any:
     """A headless Chromium that logs what pages complain of and ask for; the test is skipped
     where there is none."""
     webdriver = pytest.importorskip("selenium.webdriver")
-    paths = [shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")]
+    paths = [
+        shutil.which("chromium") or shutil.which("google-chrome"),
+        shutil.which("chromedriver"),
+    ]
     if None in paths:
         pytest.skip("chromium and chromedriver are not installed")
     options = webdriver.ChromeOptions()

@@ -80,7 +80,7 @@ class Training:
     batches: Batches
     schedules: dict[str, Schedule]
     name: str = "run"
-    needs_attention = False
+    something_due = False
 
     @property
     def step(self) -> int:
@@ -174,7 +174,7 @@ def test_steps_of_a_cohort_can_be_captured(
         kinds = dict.fromkeys(_kinds_of_steps(runs[0]))
         for _ in range((WARM_UP + 1) * len(kinds) * runs[0].parts.penalty_interval):
             stacked._train_one_step(runs)
-        runs[0].needs_attention = True
+        runs[0].something_due = True
         stacked._train_one_step(runs)
         stacked.leave(runs[1])
         for run in runs:

@@ -63,10 +63,11 @@ def run_command(
 
     Args:
         options: a dataclass whose fields are the options, with their types and defaults.
-        names: pass on KEY=VALUE among the paths where KEY is no option: it names runs.
-        groups: config groups of which GROUP.KEY=VALUE is passed on, as the field `words` of the
-            options, with --config-dir=FOLDER.
-        trains: the command succeeds if its work is done, whatever became of its output.
+        names: accept KEY=VALUE among the paths where KEY is no option, because directories of
+            runs have such names.
+        groups: config groups whose overrides GROUP.KEY=VALUE are collected in the field `words` of
+            the options, together with --config-dir=FOLDER.
+        trains: exit with 0 if the work is done, even if the output could not be printed.
     """
     start_program()
     arguments = sys.argv[1:]
@@ -133,7 +134,8 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
     except Interrupted as error:
         fail(error)
     except KeyboardInterrupt:
-        fail(Interrupted("stopped before the first step", exit_code=130))
+        # It came before the first step or after the last one, or again and again in between.
+        fail(Interrupted("stopped; a run that has a checkpoint goes on from it", exit_code=130))
     except Exception as error:
         user_error = as_user_error(error)
         if wants_traceback or user_error is None:
@@ -151,7 +153,7 @@ class CheckConfig(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check a configuration, and end the process with one line if it is wrong."""
         with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
-            # Hydra sets it after this, and a value may ask for it.
+            # Hydra sets output_dir only after this callback, and a value may refer to it.
             config.hydra.runtime.output_dir = str(Path(config.hydra.run.dir).absolute())
         try:
             for word in _words_about(config, OF_SWEEPS):
@@ -176,8 +178,8 @@ class CheckConfig(Callback):
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """End the process with one line if the run failed by a user error."""
-        # Hydra would print a line of its own before it raises the exception again. This callback
-        # is the first of all, and so the last one to be told of an end.
+        # Hydra would print a line of its own before it raises the exception again. It calls the
+        # callbacks in reverse order at an end, so that this one, the first of all, comes last.
         error = kwargs["job_return"]._return_value
         if isinstance(error, UserError):
             fail(error)
@@ -213,6 +215,7 @@ class OneLineCallbacks(Callbacks):
                 print(f"warning: {name} raised {first_line(error)}", file=sys.stderr)
 
 
+# Hydra has no setting for the class of its callbacks.
 hydra_program.Callbacks = OneLineCallbacks  # type: ignore[attr-defined]
 
 

@@ -36,7 +36,8 @@ def train(cfg: DictConfig) -> float:
     if hydra.mode is RunMode.MULTIRUN and (Path(hydra.sweep.dir) / SWEEP_FILE).exists():
         from gan.sweep.directory import read_sweep
 
-        # The launcher of another package reads the sweep's copies of the YAML files.
+        # For a launcher of another package, this run was composed from the sweep's copies of the
+        # YAML files. The places of the originals are kept with it.
         sweep = read_sweep(Path(hydra.sweep.dir))
         words = sweep.sources if sweep else []
     run_dir = Path(hydra.runtime.output_dir)

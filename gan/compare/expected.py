@@ -85,7 +85,7 @@ def _experiment(runs: list[StoredRun]) -> str:
 
 
 def _refuse_other_settings(runs: list[StoredRun], name: str, swept: list[str]) -> None:
-    """Check that runs have the settings of an experiment, but for the seed and what it sweeps."""
+    """Check that runs have the settings of an experiment, except the seed and what it sweeps."""
     composed: dict[tuple[str, ...], dict[str, Any]] = {}
     for run in runs:
         own = tuple(word for word in run.overrides if is_under(word.partition("=")[0], swept))

@@ -1,4 +1,4 @@
-"""Loading configurations so that the command line counts more than an experiment.
+"""Loading configurations so that the command line overrides an experiment.
 
 Hydra merges an experiment over the options of groups, whoever chose them: `experiment=lab
 recipe=wgan_gp` would train with the loss of the lab. The loader of this module reads the files of
@@ -44,7 +44,7 @@ of weights, the hash counts."""
 
 
 class Loader(ConfigLoaderImpl):
-    """Hydra's loader, except that a choice on the command line counts more than an experiment."""
+    """Hydra's loader, except that a choice on the command line overrides an experiment."""
 
     _swept_by_config: frozenset[str] = frozenset()
     """Keys and groups that the configuration sweeps over, and the command line does not name."""
@@ -357,7 +357,7 @@ class _Choices:
         of_experiment = [
             (experiment, key, value)
             for key, value in self.experiment.values.items()
-            # A protocol counts more than an experiment.
+            # A protocol overrides an experiment.
             if not (self.replaced_in_experiment(key) or key in self.protocol.values)
         ]
         of_options = [
@@ -560,8 +560,10 @@ def _has(settings: _Settings, key: str) -> bool:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Return whether two values are the same, but for what a schema has given one: a type, and the
-    defaults of what stands in a list."""
+    """Return whether two values are the same, except for what a schema has given one of them.
+
+    It gives a type, and defaults to what stands in a list.
+    """
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_is_same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gan.errors import UserError
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 Array = np.ndarray | Tensor | Sequence[Any]
 """A numpy array, a tensor, or nested lists of values."""
@@ -74,7 +74,7 @@ def split(
         if len(samples) < 2:
             raise UserError(f"{name}: {len(samples)} of them; there must be two or more")
         held_out = np.zeros(len(samples), dtype=bool)
-        generator = torch.Generator().manual_seed(stream(0, "held out"))
+        generator = torch.Generator().manual_seed(derive_seed(0, "held out"))
         order = torch.randperm(len(samples), generator=generator)
         held_out[order[: max(1, len(samples) // 10)].numpy()] = True
         return Split(

@@ -41,8 +41,8 @@ def digits() -> ImageData:
 def _read_digits() -> np.ndarray:
     """Return scikit-learn's digits: 64 pixels from 0 to 16 and the class in each row.
 
-    To import scikit-learn takes longer than all else that a short run imports, but for torch. So
-    its file is read from the place where all its versions have it.
+    To import scikit-learn takes longer than everything else that a short run imports, except torch.
+    So its file is read from the place where all its versions have it.
     """
     spec = importlib.util.find_spec("sklearn")
     for folder in (spec and spec.submodule_search_locations) or ():

@@ -18,7 +18,7 @@ from gan.data.cache import Arrays, cached_arrays
 from gan.data.images import ImageData
 from gan.data.mapped import ChunkedArray, as_tensor, cached_array
 from gan.errors import UserError
-from gan.seeds import stream
+from gan.seeds import derive_seed
 from gan.settings import Count
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def image_folder(
 
 def _train_then_test(labels: Tensor, *, stratify: bool) -> tuple[list[int], int]:
     """Return the images' order in the cache, training split first, and the size of that split."""
-    chosen = torch.Generator().manual_seed(stream(0, "image_folder"))
+    chosen = torch.Generator().manual_seed(derive_seed(0, "image_folder"))
     order = torch.randperm(len(labels), generator=chosen)
     groups: Sequence[Tensor] = [order]
     if stratify and len(counts := torch.bincount(labels)) < len(labels):

@@ -103,5 +103,5 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def to_raw_samples(output: Tensor) -> Tensor:
-    """Convert a generator's output to raw samples: images to uint8 pixels, points to float32."""
+    """Convert a generator's output to raw samples: images to uint8 pixels, others to float32."""
     return to_uint8(output) if output.dim() == 4 else output.float()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gan.data.base import Modes, check_split, combine_hashes
 from gan.data.pictures import scatter
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 EPOCH_SIZE = 100_000
 """Number of samples that count as an epoch, because a mixture has no end."""
@@ -64,7 +64,7 @@ class Mixture:
     def real(self, split: str, count: int) -> tuple[Tensor, Tensor]:
         """Return points (count, 2) and labels (count,), the same at every call."""
         check_split(split)
-        return self.draw(count, stream(0, "real", split))
+        return self.draw(count, derive_seed(0, "real", split))
 
     def real_size(self, split: str) -> None:
         """Return None: both splits are unlimited."""
@@ -103,7 +103,7 @@ class MixtureBatches:
 
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
         """Return points (batch, 2) and labels (batch,) of batch `number`."""
-        return self._mixture.draw(self._batch_size, stream(self._seed, "mixture", number))
+        return self._mixture.draw(self._batch_size, derive_seed(self._seed, "mixture", number))
 
 
 def ring8() -> Mixture:

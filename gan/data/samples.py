@@ -11,7 +11,7 @@ from torch import Tensor
 from gan.data.base import Data
 from gan.data.folder import image_files, read_images
 from gan.errors import UserError, first_line
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 KEYS = ("images", "samples", "points", "arr_0")
 """Names of the array in an .npz file, of which the first one counts. `gan generate` writes the
@@ -46,7 +46,7 @@ def load_samples(path: Path, data: Data, count: int) -> Tensor:
         )
     if len(raw) == count:
         return raw
-    chosen = torch.Generator().manual_seed(stream(0, "samples"))
+    chosen = torch.Generator().manual_seed(derive_seed(0, "samples"))
     return raw[torch.randperm(len(raw), generator=chosen)[:count]]
 
 

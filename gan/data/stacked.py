@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gan.data.images import ImageData
 from gan.data.vision import mnist
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 
 def stacked_mnist(*, root: str | Path) -> ImageData:
@@ -34,6 +34,6 @@ def stacked_mnist(*, root: str | Path) -> ImageData:
 
 def _stack(images: Tensor, labels: Tensor, split: str) -> tuple[Tensor, Tensor]:
     """Return as many stacks of three digits as there are digits (n, 1, height, width)."""
-    generator = torch.Generator().manual_seed(stream(0, "stacked_mnist", split))
+    generator = torch.Generator().manual_seed(derive_seed(0, "stacked_mnist", split))
     chosen = torch.randint(len(images), (len(images), 3), generator=generator)
     return images[chosen].squeeze(2), labels[chosen] @ torch.tensor([100, 10, 1])

@@ -13,7 +13,7 @@ from torch import Tensor
 from gan.data.base import check_split, combine_hashes, sha256
 from gan.data.mapped import Prefetcher, RowReader, free_memory
 from gan.errors import UserError
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 Self = TypeVar("Self", bound="TensorData")
 
@@ -38,7 +38,7 @@ class Sampler:
         """Return the indices (batch_size,) of batch `number`, counted from 0 over all epochs."""
         epoch, position = divmod(number, self.batches_per_epoch)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(stream(self.seed, "order", epoch))
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
             self._order = torch.randperm(self.size, generator=generator).to(self.device)
             self._epoch = epoch
         start = position * self.batch_size
@@ -126,7 +126,7 @@ class TensorData(ABC):
         samples, labels = self._split(split)
         if count > len(samples):
             raise UserError(f"{count} samples of the {split} split: it has {len(samples)}")
-        chosen = torch.Generator().manual_seed(stream(0, "real", split))
+        chosen = torch.Generator().manual_seed(derive_seed(0, "real", split))
         order = torch.randperm(len(samples), generator=chosen)[:count].to(samples.device)
         if self.target_device is None:
             return samples[order], labels[order]

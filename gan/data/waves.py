@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from gan.data.floats import SeriesData, series_data
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 COUNT = 20_000
 LENGTH = 64
@@ -21,7 +21,7 @@ def waves() -> SeriesData:
     The frequency f is 1, 2, 3 or 4, each equally likely, and makes the class f - 1. The amplitude a
     is uniform from 0.5 to 1, and the phase p uniform from 0 to 1. The waves are always the same.
     """
-    random = np.random.Generator(np.random.PCG64(stream(0, "waves")))
+    random = np.random.Generator(np.random.PCG64(derive_seed(0, "waves")))
     # The bits of the generator are the same on every machine and in every version of numpy.
     uniform = (random.bit_generator.random_raw(3 * COUNT) >> 11).reshape(3, COUNT, 1) / 2.0**53
     labels = (uniform[0, :, 0] * len(FREQUENCIES)).astype(np.int64)

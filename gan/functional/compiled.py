@@ -16,6 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from gan.build import Parts
+from gan.data.mapped import is_out_of_memory
 from gan.errors import NotSupported, UserError, first_line
 from gan.functional.step import Program, functional_step, make_program
 from gan.functional.tensors import Tensors, named_tensors
@@ -137,13 +138,16 @@ class _CompiledStep:
         """Make the first step, which compiles.
 
         torch keeps what it compiles on the disk. Of several processes with the same step, such as
-        the workers of a sweep, one compiles, and the others wait and take it from there.
+        the workers of a sweep, one compiles, and the others wait and load the result.
         """
         shapes = [(tuple(tensor.shape), tensor.dtype) for tensor in flat]
         try:
             with _lock_for(f"{self._code} {shapes}"):
                 outputs: Sequence[Tensor | None] = self._compiled(*flat)
         except Exception as error:
+            # The first step is also computed here.
+            if is_out_of_memory(error):
+                raise
             raise NotSupported(f"torch.compile fails: {first_line(error)}") from error
         self._has_run = True
         return outputs
@@ -202,14 +206,16 @@ class _CapturedStep:
             cause = error.__context__ or error
             if isinstance(cause, torch.OutOfMemoryError):
                 raise cause from None
-            raise NotSupported(f"its step cannot be captured, {first_line(cause)}") from error
+            raise NotSupported(
+                f"the training step cannot be captured as a CUDA graph ({first_line(cause)})"
+            ) from error
         return graph
 
     @contextmanager
     def _own_stream(self, device: torch.device) -> Iterator[torch.cuda.Stream]:
-        """Use a stream of the device. Work set up on the default one cannot be captured.
+        """Run the block on a stream of the device, since its default stream cannot be captured.
 
-        The device need not be the current one, on which other streams and captures are by default.
+        The device is named because torch would take the current one otherwise.
         """
         stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
         stream.wait_stream(current)

@@ -85,7 +85,7 @@ def make_program(
 
 def functional_step(program: Program, tensors: Tensors, batch: Batch, kind: StepKind) -> StepResult:
     """Train on one batch by changing the tensors."""
-    # Numbers that change from step to step count more than those of the run or the program.
+    # Numbers that change from step to step override those of the run and of the program.
     tensors = tensors | {f"settings/{name}": value for name, value in batch.settings.items()}
     result = train_step(_trainable_gan(program, tensors), batch, kind)
     add_statistics(tensors["state/sums"], tensors["state/finite_steps"], result.statistics)
@@ -120,7 +120,7 @@ def _trainable_gan(program: Program, tensors: Tensors) -> TrainableGAN:
 
 
 def _differentiable(network: nn.Module, tensors: Tensors) -> Tensors:
-    """Return a network's weights, where the autograd graph begins, and then its buffers.
+    """Return a network's weights as leaves of a new autograd graph, and then its buffers.
 
     They share the memory of `tensors`, so that updates are seen there.
     """

@@ -86,8 +86,8 @@ class Discriminator(nn.Module):
 
     The last of `layers` is linear in its inputs (batch, features). With `classes` above 0 the
     network also takes labels (batch,). The inner product of the features and an embedding of the
-    label is then added to the logit (arXiv:1802.05637). With `labels_alone` all of `layers` lead to
-    the features, and this inner product is the logit (arXiv:2501.05441).
+    label is then added to the logit (arXiv:1802.05637). With `projection_only` all of `layers` lead
+    to the features, and this inner product is the logit (arXiv:2501.05441).
 
     Raises (when called):
         ValueError: the labels are wrong, see `Generator`.
@@ -98,14 +98,14 @@ class Discriminator(nn.Module):
     paddable = False
     """See `Generator`."""
     judges_each_sample_alone = False
-    """The logit of a sample depends on no other sample of the batch, but for batch norm."""
+    """The logit of a sample depends on no other sample of the batch, except by batch norm."""
 
     def __init__(
-        self, layers: nn.Sequential, *, features: int, classes: int, labels_alone: bool = False
+        self, layers: nn.Sequential, *, features: int, classes: int, projection_only: bool = False
     ):
         super().__init__()
         self.classes = classes
-        self.labels_alone = labels_alone
+        self.projection_only = projection_only
         self.layers = layers
         self.embedding = nn.Embedding(classes, features) if classes else None
         if self.embedding is not None:
@@ -122,7 +122,7 @@ class Discriminator(nn.Module):
             features: return the features (batch, features) in place of logits.
         """
         layers = [*self.layers]
-        hidden, last = (layers, []) if self.labels_alone else (layers[:-1], layers[-1:])
+        hidden, last = (layers, []) if self.projection_only else (layers[:-1], layers[-1:])
         for layer in hidden:
             x = layer(x)
         if features:
@@ -287,7 +287,7 @@ def make_pair(
     initialize: Callable[[nn.Module], None] | None = None,
     labels_in_norms: bool = False,
     label_embedding: int = 0,
-    labels_alone: bool = False,
+    projection_only: bool = False,
     stackable: bool = False,
     paddable: bool = False,
     judges_each_sample_alone: bool = False,
@@ -297,7 +297,7 @@ def make_pair(
     Args:
         generator: layers from (batch, latent_dim + classes) to samples; `Layers` from
             (batch, latent_dim) with `labels_in_norms`.
-        discriminator: layers from samples to logits; to the features with `labels_alone`.
+        discriminator: layers from samples to logits; to the features with `projection_only`.
         latent_dim: number of latents.
         classes: number of classes; 0 makes networks that take no labels.
         features: number of the discriminator's features, the inputs of its last layer.
@@ -307,7 +307,7 @@ def make_pair(
         labels_in_norms: the generator's norms take the labels, see `Generator`.
         label_embedding: length of the vectors that stand for the labels in the generator, see
             there; 0 takes one-hot vectors.
-        labels_alone: the discriminator's logit has no part that all classes share, see
+        projection_only: the discriminator's logit has no part that all classes share, see
             `Discriminator`. It needs classes.
         stackable: the layers consist of operations on tensors that look at no value, draw nothing
             from the global random state, and keep their state in buffers, changed in place.
@@ -324,7 +324,9 @@ def make_pair(
             labels_in_norms=labels_in_norms,
             label_embedding=label_embedding,
         ),
-        Discriminator(discriminator, features=features, classes=classes, labels_alone=labels_alone),
+        Discriminator(
+            discriminator, features=features, classes=classes, projection_only=projection_only
+        ),
     )
     pair[1].judges_each_sample_alone = judges_each_sample_alone
     for network in pair:

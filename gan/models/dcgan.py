@@ -40,7 +40,7 @@ def dcgan_pair(
 
     The generator doubles a small map until it has the size of the image, and the discriminator
     halves the image as often. The convolutions have kernel 4, stride 2 and padding 1. All layers
-    have a norm, but for the output of the generator and the input and output of the
+    have a norm, except for the output of the generator and the input and output of the
     discriminator. Layers without a norm after them have biases, which start at zero. Weights are
     drawn from N(0, 0.02).
 

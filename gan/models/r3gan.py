@@ -20,7 +20,7 @@ from gan.models.base import (
 from gan.settings import Count, NonNegative
 
 MOST_DOUBLINGS = 5
-"""The generator doubles its first map this often at most: from 4 to 128 pixels."""
+"""The generator doubles its first map this often at most: from 4 to 128 or from 7 to 224 pixels."""
 EXPANSION = 2
 """The grouped convolutions have this many times the channels of the map."""
 
@@ -42,13 +42,15 @@ def r3gan_pair(
 
     A block adds to the map a 1x1 convolution to twice the channels, a grouped 3x3 convolution and a
     1x1 convolution back, with a LeakyReLU after each of the first two. Only these two have biases,
-    which start at zero. The last one starts at zero, and the others with a variance that keeps
-    that of the sum, as in Fixup (arXiv:1901.09321). Between stages of blocks the map is resized
-    bilinearly, which halves it by means of 2x2 pixels, and gets another width by a 1x1 convolution
-    where it needs one. The generator starts with a learned map for each channel, times a number
-    that is linear in the latent, and the discriminator ends in the inner product of each channel
-    with such a map. Both have the size of the smallest map, 4x4 in the paper. The generator's
-    output is linear, so its values may lie outside [-1, 1]; pictures and metrics clip them.
+    which start at zero. The last one starts at zero. The others start with a variance by which the
+    activations do not grow with the number of blocks, as in Fixup (arXiv:1901.09321). Between
+    stages of blocks the map is resized bilinearly: the generator doubles it, and the discriminator
+    halves it to the averages of 2x2 pixels. A 1x1 convolution changes the number of channels where
+    the next stage has another one. The generator starts with a learned map for each channel, times
+    a number that is linear in the latent, and the discriminator ends in the inner product of each
+    channel with such a map. Both have the size of the smallest map, 4x4 in the paper. The
+    generator's output is linear, so its values may lie outside [-1, 1]; pictures and metrics clip
+    them.
 
     The authors' class-conditional networks are those with `embed_labels`. A learned vector for each
     class stands beside the latent. The discriminator has a linear layer from channels to channels
@@ -81,22 +83,25 @@ def r3gan_pair(
         halved = min(height, width) * 2**level > halve_above
         shares.append(2 * shares[-1] if halved else shares[-1])
     if EXPANSION * channels % cardinality or channels % shares[-1] or cardinality % shares[-1]:
-        both = f", and both must be divisible by {shares[-1]}" if shares[-1] > 1 else ""
+        both = (
+            f"; model.channels={channels} and model.cardinality={cardinality} must both be "
+            f"divisible by {shares[-1]}"
+        )
         raise UserError(
             f"model.cardinality={cardinality}: must divide {EXPANSION} * model.channels="
-            f"{EXPANSION * channels}{both}"
+            f"{EXPANSION * channels}{both if shares[-1] > 1 else ''}"
         )
     widths = [channels // share for share in shares]
     groups = [cardinality // share for share in shares]
-    # Of all blocks of a network, which have three convolutions each.
+    # Fixup's scale for blocks of three convolutions, from the number of all blocks.
     scale = (blocks * len(widths)) ** (-1 / 4)
     stages = [
         partial(_blocks, blocks, width, group, negative_slope, scale)
         for width, group in zip(widths, groups, strict=True)
     ]
     embed_labels = embed_labels and classes > 0
-    labels = latent_dim if embed_labels else classes
-    generator = Layers(_FirstMap(latent_dim + labels, channels, height, width), *stages[0]())
+    label_dim = latent_dim if embed_labels else classes
+    generator = Layers(_FirstMap(latent_dim + label_dim, channels, height, width), *stages[0]())
     for (inputs, outputs), stage in zip(itertools.pairwise(widths), stages[1:], strict=True):
         generator.extend(_change_width(inputs, outputs))
         generator.append(nn.Upsample(scale_factor=2, mode="bilinear"))
@@ -127,7 +132,7 @@ def r3gan_pair(
         paddable=False,
         judges_each_sample_alone=True,
         label_embedding=latent_dim if embed_labels else 0,
-        labels_alone=embed_labels,
+        projection_only=embed_labels,
         initialize=_initialize_vectors if embed_labels else _initialize_embedding,
     )
 
@@ -197,7 +202,7 @@ def _convolution(
 
 
 def _drawn(layer: nn.Linear | nn.Conv2d, gain: float = 1.0) -> nn.Module:
-    """Draw a layer's weights from N(0, gain / sqrt(number of inputs)), and return the layer."""
+    """Draw weights with the standard deviation gain / sqrt(number of inputs); return the layer."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

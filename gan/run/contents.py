@@ -23,7 +23,7 @@ def contents(value: Any) -> Contents:
 
     These are the values in closures, default arguments, attributes, items, iterators, and variables
     of the module that a function names, however deep they lie. Two functions of the same code with
-    equal contents compute the same from now on, but for files and state in compiled code.
+    equal contents compute the same from now on, except for files and state in compiled code.
     """
     return dict(_walk(value, "", {}))
 

@@ -18,7 +18,7 @@ from gan.metrics.comparison import Evaluator
 from gan.metrics.diversity import Diversity
 from gan.metrics.features import FeatureExtractor, as_extractor
 from gan.run.provenance import code_hashes
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 BATCH_SIZE = 1000
 """The number of samples that are generated at once."""
@@ -169,7 +169,7 @@ def draw_latents(
     """
     if truncation is not None and not truncation > 0:
         raise UserError(f"truncation={truncation}: must be above 0, or null")
-    generator = torch.Generator().manual_seed(stream(seed, purpose))
+    generator = torch.Generator().manual_seed(derive_seed(seed, purpose))
     z = torch.randn(count, latent_dim, generator=generator)
     if truncation is None:
         return z

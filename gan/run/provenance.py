@@ -27,8 +27,6 @@ from gan.run.directory import has_history
 
 log = logging.getLogger(__name__)
 
-log = logging.getLogger(__name__)
-
 PROVENANCE_FILE = "provenance.json"
 DIFF_FILE = "uncommitted.diff"
 LARGEST_DIFF = 1_000_000

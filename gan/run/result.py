@@ -129,9 +129,10 @@ def make_result(
 
 
 def objective(result: Result) -> float:
-    """Return the value that a sweeper improves: the worst possible one for a diverged run.
+    """Return the value that a sweeper improves.
 
-    It is NaN for a run that has no objective, and did not diverge.
+    It is the worst possible infinity for a run that diverged or was never measured, and NaN for one
+    that has no objective and did not diverge.
     """
     name, value = result["objective_name"], result["objective"]
     diverged = result["status"] == Status.DIVERGED

@@ -25,6 +25,7 @@ from gan.arithmetic import (
 from gan.build import Parts
 from gan.errors import UserError
 from gan.processes import current
+from gan.run.length import total_steps
 from gan.startup import core_count
 
 
@@ -132,9 +133,7 @@ def _choose_library(cfg: DictConfig, parts: Parts) -> str:
 
 def _compiling_pays(cfg: DictConfig, parts: Parts) -> bool:
     """Return whether a run is long enough to be compiled on this machine, and allows it."""
-    steps = cfg.trainer.max_steps or cfg.trainer.max_epochs * (
-        parts.data.size // cfg.trainer.batch_size
-    )
+    steps = total_steps(cfg, parts.data.size // cfg.trainer.batch_size)
     compiler = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
     return (
         parts.device.type == "cpu"

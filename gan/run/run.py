@@ -96,7 +96,7 @@ from gan.run.trackers import TrackedRun, make_trackers
 from gan.run.trackers.feed import Trackers
 from gan.run.verdict import Watch
 from gan.schedules import Schedule
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 log = logging.getLogger(__name__)
 
@@ -146,16 +146,16 @@ class Run:
         """The values of the last record, until the progress is reported."""
         self._is_extended = False
         """True if the run has got another length."""
-        self.compiles_if_possible = cfg.trainer.compile == "auto"
+        self.falls_back_to_eager = cfg.trainer.compile == "auto"
         """True if the run is to make eager steps if it cannot be compiled."""
         self._recorded_seconds = self._reported = self._began = 0.0
-        self._attended_step = -1
+        self._handled_step = -1
         self._watch = Watch(flatten(cfg))
         self._best: Best = {}
         """The best value of each metric so far, and its step."""
-        self._measured = 0
+        self._measured_since_best = 0
         """Measurements of the objective since its best value."""
-        self.ending = Status.COMPLETED
+        self.final_status = Status.COMPLETED
         """The status of the run when it has made all its steps."""
 
     @classmethod
@@ -233,17 +233,17 @@ class Run:
 
     @property
     def objective(self) -> float:
-        """The value that a sweeper improves, infinite if the run diverged."""
+        """The value that a sweeper improves: see `gan.run.result.objective`."""
         assert self.result is not None
         return objective(self.result)
 
     @property
     def has_stepped(self) -> bool:
         """Return whether a step was made since `after_step` was last called."""
-        return self.step > self._attended_step
+        return self.step > self._handled_step
 
     @property
-    def needs_attention(self) -> bool:
+    def something_due(self) -> bool:
         """Return whether something is due after this step, or the run is to stop."""
         return self.step == self._next_due or self.stop_signal is not None
 
@@ -336,6 +336,8 @@ class Run:
         self._records.write(record, self._best, rate)
         self._say_verdict(record)
         self._trackers.notify()
+        # A last step outside the intervals keeps its sums: a run that is trained longer goes on as
+        # if it had not ended there.
         if self._is_recorded_at(self.step):
             state.sums.zero_()
             state.summed_steps = state.generator_updates = 0
@@ -358,7 +360,8 @@ class Run:
         assert self._records
         self._update_seconds()
         save_checkpoint(self.run_dir, self._content() | {"marks": self._records.marks()})
-        # From here on, the run does not go back to a step before its best one.
+        # The run goes back to an earlier step only if this checkpoint is damaged, and finds its
+        # best step again then.
         if self._best_step is not None:
             keep_best_only(self.run_dir, self._best_step)
 
@@ -369,13 +372,13 @@ class Run:
             self._show_step(self.step, self._unreported)
             self._unreported, self._reported = None, now
 
-    def note_attended(self) -> None:
+    def note_handled(self) -> None:
         """Note that everything that was due after this step is done."""
         intervals = [self.cfg.logging.every, self._samples_every]
         intervals += [self.cfg.trainer.checkpoint_every]
         intervals += [self.cfg.metrics.every] if self.cfg.metrics.names else []
         following = [self.step - self.step % every + every for every in intervals]
-        self._attended_step, self._next_due = self.step, min(self.total_steps, *following)
+        self._handled_step, self._next_due = self.step, min(self.total_steps, *following)
 
     def stop_if_asked(self) -> None:
         """Finish the run as pruned, or leave it as interrupted, if a signal asked for it.
@@ -416,7 +419,7 @@ class Run:
         log.info("%s", closing(self.run_dir, self.cfg, self.result))
 
     def close(self, error: BaseException | None = None) -> None:
-        """Free the directory. Without an error, an unfinished run can go on from its checkpoint.
+        """Close the files and free the directory. An unfinished run goes on from its checkpoint.
 
         Args:
             error: the reason why the run ends early, noted in its result.
@@ -478,21 +481,55 @@ class Run:
 
     def _begin(self, on_progress: OnProgress | None) -> None:
         """Bring the files, the state and the records to the point where training goes on."""
-        cfg, parts = self.cfg, self.parts
+        saved = self._find_checkpoint()
+        self._plan_steps()
+        self._rewind_files(saved)
+        self._restore_state(saved)
+        self._open_records(is_begun=saved is None)
+        self._replay_records()
+        self._show_step: ShowStep = self._training.enter_context(
+            progress(
+                self.step,
+                self.total_steps,
+                enabled=self.cfg.logging.progress,
+                on_progress=on_progress,
+            )
+        )
+        self.note_handled()
+        if self.step >= self.total_steps:
+            self.finish(self.final_status)
+
+    def _find_checkpoint(self) -> dict[str, Any] | None:
+        """Return the checkpoint from which the run goes on; None if it begins.
+
+        Nothing is changed before this, so that the run can go on once its data or its files are
+        back.
+
+        Raises:
+            UserError: the data are others than those of the checkpoint, or there were checkpoints,
+                and they are gone.
+        """
         saved = load_newest_checkpoint(self.run_dir)
         if saved:
-            # Before anything is changed, so that the run can go on once its data are back.
-            moved = find_moved_data(self.run_dir, cfg)
+            moved = find_moved_data(self.run_dir, self.cfg)
             refuse_other_data(self.run_dir, saved.get("data_hash"), self.data_hash, moved)
-        elif (step := last_step(self.run_dir)) > cfg.trainer.checkpoint_every:
+        elif (step := last_step(self.run_dir)) > self.cfg.trainer.checkpoint_every:
             raise UserError(
                 f"{self.run_dir}: was trained to step {step}, and its checkpoints are gone; "
                 + restart_hint(self.run_dir)
             )
-        self.batches = parts.data.batches(cfg.trainer.batch_size, cfg.seed)
-        per_epoch = self.batches.per_epoch
-        self.total_steps = total_steps(cfg, per_epoch)
-        self.schedules = build_schedules(cfg, self.total_steps)
+        return saved
+
+    def _plan_steps(self) -> None:
+        """Find out how many steps the run has, and what changes in them."""
+        self.batches = self.parts.data.batches(self.cfg.trainer.batch_size, self.cfg.seed)
+        self.total_steps = total_steps(self.cfg, self.batches.per_epoch)
+        self.schedules = build_schedules(self.cfg, self.total_steps)
+        self._samples_every = _samples_every(self.cfg, self.batches.per_epoch)
+
+    def _rewind_files(self, saved: dict[str, Any] | None) -> None:
+        """Take back what the files hold of steps after the checkpoint."""
+        cfg, per_epoch = self.cfg, self.batches.per_epoch
         step, marks = (saved["step"], saved["marks"]) if saved else (0, {})
         if self._is_extended:
             check_length(self.run_dir, cfg, step, per_epoch)
@@ -502,7 +539,6 @@ class Run:
             begin = "the newest checkpoint" if saved else "the first step"
             path = self.run_dir / RESULT_FILE
             log.warning("%s: is damaged; it is made again, from %s", path, begin)
-        self._samples_every = _samples_every(cfg, per_epoch)
         drawn_every = _samples_every(read_config(self.run_dir), per_epoch)
         rewind(self.run_dir, step, marks, drawn_every)
         for path in best_paths(self.run_dir):
@@ -512,23 +548,35 @@ class Run:
             for path in event_files(self.run_dir):
                 forget_description(path)
             store_other_length(self.run_dir, cfg, self._provenance, step)
+
+    def _restore_state(self, saved: dict[str, Any] | None) -> None:
+        """Make the state of a new run, or load that of the checkpoint."""
+        cfg, parts = self.cfg, self.parts
         self.state = initial_state(parts, cfg.seed)
-        torch.manual_seed(stream(cfg.seed, "global"))
+        torch.manual_seed(derive_seed(cfg.seed, "global"))
         if saved:
             self._restore_first_samples()
             from_checkpoint(parts, self.state, saved)
         log.info("%s", self._opening())
-        if not saved:
-            if place := cfg.trainer.get("init_from"):
-                log.info("%s: starting from the weights of %s", self.run_dir, place)
-            for doubt in (*doubts(cfg), rounding_doubt(cfg, parts)):
-                if doubt:
-                    log.warning("%s", doubt)
-            if self.data_hash is None:
-                log.warning("data: have no content_hash, so a change of them is not noticed")
+        if saved:
+            return
+        if place := cfg.trainer.get("init_from"):
+            log.info("%s: starting from the weights of %s", self.run_dir, place)
+        for doubt in (*doubts(cfg), rounding_doubt(cfg, parts)):
+            if doubt:
+                log.warning("%s", doubt)
+        if self.data_hash is None:
+            log.warning("data: have no content_hash, so a change of them is not noticed")
+
+    def _open_records(self, *, is_begun: bool) -> None:
+        """Open the files of records, and draw the pictures that come before the first step.
+
+        Args:
+            is_begun: the run begins with its first step.
+        """
         self._records = Records(
             self.run_dir,
-            tensorboard=cfg.logging.tensorboard,
+            tensorboard=self.cfg.logging.tensorboard,
             scheduled=any(name.endswith("/lr") for name in self.schedules),
         )
         if self._records.events:
@@ -537,15 +585,18 @@ class Run:
         if (real := self.evaluation.real_picture()) is not None:
             self._records.write_real_samples(real)
         self._trackers = Trackers(self._made_trackers, self._as_tracked())
-        if not saved:
+        if is_begun:
             # The first training step will say what is wrong with weights that are not finite.
             with suppress(NotFinite):
                 self.draw_samples()
             if warning := range_doubt(self.batches.batch(0)[0]):
                 log.warning("%s", warning)
-        records = read_records(self.run_dir)
+
+    def _replay_records(self) -> None:
+        """Learn from the records so far what is best, what is wrong and what has not improved."""
+        assert self._records
         self._best = {}
-        for record in records:
+        for record in read_records(self.run_dir):
             self._best = best_values([record], self._best)
             self._follow_objective(record)
             sentence = self._watch.follow(record)
@@ -554,17 +605,6 @@ class Run:
         self._began = time.monotonic() - self.state.seconds
         self._recorded_seconds = self.state.seconds
         self._reported = time.monotonic()
-        self._show_step: ShowStep = self._training.enter_context(
-            progress(
-                self.step,
-                self.total_steps,
-                enabled=cfg.logging.progress,
-                on_progress=on_progress,
-            )
-        )
-        self.note_attended()
-        if self.step >= self.total_steps:
-            self.finish(self.ending)
 
     def _opening(self) -> str:
         return opening(
@@ -608,7 +648,8 @@ class Run:
     def _restore_first_samples(self) -> None:
         """Draw the samples of the untrained networks again if their picture was lost.
 
-        Other weights than those that the seed gives are not loaded for a run that goes on.
+        This needs the weights that the seed gives. Those of `trainer.init_from` are not loaded
+        again for a run that goes on.
         """
         has_own_weights = not self.cfg.trainer.get("init_from")
         if has_own_weights and not sample_file(self.run_dir, 0).exists():
@@ -617,10 +658,10 @@ class Run:
 
     def _is_due(self, every: int) -> bool:
         at_end = self.step == self.total_steps
-        return self.step > self._attended_step and (self.step % every == 0 or at_end)
+        return self.step > self._handled_step and (self.step % every == 0 or at_end)
 
     def _is_recorded_at(self, step: int) -> bool:
-        """Return whether a step has a record by its number, and not for being the last one."""
+        """Return whether a record is due at a step by its interval, even if it is not the last."""
         intervals = [self.cfg.logging.every]
         intervals += [self.cfg.metrics.every] if self.cfg.metrics.names else []
         return any(step % every == 0 for every in intervals)
@@ -666,12 +707,12 @@ class Run:
         if patience is None or name not in record:
             return
         is_best = self._best[name]["step"] == record["step"]
-        self._measured = 0 if is_best else self._measured + 1
-        if self._measured >= patience and record["step"] == self.step:
-            self.total_steps, self.ending = self.step, Status.STOPPED
+        self._measured_since_best = 0 if is_best else self._measured_since_best + 1
+        if self._measured_since_best >= patience and record["step"] == self.step:
+            self.total_steps, self.final_status = self.step, Status.STOPPED
 
     def _say_verdict(self, record: Record) -> None:
-        """Say it if something goes wrong in the run from this record on, or not any more."""
+        """Log a sentence, for TensorBoard too, if a record changes what is wrong with the run."""
         assert self._records
         if sentence := self._watch.follow(record):
             log.log(WARNING if self._watch.verdict else INFO, "%s: %s", self.run_dir, sentence)

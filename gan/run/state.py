@@ -18,7 +18,7 @@ from gan.metrics.catalogue import STEP_STATISTICS
 from gan.penalties import Penalty
 from gan.run.checkpoint import refuse_unreadable
 from gan.run.contents import Contents, changed, contents
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 
 @dataclass
@@ -49,7 +49,7 @@ class State:
 def initial_state(parts: Parts, seed: int) -> State:
     """Return the state before the first step."""
     return State(
-        noise=torch.Generator(parts.device).manual_seed(stream(seed, "noise")),
+        noise=torch.Generator(parts.device).manual_seed(derive_seed(seed, "noise")),
         sums=torch.zeros(len(STEP_STATISTICS), device=parts.device),
         finite_steps=torch.zeros((), dtype=torch.int64, device=parts.device),
         adaptive=AdaptiveProbability.start(parts.device) if parts.ada else None,
@@ -72,7 +72,7 @@ def to_checkpoint(parts: Parts, state: State) -> dict[str, Any]:
     """Return tensors and plain values from which a run goes on, bit for bit on a CPU.
 
     Raises:
-        UserError: the loss or the penalty keeps a state that it does not give away.
+        UserError: the loss or the penalty keeps a state that its state_dict does not return.
     """
     _refuse_hidden_state("loss", parts.loss, parts.make_loss, state)
     _refuse_hidden_state("penalty", parts.penalty, parts.make_penalty, state)
@@ -125,9 +125,9 @@ def from_checkpoint(parts: Parts, state: State, saved: dict[str, Any]) -> None:
     if state.noise.get_state().shape == saved["noise"].shape:
         state.noise.set_state(saved["noise"])
     else:
-        # The state means nothing on another kind of device. The numbers of the first steps are not
-        # drawn again.
-        state.noise.manual_seed(stream(state.noise.initial_seed(), state.step))
+        # Another kind of device cannot read this state. A new stream begins with the number of the
+        # step, so that the run does not draw the numbers of its first steps again.
+        state.noise.manual_seed(derive_seed(state.noise.initial_seed(), state.step))
     if _on_cuda(parts) and saved["cuda_random"] is not None:
         torch.cuda.set_rng_state(saved["cuda_random"], parts.device)
     parts.generator.load_state_dict(saved["generator"])
@@ -166,8 +166,8 @@ def _refuse_hidden_state(
             )
     if place := changed(contents(again), now):
         raise UserError(
-            f"{group}: cannot be made again as it is, because {place} would be another; its "
-            "state_dict must hold everything that changes"
+            f"{group}: a resumed run could not restore {place}; its state_dict must return "
+            "everything that changes in training"
         )
 
 

@@ -19,7 +19,7 @@ from gan.errors import UserError, nearest
 from gan.run.checkpoint import load_best_checkpoint, load_newest_checkpoint
 from gan.run.directory import read_trusted_config
 from gan.run.evaluation import LatentGrid, arrange_latents, draw_latents, generate
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 WEIGHTS = ("auto", "average", "generator")
 """Values of the option `weights`."""
@@ -164,7 +164,7 @@ def take_standing_statistics(
     size, cfg = int(trained.cfg.trainer.batch_size), trained.cfg
     device = next(trained.parameters()).device
     z = draw_latents(batches * size, trained.latent_dim, cfg.seed, "standing", truncation)
-    generator = torch.Generator().manual_seed(stream(cfg.seed, "standing labels"))
+    generator = torch.Generator().manual_seed(derive_seed(cfg.seed, "standing labels"))
     labels = torch.randint(max(trained.classes, 1), (len(z),), generator=generator)
     given = (z, labels) if trained.classes else (z,)
     momenta = [layer.momentum for layer in layers]

@@ -75,7 +75,7 @@ class Watch:
     @property
     def verdict(self) -> Verdict | None:
         """The problem that the run has, the first one in the order of the rules."""
-        return next((sign.verdict(self._config) for sign in self._signs if sign.is_told), None)
+        return next((sign.verdict(self._config) for sign in self._signs if sign.is_reported), None)
 
     def follow(self, record: Record) -> str | None:
         """Take in the next record, and return a sentence if the verdict is another one now."""
@@ -117,7 +117,7 @@ class _Sign:
     """The signs of one problem in the records so far."""
 
     rule: Rule
-    is_told: bool = False
+    is_reported: bool = False
     since: int = 0
     """The first step at which the problem that is told was seen."""
     turned: int | None = None
@@ -130,12 +130,12 @@ class _Sign:
             return
         step, words = record["step"], self.rule.seen(record, config)
         self.words = words or self.words
-        if bool(words) == self.is_told:
+        if bool(words) == self.is_reported:
             self.turned = None
             return
         self.turned = step if self.turned is None else self.turned
         if step - self.turned >= self.rule.lasting:
-            self.is_told, self.since, self.turned = not self.is_told, self.turned, None
+            self.is_reported, self.since, self.turned = not self.is_reported, self.turned, None
 
     def verdict(self, config: Config) -> Verdict:
         problem, since = self.rule.problem, self.since

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from gan.errors import UserError
-from gan.seeds import stream
+from gan.seeds import derive_seed
 from gan.sweep.space import Dimension, Point, Space
 
 Draw = Callable[[random.Random], str | float]
@@ -41,7 +41,7 @@ def random_points(space: Space, seed: int) -> Iterator[Point]:
         # A dimension more or less leaves the values of the others alone.
         yield space.point(
             lambda name, number=number: draws[name](  # type: ignore[misc]
-                random.Random(stream(seed, "search", number, name))
+                random.Random(derive_seed(seed, "search", number, name))
             )
         )
 

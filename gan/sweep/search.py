@@ -25,7 +25,7 @@ from gan.run.measured import ways
 from gan.run.progress import counted
 from gan.run.result import FINISHED, UNFINISHED, Status, objective
 from gan.run.signals import StopRequest
-from gan.seeds import stream
+from gan.seeds import derive_seed
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.detached import hand_over, is_detached, refuse_second_controller
 from gan.sweep.directory import STUDY_FILE, Sweep, damaged_jobs, owned, read_sweep
@@ -515,7 +515,7 @@ def _one_commit(study: "optuna.Study") -> Iterator[None]:
 
 def _make_sampler(name: str, seed: int, trials_before: int) -> "optuna.samplers.BaseSampler":
     # A sampler that went on with the same seed would choose the first points again.
-    fresh = stream(seed, "search", trials_before) % 2**31
+    fresh = derive_seed(seed, "search", trials_before) % 2**31
     samplers = optuna.samplers
     makers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "random": lambda: samplers.RandomSampler(seed=fresh),

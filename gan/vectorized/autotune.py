@@ -15,7 +15,7 @@ from gan.vectorized.strategy import (
 )
 
 WORTHWHILE = 0.95
-"""Another strategy must take less than this share of the time."""
+"""A strategy takes the place of a simpler one if it takes less than this share of its time."""
 HOPELESS = 1.3
 """Timing a strategy is broken off if its step takes this multiple of the fastest one's time."""
 SECONDS_TO_COMPARE = 120.0
@@ -113,7 +113,10 @@ class Autotuner:
             cohort.arrange(best)
         if len(cohort.runs) > 1:
             timings = ", ".join(f"{s} {1000 * took:.2f} ms" for s, took in seconds.items())
-            cohort.reporter.note(f"{len(cohort.runs)} runs in a process, a step of each: {timings}")
+            count = len(cohort.runs)
+            cohort.reporter.note(
+                f"{count} runs in a process, time of a step of each run: {timings}"
+            )
         return best
 
     def _candidates(self) -> list[Strategy]:

@@ -232,8 +232,9 @@ class Cohort:
             self._prepare_to_share(run)
         if self.strategy.is_stacked and self.run_sets and self.run_sets[0].runs:
             self._align([*self.run_sets[0].runs, run])
-        joined = run not in self.runs or any(run_set.join(run) for run_set in self.run_sets)
-        if self.run_sets and not joined:
+        if run not in self.runs:
+            return
+        if self.run_sets and not any(run_set.join(run) for run_set in self.run_sets):
             self._make_place_for(run)
 
     def _open(self, attempt: Attempt) -> Run | None:

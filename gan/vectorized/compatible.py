@@ -1,4 +1,4 @@
-"""Which runs may be trained in one cohort. Imports no torch."""
+"""Rules for the runs that may be trained in one cohort. Imports no torch."""
 
 import json
 from typing import Any
@@ -33,7 +33,7 @@ GROUPS_OF_NUMBERS = ("optimizer", "discriminator_optimizer")
 
 
 def compatibility_key(config: dict[str, Any]) -> str:
-    """Return a text that is equal for resolved configurations that fit into one cohort."""
+    """Return a text that is equal for two resolved configurations if one cohort can train both."""
     flat = flatten(config)
     # A layer norm takes means over the width, so that zeros would count.
     norms = flat.get("model.generator_norm"), flat.get("model.discriminator_norm")

@@ -1,6 +1,7 @@
 """A check by numbers: a run's steps in a stack must be the steps that it makes alone."""
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -34,8 +35,9 @@ from gan.vectorized.stack import stack, stack_batches
 TOLERANCE = 1e-4
 """The largest difference of two equal steps, relative to what the step changes."""
 FLOOR = 1e-2
-"""Tensors that change less than this share of their network's mean are compared with that share:
-the gradient of a weight that has no effect consists of rounding errors."""
+"""A tensor's difference is compared with its own change plus this share of its whole network's
+change. Without it, the gradient of a weight that has no effect would be found to differ, because it
+consists of rounding errors alone."""
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6}
 """Differences, relative to the values themselves, that come from rounding."""
 
@@ -164,10 +166,10 @@ class _Changes(NamedTuple):
             own = {n: g for n, g in self.gradients.items() if n.startswith(f"{role}/")}
             if not own:
                 continue
-            mean = torch.stack([gradient.norm() for gradient in own.values()]).norm()
+            total = torch.stack([gradient.norm() for gradient in own.values()]).norm()
             for name, gradient in own.items():
                 difference = (self.gradients_in_stack[name] - gradient).norm()
-                yield _judge(f"gradient of {name}", difference, gradient.norm() + FLOOR * mean)
+                yield _judge(f"gradient of {name}", difference, gradient.norm() + FLOOR * total)
             yield from self._weights(role, own)
         for role in ("generator", "discriminator", "averaged_generator"):
             yield from self._buffers(role)
@@ -200,7 +202,7 @@ class _Changes(NamedTuple):
     def _compare(self, label: str, name: str, weight: Tensor, floor: Tensor) -> tuple[float, str]:
         alone, stacked, before = self.alone[name], self.stacked[name], self.before[name]
         if not alone.is_floating_point():
-            return (0.0 if torch.equal(alone, stacked) else float("inf")), f"{label} differs"
+            return (0.0 if torch.equal(alone, stacked) else math.inf), f"{label} differs"
         weight = weight.to(alone)
         difference = (weight * (stacked - alone)).abs().sum()
         size = (weight * (alone - before)).abs().sum() + floor.to(alone)
@@ -214,7 +216,7 @@ def _judge(label: str, difference: Tensor, size: Tensor) -> tuple[float, str]:
         return 0.0, ""
     relative = (difference / size).item() if difference else 0.0
     excess = relative / TOLERANCE
-    return (excess if excess == excess else float("inf")), f"{label} differs by {relative:.1e}"
+    return (math.inf if math.isnan(excess) else excess), f"{label} differs by {relative:.1e}"
 
 
 def _copy(run: Run, dtype: torch.dtype) -> _Copy:

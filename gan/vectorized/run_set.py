@@ -71,7 +71,10 @@ class StepTimer:
         return sum(map(len, self._seconds.values()))
 
     def most_frequent(self) -> tuple[int, float]:
-        """Return the number and the median of steps of the most frequent kind, except the first."""
+        """Return how many steps of the most frequent kind were timed, and their median time.
+
+        The first of them is left out.
+        """
         seconds = max(self._seconds.values(), key=len, default=[])[1:]
         return len(seconds), statistics.median(seconds) if seconds else 0.0
 

@@ -48,7 +48,7 @@ class SequentialRuns:
         run, deadline = self.runs[0], time.monotonic() + seconds
         try:
             with run.active():
-                while not run.needs_attention:
+                while not run.something_due:
                     started, kind = self.timer.start(), next_step_kind(run.parts, run.state)
                     train_one_step(run, self._step_of(run))
                     self.timer.stop(started, kind, 1)

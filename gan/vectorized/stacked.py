@@ -22,8 +22,8 @@ from gan.vectorized.stack import give_own_memory, put_into_stack, stack, stack_b
 class StackedRuns:
     """Runs that make every step together.
 
-    The place of a run that left stays, and is trained with the values in it, until another run
-    takes the place.
+    When a run leaves, its place in the stack stays. The values in it are trained on, and read by
+    nobody, until another run takes the place.
 
     Args:
         confirmed: the combinations of networks whose steps were found to be the same in a stack as
@@ -76,7 +76,7 @@ class StackedRuns:
         if not runs:
             return
         with rounding_as(runs[0].cfg):
-            while not any(run.needs_attention for run in runs):
+            while not any(run.something_due for run in runs):
                 self._train_one_step(runs)
                 if time.monotonic() > deadline:
                     return
@@ -106,7 +106,10 @@ class StackedRuns:
         give_own_memory(self._own.pop(run))
 
     def _combination(self, run: Run, varied: tuple[str, ...]) -> object:
-        """Return everything that decides if a run's steps in this stack are its own."""
+        """Return everything that decides whether a run makes its own steps in this stack.
+
+        These are its networks, the widest ones, and the numbers in which the runs differ.
+        """
         return model_of(run), self._widest, varied
 
     def _train_one_step(self, runs: Sequence[Run]) -> None:
@@ -122,5 +125,5 @@ class StackedRuns:
             count_step(run.state, kind)
         self.timer.stop(started, kind, len(runs))
         for index, place in enumerate(self._places):
-            if place and place.needs_attention:
+            if place and place.something_due:
                 leave_gradients(place.parts, result, index)

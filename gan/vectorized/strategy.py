@@ -14,7 +14,7 @@ from gan.vectorized.stacked import StackedRuns
 
 
 class Arrangement(Enum):
-    """Which runs make their steps together. The texts are shown to people."""
+    """The runs that make their steps together. The texts are shown to people."""
 
     AS_CONFIGURED = "as configured"
     """One after the other, each run as its own configuration says."""

@@ -8,7 +8,7 @@ import torch
 from gan.data import Data, Mixture, grid25, ring8, spiral, to_raw_samples
 from gan.data.mixtures import REAL_POINTS
 from gan.data.pictures import scatter
-from gan.seeds import stream
+from gan.seeds import derive_seed
 
 MIXTURES = [(ring8(), 8, 0.01), (grid25(), 25, 0.05), (spiral(), 20, 0.03)]
 
@@ -74,7 +74,7 @@ def test_real_points_are_always_the_same_and_appear_in_no_training_batch() -> No
     train, test = (ring8().real(split, 64)[0] for split in ("train", "test"))
     assert torch.equal(ring8().real("test", 64)[0], test)
     assert not torch.equal(train, test)
-    for seed in (0, 1, stream(0, "real", "train")):
+    for seed in (0, 1, derive_seed(0, "real", "train")):
         assert not torch.equal(ring8().batches(64, seed).batch(0)[0], train)
     endless: Data = ring8()
     assert endless.real_size("test") is None

@@ -901,8 +901,8 @@ def test_r3gan_blocks_add_their_bottleneck_to_the_map() -> None:
         (
             (3, 64, 64),
             "model.cardinality=4",
-            "model.cardinality=4: must divide 2 * model.channels=128, and both must be divisible "
-            "by 8",
+            "model.cardinality=4: must divide 2 * model.channels=128; model.channels=64 and "
+            "model.cardinality=4 must both be divisible by 8",
         ),
     ],
 )

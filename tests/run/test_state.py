@@ -17,7 +17,7 @@ from gan.errors import Interrupted, UserError
 from gan.run.checkpoint import checkpoint_paths, load_newest_checkpoint, save_checkpoint
 from gan.run.contents import changed, contents
 from gan.run.result import read_result
-from gan.seeds import stream
+from gan.seeds import derive_seed
 from gan.step import Batch, StepKind, StepResult, TrainableGAN, train_step
 from gan.train import run
 
@@ -314,7 +314,8 @@ def test_run_of_a_gpu_goes_on_on_a_cpu_with_other_random_numbers(tmp_path: Path)
         assert (read_result(tmp_path / name) or {})["status"] == "completed"
         assert (load_newest_checkpoint(tmp_path / name) or {})["step"] == 12
     first = torch.randn(
-        latents["gpu"].shape, generator=torch.Generator().manual_seed(stream(cfg.seed, "noise"))
+        latents["gpu"].shape,
+        generator=torch.Generator().manual_seed(derive_seed(cfg.seed, "noise")),
     )
     assert not torch.equal(latents["gpu"], first)
     assert not torch.equal(latents["gpu"], latents["cpu"])
