@@ -61,6 +61,12 @@ class ProcessLost(Interrupted):
     """One of several processes that train a run has died. The run can go on from its checkpoint."""
 
 
+class StartFailed(UserError):
+    """A process that was to train a run with others did not begin to. Another try may succeed."""
+
+    exit_code = 1
+
+
 class NotSupported(Exception):
     """A run cannot be trained in this way; the message says why."""
 

@@ -7,13 +7,14 @@ and then the state from which all take the same steps. Importing this module loa
 
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from signal import Signals
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gan.errors import ProcessLost, UserError
+from gan.errors import ProcessLost, StartFailed, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,9 @@ death of a process is noticed at once."""
 
 START_TIMEOUT = timedelta(minutes=10)
 """The time in which all processes must have started."""
+
+LOOK_TIMEOUT = timedelta(seconds=2)
+"""The time between two looks whether a process that should start has died."""
 
 LEAVE_TIMEOUT = timedelta(seconds=20)
 """The time in which followers hear that they may end. One that was killed does not."""
@@ -75,9 +79,17 @@ class OutOfStep(UserError):
 
 
 class Processes:
-    """The processes that train a run, as one of them sees them."""
+    """The processes that train a run, as one of them sees them.
 
-    def __init__(self, launch: Launch, store: "Store"):
+    Args:
+        store: holds what they tell each other.
+        others_live: returns False once a process that this one has started is dead.
+    """
+
+    def __init__(
+        self, launch: Launch, store: "Store", others_live: Callable[[], bool] = lambda: True
+    ):
+        self._others_live = others_live
         self.rank, self.size = launch.rank, launch.size
         self.local_rank, self.local_size = launch.local_rank, launch.local_size
         self.signal: Signals | None = None
@@ -148,6 +160,28 @@ class Processes:
     def _wait_for(self, word: str, timeout: timedelta) -> None:
         self._store.wait([f"{word}/{rank}" for rank in range(1, self.size)], timeout)
 
+    def _wait_for_start(self) -> None:
+        """Wait until all followers are there.
+
+        Raises:
+            StartFailed: one of them has died, or is not there in time.
+        """
+        deadline = time.monotonic() + START_TIMEOUT.total_seconds()
+        while True:
+            try:
+                self._wait_for("here", LOOK_TIMEOUT)
+                return
+            except RuntimeError as error:
+                if not self._others_live():
+                    reason = "has died before it had started"
+                elif time.monotonic() > deadline:
+                    minutes = START_TIMEOUT.total_seconds() / 60
+                    reason = f"has not started within {minutes:g} minutes"
+                else:
+                    continue
+                self._is_broken = True
+                raise StartFailed(f"one of {self.size} processes {reason}") from error
+
     def connect(self, device: "torch.device") -> None:
         """Connect with the others, who all call this, to exchange tensors."""
         import torch
@@ -157,13 +191,7 @@ class Processes:
         if self._is_connected:
             return
         if self.rank == 0:
-            try:
-                self._wait_for("here", START_TIMEOUT)
-            except RuntimeError as error:
-                minutes = START_TIMEOUT.total_seconds() / 60
-                raise UserError(
-                    f"some of {self.size} processes have not started within {minutes:g} minutes"
-                ) from error
+            self._wait_for_start()
         on_cuda = device.type == "cuda"
         if on_cuda:
             torch.cuda.set_device(device)

@@ -18,7 +18,7 @@ from gan.arithmetic import exact_matmul
 from gan.augment import pack
 from gan.build import Parts
 from gan.config.checks import plain
-from gan.errors import ProcessLost, UserError
+from gan.errors import ProcessLost, StartFailed, UserError
 from gan.invocation import command_line
 from gan.penalties import require_scalar
 from gan.processes import OutOfStep, Processes, TrainingEnded, current
@@ -193,7 +193,7 @@ def rehearse(processes: Processes, cfg: DictConfig, parts: Parts) -> None:
     try:
         shared = take_part_in_rehearsal(processes, plan, cfg, parts)
     except ProcessLost as error:
-        raise UserError(
+        raise StartFailed(
             f"one of {processes.size} processes could not build the run; see what it printed"
         ) from error
     networks = {

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,16 +20,18 @@ from torch.nn.functional import softplus
 from gan import processes
 from gan.build import build
 from gan.config.compose import compose
-from gan.errors import Interrupted, ProcessLost, UserError
+from gan.errors import Interrupted, ProcessLost, StartFailed, UserError
+from gan.launchers import followers
 from gan.launchers.followers import Place, check_place, with_followers
 from gan.losses import Loss
 from gan.models import mlp_pair
 from gan.penalties import Discriminator as JudgedSamples
 from gan.penalties import Penalty
-from gan.processes import Launch, Processes
+from gan.processes import Launch, Processes, current
+from gan.run.attempt import ending_of
 from gan.run.checkpoint import checkpoint_paths
 from gan.run.provenance import read_provenance
-from gan.run.result import read_records, read_result
+from gan.run.result import Status, read_records, read_result
 from gan.shared import make_plan
 from gan.step import StepResult, train_step
 from gan.train import run
@@ -393,3 +396,16 @@ def test_a_process_takes_the_gpu_of_its_number() -> None:
     assert one.device_name("auto", gpus=0) == "cpu"
     with pytest.raises(UserError, match="each of 2 processes needs a GPU of its own"):
         one.device_name("cuda", gpus=1)
+
+
+def test_process_that_dies_before_it_starts_is_noticed_and_another_attempt_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dead = [sys.executable, "-c", ""]
+    monkeypatch.setattr(followers, "_start", lambda launch: subprocess.Popen(dead))
+    with with_followers(2):
+        processes = current()
+        assert processes
+        with pytest.raises(StartFailed, match="one of 2 processes has died before it had started"):
+            processes.connect(torch.device("cpu"))
+    assert ending_of(StartFailed("")).status is Status.RAISED, "which is tried again"

@@ -118,7 +118,7 @@ def resume(paths: list[Path], options: Options) -> None:
 def _resume_sweep(path: Path, options: Options) -> None:
     # Needs numpy, which a run does not need at this point.
     from gan.sweep.detached import can_detach, follow, living_controller, stop
-    from gan.sweep.sweep import resume_sweep, search_command
+    from gan.sweep.sweep import report_end, resume_sweep, search_command
 
     if options.detach and options.stop:
         raise UserError("detach=true stop=true: give one of them")
@@ -136,7 +136,10 @@ def _resume_sweep(path: Path, options: Options) -> None:
         if options.stop:
             stop(path, name)
             return
-        follow(path, name)
+        if follow(path, name) != 0:
+            # It was stopped, or some runs failed. Another command may take up what is left.
+            report_end(path, name)
+            return
     elif options.stop:
         raise UserError(f"stop=true: no job of a cluster drives {path}")
     if arguments := search_command(path):

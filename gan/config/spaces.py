@@ -15,7 +15,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import ListConfig
 
 from gan.errors import UserError
@@ -50,18 +50,24 @@ def read_dimension(text: str) -> WrittenDimension | None:
     name, function, inside = found[1], found[2], found[3]
     if function == "zip":
         return WrittenDimension(name, tuple(_zip_parts(text, inside)), is_zip=True)
-    condition, *rest = _split(inside)
-    if "=" not in condition or not rest:
+    first, *rest = _split(text, inside)
+    condition, values = first.strip(), inside[len(first) + 1 :].strip()
+    if "=" not in condition or not values or not all(part.strip() for part in rest):
         raise UserError(
             f"{text}: needs a choice and values, as in {name}=when(penalty=r1, choice(1,10))"
         )
-    values = inside[len(condition) + 1 :].strip()
+    condition = "=".join(part.strip() for part in condition.split("=", 1))
+    try:
+        OverridesParser.create().parse_override(condition)
+    except HydraException:
+        raise UserError(
+            f"{text}: {condition} is no choice; write KEY=VALUE or KEY=[VALUE,VALUE]"
+        ) from None
     if values.startswith("when("):
         key = condition.partition("=")[0].strip()
         raise UserError(
             f"{text}: a condition within a condition; let {key} itself have the other condition"
         )
-    condition = "=".join(part.strip() for part in condition.split("=", 1))
     within = read_dimension(f"{name}={values}")
     parts, is_zip = (within.parts, True) if within else ((f"{name}={values}",), False)
     return WrittenDimension(name, parts, condition, is_zip)
@@ -79,12 +85,21 @@ def texts_of(params: Mapping[str, Any]) -> list[str]:
 
     Args:
         params: texts by key or name. A list has one text for each condition.
+
+    Raises:
+        UserError: a list has values without a condition, of which only the last would count.
     """
-    return [
-        f"{name}={value}"
-        for name, values in params.items()
-        for value in (values if isinstance(values, list | ListConfig) else [values])
-    ]
+    texts = []
+    for name, values in params.items():
+        several = list(values) if isinstance(values, list | ListConfig) else [values]
+        plain = [value for value in several if not str(value).lstrip().startswith("when(")]
+        if plain and len(several) > 1:
+            raise UserError(
+                f"hydra.sweeper.params.{name}: {plain[0]} has no condition, and a list has one "
+                f'when(...) for each; write several values as "{plain[0]},{plain[-1]}"'
+            )
+        texts += [f"{name}={value}" for value in several]
+    return texts
 
 
 def parse_for_hydra(texts: Sequence[str]) -> list[tuple[str, str]]:
@@ -105,14 +120,14 @@ def as_sweep(text: str) -> str:
     key, _, value = text.partition("=")
     try:
         override: Override = OverridesParser.create().parse_override(text)
-    except OverrideParseException:
+    except HydraException:
         # A text with spaces or commas, which is put between quotes later.
         return text
     return text if override.is_sweep_override() else f"{key}=choice({value})"
 
 
 def _zip_parts(text: str, inside: str) -> list[str]:
-    parts = _split(inside)
+    parts = [part.strip() for part in _split(text, inside)]
     for part in parts:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not (key and equals and value):
@@ -129,18 +144,31 @@ def _zip_parts(text: str, inside: str) -> list[str]:
     return ["=".join(piece.strip() for piece in part.split("=", 1)) for part in parts]
 
 
-def _split(text: str) -> list[str]:
-    """Return the parts of a text between commas, except commas in brackets or in quotes."""
+def _split(text: str, inside: str) -> list[str]:
+    """Return the parts of a text between commas, except commas in brackets or in quotes.
+
+    Args:
+        text: the whole override, for error messages.
+        inside: the part of it to split.
+
+    Raises:
+        UserError: a bracket or a quote is not closed, or closed too often.
+    """
     parts, depth, quote = [""], 0, ""
-    for previous, letter in zip(f" {text}", text, strict=False):
+    for previous, letter in zip(f" {inside}", inside, strict=False):
         if quote:
             quote = "" if letter == quote and previous != "\\" else quote
         elif letter in "'\"":
             quote = letter
         else:
             depth += (letter in _OPENING) - (letter in _CLOSING)
+        if depth < 0:
+            break
         if letter == "," and not depth and not quote:
             parts.append("")
         else:
             parts[-1] += letter
-    return [part.strip() for part in parts]
+    if depth or quote:
+        what = "a quote" if quote else "a bracket"
+        raise UserError(f"{text}: {what} is not closed, or there is one too many")
+    return parts

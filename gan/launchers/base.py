@@ -124,6 +124,16 @@ class Launcher(ABC):
             UserError: names what is missing.
         """
 
+    def check_place(self, device: str) -> None:  # noqa: B027 (most launchers have what a run needs)
+        """Check that a run gets the cores and the GPUs that it needs.
+
+        Args:
+            device: the device that the runs are configured for.
+
+        Raises:
+            UserError: names the key to change.
+        """
+
     @abstractmethod
     def threads_per_run(self, device: str, runs: int) -> int:
         """Return the threads of each run if `runs` runs share this place."""

@@ -133,6 +133,10 @@ class ClusterLauncher(Launcher):
         """The jobs in the cluster's hands, by handle."""
         self._numbers = itertools.count(1)
 
+    def check_place(self, device: str) -> None:
+        """See Launcher."""
+        check_place(self.place, self.processes, device)
+
     def check(self) -> None:
         """See Launcher."""
         if self.vectorized and self.processes > 1:
@@ -162,7 +166,7 @@ class ClusterLauncher(Launcher):
 
     def start(self, folder: Path, log: Path, *, device: str, threads: int, runs: int) -> None:
         """See Launcher."""
-        check_place(self.place, self.processes, device)
+        self.check_place(device)
         self._threads, self._log = threads, log
         self.connect(folder.resolve())
 

@@ -22,6 +22,8 @@ LOG_FILE = "controller.log"
 """The file in a sweep's directory for what the controller prints."""
 IS_CONTROLLER = "GAN_SWEEPS_CONTROLLER"
 """The environment variable by which `gan resume` knows that it drives the sweep."""
+IS_REPEATED = "GAN_SWEEPS_CONTROLLER_REPEATED"
+"""The environment variable that is 1 for a controller that its cluster has begun again."""
 RESTARTS = 3
 """The number of times that a killed `gan resume` is started again."""
 
@@ -36,22 +38,40 @@ def is_controller() -> bool:
     return IS_CONTROLLER in os.environ
 
 
-def save_state(folder: Path, name: str) -> None:
+def save_state(folder: Path, name: str, runs: int | None = None) -> None:
     """Note in a sweep's directory who drives it.
 
     Args:
         name: a name in words, such as "Slurm job 17".
+        runs: the number of runs that the sweep will have, if it is known.
     """
-    write_text(folder / STATE_FILE, json.dumps({"name": name}) + "\n")
+    write_text(folder / STATE_FILE, json.dumps({"name": name, "runs": runs}) + "\n")
 
 
 def read_state(folder: Path) -> str | None:
-    """Return the name of the controller of the sweep in a directory, if it was given to one."""
-    try:
-        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return str(state["name"])
+    """Return the name of the controller of the sweep in a directory, if it was given to one.
+
+    A controller that has said how it ended drives nothing.
+    """
+    state = _read(folder)
+    return str(state["name"]) if "name" in state and "exit_code" not in state else None
+
+
+def read_runs(folder: Path) -> int | None:
+    """Return the number of runs that a controller's sweep will have, if it is known."""
+    runs = _read(folder).get("runs")
+    return runs if isinstance(runs, int) else None
+
+
+def note_end(folder: Path, exit_code: int) -> None:
+    """Note in a sweep's directory how its controller ended, so that it drives it no longer."""
+    write_text(folder / STATE_FILE, json.dumps(_read(folder) | {"exit_code": exit_code}) + "\n")
+
+
+def read_end(folder: Path) -> int | None:
+    """Return the exit code of the controller; None if it is there, or vanished without one."""
+    code = _read(folder).get("exit_code")
+    return code if isinstance(code, int) else None
 
 
 def forget(folder: Path) -> None:
@@ -59,22 +79,31 @@ def forget(folder: Path) -> None:
     (folder / STATE_FILE).unlink(missing_ok=True)
 
 
+def _read(folder: Path) -> dict[str, Any]:
+    """Return the content of the state file; nothing if it is not there or damaged."""
+    try:
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
 class Controller:
     """Runs `gan resume` in a process of its own until the sweep has ended or is stopped."""
 
-    def __init__(self, folder: Path, words: Sequence[str]):
+    def __init__(self, folder: Path, words: Sequence[str], *, is_repeated: bool = False):
         self._folder, self._words = folder, list(words)
+        if is_repeated:
+            self._forget_retry()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
-        self.is_out_of_time = False
 
     def run(self) -> int:
         """Drive the sweep, and return the exit code of `gan resume`."""
         code = 0
-        words = self._words
         for _ in range(1 + RESTARTS):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gan", "resume", str(self._folder), *words],
+                [sys.executable, "-m", "gan", "resume", str(self._folder), *self._words],
                 env=_environment(),
             )
             if self._is_stopped:
@@ -82,9 +111,12 @@ class Controller:
             code = self._process.wait()
             if code != -signal.SIGKILL or self._is_stopped:
                 break
-            # Runs that failed were tried again already.
-            words = [word for word in words if not word.startswith("retry_failed=")]
+            self._forget_retry()
         return code
+
+    def _forget_retry(self) -> None:
+        """Do not try failed runs again, since an earlier `gan resume` has done it."""
+        self._words = [word for word in self._words if not word.startswith("retry_failed=")]
 
     def stop(self) -> None:
         """Let all runs save a checkpoint and end."""
@@ -107,21 +139,25 @@ def _environment() -> dict[str, str]:
 def main() -> None:
     """Drive the sweep of the command line, and end with the exit code of `gan resume`."""
     folder = Path(sys.argv[1])
-    controller = Controller(folder, sys.argv[2:])
+    # Slurm counts how often it has begun a job again, and our actor says it of Ray.
+    restarts = os.environ.get("SLURM_RESTART_COUNT", os.environ.get(IS_REPEATED, "0"))
+    controller = Controller(folder, sys.argv[2:], is_repeated=restarts != "0")
+    received: set[int] = set()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        # Slurm announces the end of its job's time by another signal than a cancellation.
-        controller.is_out_of_time |= number == signal.SIGUSR1
+        received.add(number)
         controller.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, stop)
     code = controller.run()
-    if controller.is_out_of_time:
+    code = code if code >= 0 else 128 - code
+    # Slurm announces the end of its job's time by another signal than a cancellation.
+    if received == {signal.SIGUSR1}:
         subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
     else:
-        forget(folder)
-    raise SystemExit(code if code >= 0 else 128 - code)
+        note_end(folder, code)
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -62,7 +62,8 @@ def with_followers(processes: int) -> Iterator[None]:
         _start(launch._replace(rank=rank, local_rank=rank)) for rank in range(1, processes)
     ]
     try:
-        with together(Processes(launch, PrefixStore("gan/0", store))):
+        store_of_run = PrefixStore("gan/0", store)
+        with together(Processes(launch, store_of_run, lambda: _all_live(followers))):
             yield
     finally:
         for follower in followers:
@@ -79,6 +80,10 @@ def _start(launch: Launch) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "gan.follow"], stdin=subprocess.DEVNULL, env=os.environ | variables
     )
+
+
+def _all_live(processes: "Sequence[subprocess.Popen[bytes]]") -> bool:
+    return all(process.poll() is None for process in processes)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

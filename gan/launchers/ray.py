@@ -22,7 +22,7 @@ from gan.launchers.attempt import LOCK_PATIENCE, execute, place_config
 from gan.launchers.base import Ended, Event, plain
 from gan.launchers.cluster import ClusterJob, ClusterLauncher, finished_ending
 from gan.launchers.cohort_job import execute_cohort
-from gan.launchers.controller import LOG_FILE, command
+from gan.launchers.controller import IS_REPEATED, LOG_FILE, command
 from gan.launchers.followers import Place
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import Status
@@ -99,6 +99,11 @@ class RayLauncher(ClusterLauncher):
             options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached"}
             handle = actor.options(**options).remote(str(folder), list(words), name)
             ray.get(handle.begun.remote())
+        except ray.exceptions.RayError as error:
+            raise UserError(
+                f"hydra/launcher=ray: no controller begins ({_first_line(error)}); all machines of "
+                f"the cluster must see {folder}"
+            ) from None
         finally:
             ray.shutdown()
         return f"Ray actor {name}"
@@ -109,7 +114,7 @@ class RayLauncher(ClusterLauncher):
         try:
             actor = ray.get_actor(name.rpartition(" ")[2], namespace=NAMESPACE)
             ray.get(actor.stop.remote())
-        except ValueError:
+        except (ValueError, ray.exceptions.RayError):
             # It has just ended.
             return
         finally:
@@ -359,8 +364,14 @@ class RayController:
         self._command, self._name = command(Path(folder), words), name
         self._log = Path(folder) / LOG_FILE
         self._log_file = self._log.open("ab")
+        import ray
+
+        is_repeated = ray.get_runtime_context().was_current_actor_reconstructed
         self._process = subprocess.Popen(
-            self._command, stdout=self._log_file, stderr=self._log_file
+            self._command,
+            stdout=self._log_file,
+            stderr=self._log_file,
+            env=os.environ | {IS_REPEATED: str(int(is_repeated))},
         )
         threading.Thread(target=self._end_with_process, daemon=True).start()
 

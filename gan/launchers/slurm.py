@@ -160,7 +160,7 @@ class SlurmLauncher(ClusterLauncher):
         texts = [
             f"--{key}" if value is True else f"--{key}={value}"
             for key, value in options.items()
-            if value not in (None, False)
+            if value is not None and value is not False
         ]
         # The shell is replaced, so that signals arrive.
         script = "\n".join([*self.setup_commands, f"exec {shlex.join(command(folder, words))}"])

@@ -4,7 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gan.errors import Busy, Interrupted, OutOfMemory, ProcessLost, UserError, first_line
+from gan.errors import (
+    Busy,
+    Interrupted,
+    OutOfMemory,
+    ProcessLost,
+    StartFailed,
+    UserError,
+    first_line,
+)
 from gan.run.result import Status
 
 
@@ -38,7 +46,7 @@ def ending_of(error: BaseException) -> Ending:
         return Ending(Status.INTERRUPTED, reason=str(error))
     if isinstance(error, Busy):
         return Ending(Status.BUSY, reason=str(error))
-    if isinstance(error, OutOfMemory):
+    if isinstance(error, OutOfMemory | StartFailed):
         return Ending(Status.RAISED, reason=str(error))
     if isinstance(error, UserError):
         return Ending(Status.REFUSED, reason=str(error))

@@ -1,6 +1,7 @@
 """Sweeps that a job of a cluster drives: handed over, followed from here, and taken up again."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from gan.errors import Interrupted, UserError
@@ -17,6 +18,8 @@ from gan.sweep.schedule import JobEnded
 
 SECONDS_BETWEEN_LOOKS = 2.0
 """Seconds between two looks at the files of the runs."""
+SECONDS_WITHOUT_ANSWER = 600.0
+"""Seconds without an answer of the cluster after which a command that waits for it ends."""
 SECONDS_BETWEEN_QUESTIONS = 15.0
 """Seconds between two questions to the cluster, whether the controller is there."""
 
@@ -32,18 +35,31 @@ def can_detach(path: Path) -> bool:
     return sweep is not None and "detach" in sweep.launcher
 
 
-def hand_over(path: Path, launcher: Launcher, *, retry_failed: bool) -> None:
+def hand_over(
+    path: Path,
+    launcher: Launcher,
+    *,
+    runs: int,
+    device: str,
+    retry_failed: bool,
+    words: Sequence[str] = (),
+) -> None:
     """Let the cluster of a launcher drive the planned sweep in a directory.
 
     Args:
+        runs: the number of runs that the sweep will have.
+        device: the device that they are configured for.
         retry_failed: runs that failed before are run again.
+        words: further options of `gan resume` for the controller.
 
     Raises:
-        UserError: the cluster takes no such job.
+        UserError: the cluster takes no such job, or a run would not have the cores or the GPUs that
+            it needs.
     """
-    words = ["retry_failed=true"] if retry_failed else []
+    launcher.check_place(device)
+    words = [*(["retry_failed=true"] if retry_failed else []), *words]
     name = launcher.start_controller(path.resolve(), words)
-    controller.save_state(path, name)
+    controller.save_state(path, name, runs)
     console().print(
         f"{as_seen_here(path)}: {name} drives this sweep from now on; follow it by: "
         f"{command_line('resume', path)}",
@@ -81,7 +97,8 @@ def stop(path: Path, name: str) -> None:
     assert launcher is not None
     launcher.stop_controller(path.resolve(), name)
     console().print(f"{as_seen_here(path)}: {name} lets the runs save their checkpoints")
-    while living_controller(path):
+    watch = _Watch(path)
+    while watch.is_there():
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -97,14 +114,18 @@ def refuse_second_controller(path: Path) -> None:
         )
 
 
-def follow(path: Path, name: str) -> None:
+def follow(path: Path, name: str) -> int | None:
     """Show what becomes of the runs of a sweep until its controller is gone.
 
     Args:
         name: the name of the controller.
 
+    Returns:
+        The exit code of the controller: 0 if nothing is left to do; None if it vanished.
+
     Raises:
         Interrupted: Ctrl-C. The sweep goes on.
+        UserError: the cluster has not answered for SECONDS_WITHOUT_ANSWER.
     """
     sweep = read_sweep(path)
     assert sweep is not None
@@ -113,7 +134,7 @@ def follow(path: Path, name: str) -> None:
         f"{as_seen_here(path)}: following {name}; Ctrl-C ends this command and not the sweep",
         soft_wrap=True,
     )
-    asked = time.monotonic()
+    asked, watch = time.monotonic(), _Watch(path)
     try:
         with shown.display.live():
             while True:
@@ -121,7 +142,7 @@ def follow(path: Path, name: str) -> None:
                 now = time.monotonic()
                 if now - asked > SECONDS_BETWEEN_QUESTIONS or controller.read_state(path) is None:
                     asked = now
-                    if living_controller(path) is None:
+                    if not watch.is_there():
                         break
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             shown.look()
@@ -129,6 +150,32 @@ def follow(path: Path, name: str) -> None:
         raise Interrupted(
             f"{path}: goes on; follow it again by: {command_line('resume', path)}", exit_code=130
         ) from None
+    return controller.read_end(path)
+
+
+class _Watch:
+    """Asks a cluster again and again whether the controller of a sweep is there."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._silent_since: float | None = None
+
+    def is_there(self) -> bool:
+        """Return whether it is there, or may be, since the cluster does not answer.
+
+        Raises:
+            UserError: the cluster has not answered for SECONDS_WITHOUT_ANSWER.
+        """
+        try:
+            is_there = living_controller(self._path) is not None
+        except UserError:
+            now = time.monotonic()
+            self._silent_since = self._silent_since or now
+            if now - self._silent_since > SECONDS_WITHOUT_ANSWER:
+                raise
+            return True
+        self._silent_since = None
+        return is_there
 
 
 class _Shown:
@@ -138,19 +185,17 @@ class _Shown:
         self._path, self._sweep = sweep.path, sweep
         self._read_at = (0, 0)
         """The time and the size of the file of jobs when it was last read."""
-        configs = [job.config for job in sweep.jobs.values()]
-        done = [
-            (name, result)
-            for name in sweep.jobs
-            for status, result in [sweep.status(name)]
-            if result and status in FINISHED
-        ]
-        self._over = {name for name, _ in done}
+        statuses = {name: sweep.status(name) for name in sweep.jobs}
+        self._over = {
+            name for name, (status, _) in statuses.items() if status in (*FINISHED, Status.FAILED)
+        }
         self._followers: dict[str, RunFollower] = {}
+        done = [result for status, result in statuses.values() if result and status in FINISHED]
         self.display = LiveDisplay(
-            len(sweep.jobs),
-            [objective(result) for _, result in done],
-            configs[0]["metrics"]["objective"] if configs else None,
+            # The jobs of a search are planned one after the other.
+            max(len(sweep.jobs), controller.read_runs(self._path) or 0),
+            [objective(result) for result in done],
+            _objective_name(sweep),
         )
 
     def look(self) -> None:
@@ -163,7 +208,10 @@ class _Shown:
         sweep = self._sweep
         for name, job in sweep.jobs.items():
             if name in self._over:
-                continue
+                if not self._is_tried_again(name):
+                    continue
+                self._over.remove(name)
+                self._followers.pop(name, None)
             if name not in self._followers and in_use(sweep.run_dir(name)):
                 attempt = Attempt(name, job.config, sweep.run_dir(name), [], job.choices)
                 self._followers[name] = RunFollower(attempt)
@@ -176,3 +224,16 @@ class _Shown:
                 self._over.add(name)
                 value = objective(result) if status in FINISHED else None
                 self.display.show(JobEnded(job, status, value, result.get("error")))
+
+    def _is_tried_again(self, name: str) -> bool:
+        """Return whether a run that failed is in the hands of a worker again."""
+        sweep = self._sweep
+        return sweep.status(name)[0] not in FINISHED and in_use(sweep.run_dir(name))
+
+
+def _objective_name(sweep: Sweep) -> str | None:
+    """Return the metric that a sweep improves, if it is known before the first job is planned."""
+    if sweep.search:
+        return str(sweep.search["objectives"][0])
+    names = [job.config["metrics"]["objective"] for job in sweep.jobs.values()]
+    return names[0] if names else None

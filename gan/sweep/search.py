@@ -41,6 +41,7 @@ from gan.sweep.sweep import (
     extend,
     failures,
     launcher_settings,
+    options_for_controller,
     planning_launcher,
     report,
     search_command,
@@ -141,6 +142,7 @@ def run_search(
                 else one.name
                 for one in space.swept
             ]
+            planning_launcher(launcher_settings(master)).check_place(example["device"])
             met = f", where {where.text}" if where else ""
             console().print(f"{path}: {how}, over {', '.join(names)}{met}", soft_wrap=True)
             return
@@ -164,7 +166,18 @@ def run_search(
             add_command(sweep, request="", jobs=[])
         sweep.save()
         if is_detached(launcher):
-            hand_over(path, launcher, retry_failed=master.sweep.retry_failed)
+            words = options_for_controller(
+                device=example["device"], n_jobs=sweep.launcher.get("n_jobs")
+            )
+            hand_over(
+                path,
+                launcher,
+                runs=n_trials * master.sweep.seeds,
+                device=example["device"],
+                retry_failed=master.sweep.retry_failed,
+                # The stored command line lacks what was asked for when a search goes on.
+                words=words if _is_resumed(sweep) else (),
+            )
             return
         if master.sweep.retry_failed:
             _repeat_failed_trials(sweep, study)
@@ -181,6 +194,12 @@ def run_search(
         console().print(f"all trials: {show}", soft_wrap=True)
         if failed := failures(sweep, names):
             raise failed
+        if where and search_.has_missed:
+            raise UserError(
+                f"sweep.where={where.text}: {PATIENCE} points in a row did not meet it, so the "
+                f"search has ended after {search_.ended} of {n_trials} trials; widen the space or "
+                "the condition"
+            )
 
 
 def open_study(
@@ -342,10 +361,15 @@ class _Search:
         self._reported_steps = {trial.number: set(trial.intermediate_values) for trial in left}
         trials = study.get_trials(deepcopy=False)
         ended = sum(trial.state in ENDED_STATES and not _is_left_out(trial) for trial in trials)
-        self._ended = ended - len(_repeated(trials))
+        self.ended = ended - len(_repeated(trials))
         """The number of trials that have ended, without those that others repeat."""
         self._misses = 0
         """The number of trials in a row whose points did not meet the condition."""
+
+    @property
+    def has_missed(self) -> bool:
+        """Return whether so many points did not meet the condition that no more are asked for."""
+        return self._misses >= PATIENCE
 
     def run(self, launcher: Launcher, tell: Tell) -> None:
         """Run the trials that are left in a launcher.
@@ -361,7 +385,7 @@ class _Search:
         width = launcher.max_running_in_search(device, threads) or self._n_trials
         while len(first) < width and (more := self._next_jobs()):
             first += more
-        left = self._n_trials - self._ended
+        left = self._n_trials - self.ended
         total_runs = self._n_trials * len(self._active[0].jobs)
         others = [self._sweep.status(name) for name in self._sweep.jobs if name not in set(first)]
         done = [objective(result) for status, result in others if result and status in FINISHED]
@@ -376,7 +400,7 @@ class _Search:
             first,
             LiveDisplay(total_runs, done, self._objectives[0]),
             on_event=self._handle,
-            remaining=lambda: f"{self._n_trials - self._ended} of {self._n_trials} trials",
+            remaining=lambda: f"{self._n_trials - self.ended} of {self._n_trials} trials",
             tell=tell,
         )
 
@@ -396,10 +420,10 @@ class _Search:
         A point that was chosen before, and whose runs have ended, is told to the study at once.
         """
         while True:
-            if not self._left_running and self._ended + len(self._active) >= self._n_trials:
+            if not self._left_running and self.ended + len(self._active) >= self._n_trials:
                 return []
-            if self._misses >= PATIENCE:
-                # What was found by now is worth more than an error.
+            if self.has_missed:
+                # What was found by now is reported before the error.
                 return []
             with _one_commit(self._study):
                 is_new = not self._left_running
@@ -480,7 +504,7 @@ class _Search:
             # It keeps its place among the trials until the search is resumed.
             return
         self._active.remove(active)
-        self._ended += 1
+        self.ended += 1
         if statuses & {Status.FAILED, Status.DIVERGED}:
             self._study.tell(active.trial, state=optuna.trial.TrialState.FAIL)
         elif Status.PRUNED in statuses:

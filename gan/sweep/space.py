@@ -1,6 +1,7 @@
 """Spaces of sweeps: what varies, which of it depends on a choice, and the points of a grid."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
 
 from gan.config.spaces import read_dimension, texts_of
 from gan.errors import UserError, nearest
@@ -16,6 +18,8 @@ Point = Sequence[str]
 """All overrides of one point: its swept values, and those that are equal in all points."""
 Chosen = dict[str, tuple[str, ...]]
 """The overrides that were chosen for dimensions, by their names."""
+ABSENT = object()
+"""The value of a key that no override sets. It is not null, which an override may set."""
 
 
 @dataclass(frozen=True)
@@ -213,10 +217,10 @@ class Space:
         values = [_value(texts, key) for giver in givers for texts in giver.options.values()]
         for value in condition.values:
             if value not in values:
-                names = [str(known) for known in dict.fromkeys(map(str, values)) if known != "None"]
-                hint = nearest(str(value), names)
+                names = list(dict.fromkeys(_text(known) for known in values if known is not ABSENT))
+                hint = nearest(_text(value), names)
                 raise UserError(
-                    f"{one.text}: {key} is never {value}, it is {' or '.join(names)}{hint}"
+                    f"{one.text}: {key} is never {_text(value)}, it is {' or '.join(names)}{hint}"
                 )
 
     def _after_their_conditions(self) -> list[Dimension]:
@@ -241,7 +245,23 @@ class Space:
 
 def of_runs(overrides: Sequence[str]) -> list[str]:
     """Return overrides without those of the group `sweep`, which is about no single run."""
-    return [text for text in overrides if not text.startswith(("sweep.", "sweep="))]
+    return [text for text in overrides if not _is_of_sweep(text)]
+
+
+def refuse_several_settings(overrides: Sequence[str]) -> None:
+    """Refuse several values for a key of the group `sweep`.
+
+    Raises:
+        UserError: names the key.
+    """
+    for text in filter(_is_of_sweep, overrides):
+        with suppress(HydraException):
+            if OverridesParser.create().parse_override(text).is_sweep_override():
+                raise UserError(f"{text}: takes one value, since it is about the whole sweep")
+
+
+def _is_of_sweep(text: str) -> bool:
+    return text.lstrip("+").startswith(("sweep.", "sweep="))
 
 
 def read_space(
@@ -261,9 +281,13 @@ def read_space(
         UserError: an override cannot be read, has no values, or has values that do not fit.
     """
     parser = OverridesParser.create(config_loader=loader)
+    refuse_several_settings(arguments)
     dimensions: list[Dimension] = []
     for text in [*texts_of(params), *of_runs(arguments)]:
-        new = _read(parser, text)
+        try:
+            new = _read(parser, text)
+        except HydraException as error:
+            raise UserError(f"{text}: cannot be read ({str(error).splitlines()[0]})") from None
         dimensions = [old for old in dimensions if not _replaces(new, old)]
         dimensions.append(new)
     names = [one.name for one in dimensions]
@@ -293,18 +317,27 @@ def _read(parser: OverridesParser, text: str) -> Dimension:
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise UserError(f"{text}: has {twice[0]} twice")
     columns = []
-    for part in parts:
+    for key, part in zip(keys, parts, strict=True):
         if part.is_sweep_override() and not part.is_discrete_sweep():
             raise UserError(f"{text}: {part.input_line} is an interval, and a zip needs values")
-        columns.append(list(_options(part).values()))
+        columns.append([tuple(_leaves(key, value)) for value in _values(part)])
     lengths = {key: len(column) for key, column in zip(keys, columns, strict=True)}
     if len({*lengths.values()}) > 1:
         counts = ", ".join(f"{key} has {count}" for key, count in lengths.items())
         raise UserError(f"{text}: needs as many values of each key: {counts}")
     rows = [sum(row, ()) for row in zip(*columns, strict=True)]
+    if not rows:
+        raise UserError(f"{text}: has no values")
     all_keys = tuple(dict.fromkeys(key.partition("=")[0] for row in rows for key in row))
-    options = {" ".join(row): row for row in rows}
-    return Dimension(written.name, text, all_keys, options, condition=condition)
+    labels = [" ".join(row) for row in rows]
+    return Dimension(
+        written.name,
+        text,
+        all_keys,
+        dict(zip(labels, rows, strict=True)),
+        condition=condition,
+        repeated=_repeated(labels),
+    )
 
 
 def _of_key(
@@ -318,11 +351,20 @@ def _of_key(
         raise UserError(f"{text}: has no values")
     keys = tuple(dict.fromkeys(one.partition("=")[0] for row in options.values() for one in row))
     sweep = override if override.is_sweep_override() else None
-    labels = [_text(value) for value in _values(override)]
-    repeated = tuple(label for i, label in enumerate(labels) if label in labels[:i])
     return Dimension(
-        key, text, keys or (key,), options, sweep=sweep, condition=condition, repeated=repeated
+        key,
+        text,
+        keys or (key,),
+        options,
+        sweep=sweep,
+        condition=condition,
+        repeated=_repeated([_text(value) for value in _values(override)]),
     )
+
+
+def _repeated(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return those labels that occur before, as often as they do."""
+    return tuple(label for i, label in enumerate(labels) if label in labels[:i])
 
 
 def _options(override: Override) -> dict[str, tuple[str, ...]]:
@@ -372,11 +414,11 @@ def _applies(one: Dimension, chosen: Chosen) -> bool:
 
 
 def _value(overrides: Iterable[str], key: str) -> Any:
-    """Return the value that overrides give a key; None if they do not."""
+    """Return the value that overrides give a key; ABSENT if they do not."""
     for text in overrides:
         if _key(text) == key:
             return _parsed_value(text)
-    return None
+    return ABSENT
 
 
 def _key(text: str) -> str:

@@ -106,7 +106,13 @@ def run_sweep(
     if launcher and is_detached(launcher):
         with owned(path):
             sweep, _, names = _plan_points(path, master, loader, candidates)
-            hand_over(path, launcher, retry_failed=master.sweep.retry_failed)
+            hand_over(
+                path,
+                launcher,
+                runs=len(sweep.jobs),
+                device=_device(sweep),
+                retry_failed=master.sweep.retry_failed,
+            )
         return []
     with owned(path):
         sweep, points, names = _plan_points(path, master, loader, candidates)
@@ -165,13 +171,49 @@ def resume_sweep(
             for name, job in sweep.jobs.items():
                 sweep.jobs[name] = replace(job, config=job.config | {"device": device})
         if detach:
+            launcher.detach = True
             launcher.check()
-            hand_over(path, launcher, retry_failed=retry_failed)
+            hand_over(
+                path,
+                launcher,
+                runs=len(sweep.jobs),
+                device=_device(sweep),
+                retry_failed=retry_failed,
+                words=options_for_controller(device=device, n_jobs=n_jobs),
+            )
             return
         _run_pending(sweep, list(sweep.jobs), in_launcher(launcher), retry_failed=retry_failed)
         print_next_steps(path)
         if failed := failures(sweep, list(sweep.jobs)):
             raise failed
+
+
+def report_end(path: Path, controller: str) -> None:
+    """Print what became of the runs of a sweep whose controller has ended before the sweep.
+
+    Args:
+        controller: its name in words.
+
+    Raises:
+        JobsFailed: some runs failed, or something is left to do.
+    """
+    sweep = read_sweep(path)
+    assert sweep is not None
+    names = list(sweep.jobs)
+    report(sweep, names)
+    if failed := failures(sweep, names):
+        raise failed
+    if sweep.search:
+        raise JobsFailed(
+            f"{path}: {controller} has ended before the search; go on with: "
+            + command_line("resume", path)
+        )
+
+
+def options_for_controller(*, device: str | None, n_jobs: int | None) -> list[str]:
+    """Return the options of `gan resume` that let a controller use these settings."""
+    given = {"device": device, "n_jobs": n_jobs}
+    return [f"{key}={as_override(value)}" for key, value in given.items() if value is not None]
 
 
 def search_command(path: Path) -> list[str]:
@@ -512,8 +554,15 @@ def _print_plan(sweep: Sweep, names: list[str], master: DictConfig) -> None:
     left = sweep.pending([row[0] for row in rows], retry_failed=master.sweep.retry_failed)
     device = sweep.jobs[names[0]].config["device"]
     assert sweep.threads is not None
-    at_a_time = planning_launcher(sweep.launcher).max_running(device, sweep.threads)
+    launcher = planning_launcher(sweep.launcher)
+    launcher.check_place(device)
+    at_a_time = launcher.max_running(device, sweep.threads)
     print_plan(rows, set(left), min(at_a_time or len(rows), len(left) or 1))
+
+
+def _device(sweep: Sweep) -> str:
+    """Return the device that the runs of a planned sweep are configured for."""
+    return str(next(iter(sweep.jobs.values())).config["device"])
 
 
 def _objectives(sweep: Sweep, names: list[str]) -> list[float]:

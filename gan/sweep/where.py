@@ -7,6 +7,7 @@ from typing import Any
 from simpleeval import EvalWithCompoundTypes, InvalidExpression
 
 from gan.config.checks import ABSENT_IF, flatten, plain
+from gan.config.schema import GLOBAL_GROUPS
 from gan.errors import UserError, nearest
 from gan.sweep.composer import Composer
 from gan.sweep.space import Point
@@ -24,7 +25,8 @@ class Where:
 
     It is an expression of Python over the keys of the configuration, with numbers, texts, lists,
     arithmetic, comparisons, `and`, `or`, `not`, `in` and FUNCTIONS. The name of a config group
-    stands for the chosen option: `penalty == 'r1' or model.hidden_dim * trainer.batch_size < 9000`.
+    stands for the chosen option, or null if there is none:
+    `penalty == 'r1' or model.hidden_dim * trainer.batch_size < 9000`.
 
     Args:
         text: the expression.
@@ -117,7 +119,9 @@ class _Names(Mapping[str, Any]):
     """The values of names in a condition at one point."""
 
     def __init__(self, config: dict[str, Any], choices: Mapping[str, str]):
-        self._values = CONSTANTS | ABSENT_IF | flatten(config) | dict(choices)
+        # A group from which nothing was chosen is null.
+        unchosen = dict.fromkeys([*GLOBAL_GROUPS, "protocol"])
+        self._values = CONSTANTS | ABSENT_IF | unchosen | flatten(config) | dict(choices)
 
     def __getitem__(self, name: str) -> Any:
         if name in FUNCTIONS:

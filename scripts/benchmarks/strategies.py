@@ -54,7 +54,7 @@ class BareRun(Run):
         self.schedules = {}
 
     @property
-    def needs_attention(self) -> bool:
+    def something_due(self) -> bool:
         """The last step is made."""
         return self.step >= self.last_step
 
@@ -184,9 +184,9 @@ def _steps_of(run_set: RunSet) -> Steps:
     def steps(count: int) -> None:
         for run in runs:
             run.last_step = run.step + count
-        while not all(run.needs_attention for run in runs):
+        while not all(run.something_due for run in runs):
             # SequentialRuns trains the first run of its list.
-            run_set.runs.sort(key=lambda run: run.needs_attention)
+            run_set.runs.sort(key=lambda run: run.something_due)
             run_set.train(math.inf)
         wait_for(runs[0].parts.device)
 

@@ -5,6 +5,7 @@ Ray's launcher shares all that is said of cohorts here.
 
 import json
 import logging
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -492,3 +493,22 @@ def test_setting_of_cohorts_without_cohorts_is_refused(
     ((name, value),) = setting.items()
     with pytest.raises(UserError, match=f"{name}={str(value).lower()}: has no effect without"):
         SlurmLauncher(**setting).check()
+
+
+def test_controller_gets_the_options_that_were_given_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def sbatch(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, "17;cluster\n", "")
+
+    monkeypatch.setattr("subprocess.run", sbatch)
+    controller = {"mem": 0, "nice": 0, "time": "7-0", "requeue": False, "partition": None}
+    launcher = SlurmLauncher(partition="gpu", controller=controller, detach=True)
+    assert launcher.start_controller(tmp_path, ["n_jobs=2"]) == "Slurm job 17"
+    (command,) = commands
+    assert {"--mem=0", "--nice=0", "--time=7-0", "--cpus-per-task=1"} <= {*command}
+    assert not [word for word in command if word.startswith(("--requeue", "--partition"))]
+    assert command[-1].endswith(f"gan.launchers.controller {tmp_path} n_jobs=2")

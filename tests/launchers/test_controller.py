@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from gan.launchers import controller
-from gan.launchers.controller import Controller, forget, is_controller, read_state, save_state
+from gan.launchers.controller import (
+    Controller,
+    forget,
+    is_controller,
+    note_end,
+    read_end,
+    read_runs,
+    read_state,
+    save_state,
+)
 
 
 class Commands:
@@ -52,6 +61,41 @@ def test_killed_command_is_run_again_without_the_failed_runs(
     assert words == [first, *[[word for word in first if "retry" not in word]] * 2]
 
 
+def test_controller_that_its_cluster_begins_again_tries_no_failed_run_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands = use(monkeypatch, Commands(0))
+    Controller(tmp_path, ["retry_failed=true", "n_jobs=2"], is_repeated=True).run()
+    assert commands.commands[0][2:] == ["gan", "resume", str(tmp_path), "n_jobs=2"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "is_requeued"),
+    [((signal.SIGUSR1,), True), ((signal.SIGUSR1, signal.SIGTERM), False), ((), False)],
+)
+def test_controller_that_is_out_of_time_and_not_stopped_begins_again(
+    numbers: tuple[signal.Signals, ...],
+    is_requeued: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    handlers: dict[int, Any] = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    requeued: list[list[str]] = []
+    monkeypatch.setattr("subprocess.run", lambda command, check: requeued.append(command))
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setattr("sys.argv", ["controller", str(tmp_path)])
+    commands = use(monkeypatch, Commands(3))
+    commands.on_wait = lambda: [handlers[number](number, None) for number in numbers]
+    save_state(tmp_path, "Slurm job 17")
+    with pytest.raises(SystemExit) as ended:
+        controller.main()
+    assert ended.value.code == 3
+    assert requeued == ([["scontrol", "requeue", "17"]] if is_requeued else [])
+    assert read_end(tmp_path) == (None if is_requeued else 3)
+    assert read_state(tmp_path) == ("Slurm job 17" if is_requeued else None)
+
+
 @pytest.mark.parametrize(("codes", "code"), [([1], 1), ([-9] * 9, -9), ([-11], -11)])
 def test_command_that_fails_is_not_run_for_ever(
     codes: list[int], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -90,8 +134,14 @@ def test_name_of_a_controller_is_kept_until_it_is_gone(tmp_path: Path) -> None:
     assert read_state(tmp_path) is None
     save_state(tmp_path, "Slurm job 17")
     assert read_state(tmp_path) == "Slurm job 17"
-    (tmp_path / controller.STATE_FILE).write_text("{")
-    assert read_state(tmp_path) is None
+    assert (read_runs(tmp_path), read_end(tmp_path)) == (None, None)
+    save_state(tmp_path, "Slurm job 17", 8)
+    note_end(tmp_path, 1)
+    assert (read_runs(tmp_path), read_end(tmp_path)) == (8, 1)
+    for damaged in ("{", "{}", "[]", '"a"', '{"runs": "x"}'):
+        (tmp_path / controller.STATE_FILE).write_text(damaged)
+        found = (read_state(tmp_path), read_end(tmp_path), read_runs(tmp_path))
+        assert found == (None, None, None)
     forget(tmp_path)
     forget(tmp_path)
     assert not any(tmp_path.iterdir())

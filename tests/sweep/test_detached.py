@@ -8,7 +8,7 @@ from sweep_commands import compose_sweep, execute, sweep_command
 
 from gan.commands.resume import Options, resume
 from gan.errors import Interrupted, JobsFailed, UserError
-from gan.launchers.controller import IS_CONTROLLER, read_state
+from gan.launchers.controller import IS_CONTROLLER, note_end, read_state
 from gan.launchers.local import LocalLauncher
 from gan.run.directory import claimed
 from gan.run.result import Status, write_result
@@ -177,6 +177,93 @@ def test_sweep_whose_controller_is_gone_is_taken_up(
     resume([path], Options())
     assert taken_up == [["seed=2"]]
     assert read_state(path) is None
+
+
+def test_follower_of_a_sweep_that_is_stopped_does_not_take_it_up(
+    path: Path, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep_detached(path, cluster)
+
+    def stop() -> None:
+        # Another command has said stop=true since this one began to follow.
+        if cluster.controllers.pop() is None:
+            note_end(path, 130)
+            cluster.is_there = False
+
+    cluster.controllers = [None, (path, [])]  # type: ignore[list-item]
+    cluster.on_question = stop
+    monkeypatch.setattr("gan.sweep.sweep.in_launcher", lambda launcher: pytest.fail("drives it"))
+    with pytest.raises(JobsFailed, match="2 of 2 runs have not ended"):
+        resume([path], Options())
+
+
+def test_follower_waits_for_a_cluster_that_does_not_answer_for_a_while(
+    path: Path, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep_detached(path, cluster)
+    questions = 0
+
+    def answer() -> None:
+        nonlocal questions
+        questions += 1
+        if 1 < questions < 5:
+            raise UserError("hydra/launcher=slurm: Slurm does not answer, try squeue")
+        if questions == 5:
+            for name in ("seed=1", "seed=2"):
+                end_run(path, name)
+            note_end(path, 0)
+
+    cluster.on_question = answer
+    resume([path], Options())
+    assert questions >= 5
+    cluster.on_question = None
+    sweep_detached(path, cluster)
+    questions = 1
+    cluster.on_question = answer
+    monkeypatch.setattr(detached, "SECONDS_WITHOUT_ANSWER", -1.0)
+    with pytest.raises(UserError, match="does not answer"):
+        detached.follow(path, NAME)
+
+
+def test_run_that_is_tried_again_is_shown_again(path: Path, cluster: FakeCluster) -> None:
+    sweep_detached(path, cluster)
+    end_run(path, "seed=1", Status.FAILED)
+    sweep = read_sweep(path)
+    assert sweep
+    shown = detached._Shown(sweep)
+    events: list[Any] = []
+    shown.display.show = events.append  # type: ignore[method-assign,assignment]
+    shown.look()
+    assert events == [], "it failed before"
+    with claimed(path / "seed=1"):
+        (path / "seed=1" / "result.json").unlink()
+        shown.look()
+    end_run(path, "seed=1")
+    shown.look()
+    assert [type(event).__name__ for event in events] == ["Started", "JobEnded"]
+
+
+def test_what_is_asked_for_when_a_sweep_is_handed_over_again_reaches_its_controller(
+    path: Path, cluster: FakeCluster
+) -> None:
+    sweep_detached(path, cluster)
+    cluster.is_there = False
+    resume([path], Options(detach=True, n_jobs=7, device="cpu", retry_failed=True))
+    words = ["retry_failed=true", "device=cpu", "n_jobs=7"]
+    assert cluster.controllers[1:] == [(path.resolve(), words)]
+
+
+def test_controller_of_a_sweep_that_cannot_run_is_not_begun(
+    path: Path, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(device: str) -> None:
+        raise UserError(f"hydra.launcher.num_cpus=1: must be at least 4 on {device}")
+
+    monkeypatch.setattr(cluster, "check_place", refuse)
+    with pytest.raises(UserError, match="must be at least 4 on auto"):
+        sweep_detached(path, cluster)
+    assert cluster.controllers == []
+    assert not path.exists()
 
 
 def test_interrupted_follower_leaves_the_sweep_alone(path: Path, cluster: FakeCluster) -> None:

@@ -660,6 +660,21 @@ def test_grid_sampler_tries_each_point_of_a_dependent_space_once(
     assert {trial.state for trial in trials(path)} == {State.COMPLETE}
 
 
+def test_search_that_finds_no_more_points_ends_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gan.sweep.search.PATIENCE", 5)
+    path, sampling = tmp_path / "sweep", "hydra.sweeper.sampler=random"
+    # The start of the interval meets it, and no point that is drawn does.
+    narrow = "sweep.where=optimizer.lr <= 1e-5"
+    with pytest.raises(UserError) as ended:
+        search_here(path, WatchfulLauncher(path), monkeypatch, 2, LOG_LR, narrow, sampling)
+    assert str(ended.value) == (
+        f"{narrow}: 5 points in a row did not meet it, so the search has ended after 0 of 2 "
+        "trials; widen the space or the condition"
+    )
+
+
 def test_search_whose_condition_nothing_meets_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

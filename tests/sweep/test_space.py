@@ -51,6 +51,16 @@ def test_zipped_keys_change_together() -> None:
     assert space.keys == ["model", "optimizer.lr", "seed"]
 
 
+def test_a_zip_may_repeat_values_of_one_key() -> None:
+    assert points("s=zip(trainer.n_critic=choice(1,1,2),trainer.batch_size=choice(32,64,64))") == [
+        "trainer.n_critic=1 trainer.batch_size=32",
+        "trainer.n_critic=1 trainer.batch_size=64",
+        "trainer.n_critic=2 trainer.batch_size=64",
+    ]
+    same = points("s=zip(model=choice(small,small),seed=choice(1,1))")
+    assert same == ["model=small seed=1"] * 2, "a repeated point is planned as in a plain sweep"
+
+
 def test_several_zips_stand_beside_plain_keys_in_any_notation() -> None:
     found = points(
         "a=zip(model=choice(small,base),seed=range(2))",
@@ -107,6 +117,32 @@ def test_conditions_may_name_several_values_zips_and_keys_that_depend_themselves
             for name, gamma in (("r2", 1), *[("r2", f"10 {one}") for one in with_ten])
         ),
     ]
+
+
+@pytest.mark.parametrize("written", ["when( penalty = r1 , 1,10 )", "when(penalty=r1,1,10)"])
+def test_spaces_in_a_condition_mean_nothing(written: str) -> None:
+    expected = ["penalty=none", "penalty=r1 penalty.gamma=1", "penalty=r1 penalty.gamma=10"]
+    assert points("penalty=none,r1", f"penalty.gamma={written}") == expected
+
+
+def test_a_condition_on_null_does_not_hold_where_the_key_is_not_set() -> None:
+    patience = "trainer.patience=when(penalty=r1, null,5)"
+    assert points("penalty=none,r1", patience, "seed=when(trainer.patience=null, 1,2)") == [
+        "penalty=none",
+        "penalty=r1 trainer.patience=null seed=1",
+        "penalty=r1 trainer.patience=null seed=2",
+        "penalty=r1 trainer.patience=5",
+    ]
+
+
+def test_a_list_of_plain_values_in_a_file_is_refused() -> None:
+    with pytest.raises(UserError) as refused:
+        points(params={"optimizer.lr": ["1e-4", "2e-4"]})
+    assert str(refused.value) == (
+        "hydra.sweeper.params.optimizer.lr: 1e-4 has no condition, and a list has one when(...) "
+        'for each; write several values as "1e-4,2e-4"'
+    )
+    assert points(params={"seed": ["3"]}) == ["seed=3"]
 
 
 def test_a_key_may_have_other_values_under_other_conditions() -> None:
@@ -171,6 +207,17 @@ def test_the_command_line_replaces_what_a_file_sweeps_over() -> None:
         (["seed=when(loss=hinge, 1)", "loss=when(seed=1, hinge)"], "depends on itself"),
         (["seed=when(1,2)", "loss=hinge"], "needs a choice and values, as in seed=when("),
         (["seed=when(loss=hinge)", "loss=hinge"], "needs a choice and values"),
+        (["seed=when(loss=hinge, )", "loss=hinge"], "needs a choice and values"),
+        (["seed=when(loss==hinge, 1)", "loss=hinge"], "loss==hinge is no choice; write KEY=VALUE"),
+        (
+            ["seed=when(loss=hinge, 1,10))", "loss=hinge"],
+            "seed=when(loss=hinge, 1,10)): a bracket is not closed, or there is one too many",
+        ),
+        (["seed=when(loss=hinge, choice(1,2)", "loss=hinge"], "seed=when(loss=hinge, choice(1,2)"),
+        (["s=zip(seed=choice('1,2),a=b)"], "a quote is not closed"),
+        (["sweep.seeds=3,5", "seed=1"], "sweep.seeds=3,5: takes one value"),
+        (["sweep.where=true,false", "seed=1"], "sweep.where=true,false: takes one value"),
+        (["seed=1,2)"], "seed=1,2): cannot be read ("),
         (
             ["seed=when(loss=hinge, when(model=base, 1,2))", "loss=hinge"],
             "a condition within a condition; let loss itself have the other condition",
@@ -238,6 +285,8 @@ def meets(text: str, *overrides: str) -> bool:
         ("trainer.patience == null", True),
         ("max(seed, 3) - 1 == 2", True),
         ("10 <= model.hidden_dim <= 20", False),
+        ("recipe == 'lab' or protocol == 'lucic'", False),
+        ("recipe == null and experiment == null and protocol == null", True),
     ],
 )
 def test_a_condition_is_computed_from_the_configuration(text: str, expected: bool) -> None:
