@@ -31,6 +31,11 @@ Layer = tuple[int, int, int]
 """The samples in a batch, and the inputs and outputs of a linear layer."""
 
 
+def in_double(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, on the CPU if its device has no such numbers, as Apple's MPS."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
 @contextmanager
 def matmul_by(library: str | None, *, tf32: bool = False) -> Iterator[None]:
     """Choose how torch computes products of fp32 matrices within the block.

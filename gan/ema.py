@@ -20,9 +20,10 @@ def decay(half_life: float, ramp_up: float | None, images_seen: int, new_images:
     Args:
         half_life: number of images after which half of the average comes from older weights. At 0
             the average is the weights themselves.
-        ramp_up: upper limit for the half-life, as a share of all images seen, so that the first
-            weights are soon forgotten (arXiv:1912.04958's code); None for no limit.
-        images_seen: number of training images before this update.
+        ramp_up: upper limit for the half-life, as a share of `images_seen` and `new_images`
+            together, so that the first weights are soon forgotten (after arXiv:1912.04958's code,
+            which takes the images before this update); None for no limit.
+        images_seen: number of training images up to this update.
         new_images: number of images in this update.
     """
     if ramp_up is not None:

@@ -201,8 +201,9 @@ def dragan(*, weight: Annotated[NonNegative, AS_TENSOR]) -> Penalty:
     """Gradient penalty of DRAGAN (arXiv:1705.07215).
 
     It is weight times the mean squared distance of the gradient norm to 1, at points near real
-    samples. As in the authors' code, the points are real samples plus half the batch's standard
-    deviation times uniform noise from 0 to 1.
+    samples. The points are real samples plus half the batch's standard deviation times uniform
+    noise from 0 to 1. The authors' code goes a random share of that way for each sample, so its
+    points are half as far from the samples on average.
     """
 
     def draw(real: Tensor, noise: torch.Generator) -> Tensor:

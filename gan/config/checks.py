@@ -69,6 +69,13 @@ ABSENT_IF: dict[str, Any] = {
     "metrics.protocol": None,
 }
 """Keys that came later, with the values for which a run is the same as one without them."""
+WITHOUT_EFFECT = {
+    "trainer.augment_p": "trainer.augment",
+    "trainer.ada_images": "trainer.ada_target",
+    "trainer.consistency_real": "trainer.consistency",
+    "trainer.consistency_fake": "trainer.consistency",
+}
+"""Keys that change nothing unless another one is set. `flatten` leaves out their defaults."""
 
 
 def checked(cfg: DictConfig) -> DictConfig:
@@ -145,6 +152,12 @@ def doubts(cfg: DictConfig) -> list[str]:
             f"model.discriminator_norm=batch with penalty={penalty}: the penalty is of the "
             "gradient at one sample, which batch norm mixes with the others; layer or none fit"
         )
+    flat = flatten(cfg)
+    for key, switch in WITHOUT_EFFECT.items():
+        curve = f"schedule.{key}."
+        is_set = key in flat or any(name.startswith(curve) for name in flat)
+        if is_set and not plain(cfg.trainer).get(switch.partition(".")[2]):
+            found.append(f"{key}: has no effect without {switch}")
     return found
 
 

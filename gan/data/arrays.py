@@ -77,6 +77,11 @@ def split(
         generator = torch.Generator().manual_seed(derive_seed(0, "held out"))
         order = torch.randperm(len(samples), generator=generator)
         held_out[order[: max(1, len(samples) // 10)].numpy()] = True
+        for number in np.setdiff1d(numbers, numbers[~held_out]):
+            # A class must be trained on to be generated.
+            held_out[np.flatnonzero(numbers == number)[0]] = False
+        if not held_out.any():
+            raise UserError(f"{name}: too few of each class to hold some out; give test samples")
         return Split(
             samples[~held_out], numbers[~held_out], samples[held_out], numbers[held_out], len(names)
         )

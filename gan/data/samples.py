@@ -68,6 +68,8 @@ def _read_array(path: Path, data: Data) -> Tensor:
             )
         values = torch.from_numpy(array.astype(np.float64))
         scaling = getattr(data, "scaling", None)
+        if not values.isfinite().all():
+            raise UserError(f"{path}: {found[0]} holds NaN or infinity")
         raw: Tensor = scaling.to_raw(values) if scaling else values.float()
         return raw
     if array.dtype != np.uint8:

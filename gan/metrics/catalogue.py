@@ -112,8 +112,18 @@ HELD_OUT = DataKind(
 MIXTURES = DataKind("a mixture of points", lambda data: data.modes is not None)
 KNOWN_CLASSES = DataKind(
     "a mixture, or images whose classes a classifier of this package knows",
-    lambda data: data.modes is not None or data.classifier is not None,
+    lambda data: data.modes is not None or _has_known_classes(data),
 )
+REAL_CLASSES = DataKind(
+    # A sample of a class that is never real would make a divergence infinite.
+    "a mixture, or images of each class that a classifier of this package knows",
+    lambda data: KNOWN_CLASSES.includes(data) and bool((data.frequencies() > 0).all()),
+)
+
+
+def _has_known_classes(data: Data) -> bool:
+    """Return whether a classifier knows the classes of the data, ten for each channel."""
+    return data.classifier is not None and data.classes == 10 ** data.shape[0]
 
 
 def _sliced_wasserstein(comparison: Comparison) -> float:
@@ -170,7 +180,9 @@ def _reverse_kl(comparison: Comparison) -> float:
 
 
 def _high_quality(comparison: Comparison) -> float:
-    return float(comparison.classes.high_quality.double().mean())
+    from gan.arithmetic import in_double
+
+    return float(in_double(comparison.classes.high_quality).mean())
 
 
 _INCEPTION = "inception-v3-compat"
@@ -239,7 +251,7 @@ _METRICS = (
     Metric(
         "reverse_kl",
         MINIMIZE,
-        KNOWN_CLASSES,
+        REAL_CLASSES,
         _reverse_kl,
         classes=True,
         typical=(

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gan.arithmetic import in_double
+
 REACH = 3.0
 """Standard deviations from its mode within which a point is of high quality."""
 
@@ -28,7 +30,7 @@ def classifier_score(probabilities: Tensor) -> float:
     Args:
         probabilities: (n, classes); each row sums to 1.
     """
-    p = probabilities.double().clamp(min=1e-30)
+    p = in_double(probabilities).clamp(min=1e-30)
     return float((p * (p.log() - p.mean(0).log())).sum(1).mean().exp())
 
 
@@ -96,5 +98,5 @@ def nearest_modes(points: Tensor, centers: Tensor, std: float) -> Classes:
         centers: of the modes, (k, 2).
         std: the standard deviation of each coordinate.
     """
-    distance, nearest = torch.cdist(points.double(), centers.double()).min(1)
+    distance, nearest = torch.cdist(in_double(points), in_double(centers)).min(1)
     return Classes(nearest, high_quality=distance <= REACH * std)

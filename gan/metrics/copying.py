@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gan.arithmetic import in_double
+
 CHUNK = 512
 """Rows of distances that are in memory at once."""
 
@@ -61,8 +63,8 @@ def data_copying(fake: Tensor, held_out: Tensor) -> DataCopying:
     m, n = len(fake), len(held_out)
     if not (m and n):
         raise ValueError(f"need generated and held-out samples, got {m} and {n}")
-    fake, ordered = fake.double().contiguous(), held_out.double().sort().values
+    fake, ordered = in_double(fake).contiguous(), in_double(held_out).sort().values
     nearer = n - torch.searchsorted(ordered, fake, right=True)
     not_farther = n - torch.searchsorted(ordered, fake, right=False)
-    share = (nearer + not_farther).double().mean() / (2 * n)
+    share = in_double(nearer + not_farther).mean() / (2 * n)
     return DataCopying(float(share), ((m + n + 1) / (12 * m * n)) ** 0.5)

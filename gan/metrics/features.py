@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gan.arithmetic import in_double
 from gan.data import Data
 from gan.data.mapped import is_out_of_memory
 from gan.errors import UserError, first_line
@@ -44,7 +45,7 @@ class Values:
 
     def features(self, samples: Tensor) -> Tensor:
         """Return samples (n, *shape) as float64 (n, values)."""
-        return samples.flatten(1).double()
+        return in_double(samples.flatten(1))
 
 
 class OwnExtractor:
@@ -91,7 +92,7 @@ class OwnExtractor:
             if found.dim() != 2 or len(found) != len(part) or not found.shape[1]:
                 got = f"{tuple(found.shape)} for {len(part)} samples"
                 raise UserError(f"must return features (n, width), not {got}")
-            parts.append(found.to(samples.device).double())
+            parts.append(in_double(found.to(samples.device)))
         return torch.cat(parts)
 
 

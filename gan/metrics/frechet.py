@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gan.arithmetic import in_double
+
 
 class Moments(NamedTuple):
     """Mean and covariance of a set of features: all that the distance needs to know of it."""
@@ -26,7 +28,7 @@ def moments(features: Tensor) -> Moments:
         raise ValueError(f"moments need (n, width) features with n above width, got {shape}")
     if not features.isfinite().all():
         raise ValueError("features hold NaN or infinity")
-    features, width = features.double(), features.shape[1]
+    features, width = in_double(features), features.shape[1]
     return Moments(features.mean(0), torch.cov(features.T).view(width, width))
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from gan.arithmetic import in_double
 from gan.data.vision import torchvision
 from gan.errors import UserError, first_line
 
@@ -74,7 +75,7 @@ class Inception:
             for name in _LAYERS:
                 x = getattr(self._network, name)(x)
             parts.append(x.flatten(1))
-        return torch.cat(parts).double()
+        return in_double(torch.cat(parts))
 
     @torch.no_grad()
     def classify(self, features: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class Inception:
         """
         weight: Tensor = self._network.fc.weight
         logits = features.to(weight.dtype) @ weight.to(features.device).T
-        return logits.double().softmax(1)
+        return in_double(logits).softmax(1)
 
     def _pixels(self, images: Tensor) -> Tensor:
         if self._resizing == "pytorch":

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gan.arithmetic import in_double
 from gan.metrics.frechet import check_features
 
 MIN_SAMPLES = 4
@@ -48,7 +49,7 @@ def kernel_distance(
             f"got {len(real)} and {len(fake)} for {subsets} of {subset_size}"
         )
     generator = torch.Generator().manual_seed(_SEED)
-    real, fake = real.double(), fake.double()
+    real, fake = in_double(real), in_double(fake)
     values = []
     for _ in range(subsets):
         x, y = (

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from gan.arithmetic import in_double
 from gan.data import to_float
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -72,7 +73,7 @@ class LeNet(nn.Module):
         resized to 28x28. The network moves to the device of the images."""
         self.to(images.device)
         parts = [self.layers(_pixels(part)) for part in images.split(BATCH)]
-        return torch.cat(parts).double()
+        return in_double(torch.cat(parts))
 
     @torch.no_grad()
     def classify(self, features: Tensor) -> Tensor:

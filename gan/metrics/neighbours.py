@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gan.arithmetic import in_double
 from gan.metrics.frechet import check_features
 
 K = 5
@@ -52,9 +53,9 @@ def prdc(real: Tensor, fake: Tensor, *, k: int = K) -> PRDC:
         recalled += int((distances < fake_radii).any(1).sum())
         covered += int((distances.amin(1) < real_radii[part]).sum())
     return PRDC(
-        precision=float((balls > 0).double().mean()),
+        precision=float(in_double(balls > 0).mean()),
         recall=recalled / len(real),
-        density=float(balls.double().mean() / k),
+        density=float(in_double(balls).mean() / k),
         coverage=covered / len(real),
     )
 

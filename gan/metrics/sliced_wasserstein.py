@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from gan.arithmetic import in_double
+
 LINES = 256
 """Number of random lines, which are the same at every call."""
 _SEED = 0
@@ -30,4 +32,4 @@ def sliced_wasserstein(real: Tensor, fake: Tensor) -> float:
     lines = torch.randn(real.shape[1], LINES, generator=generator, dtype=torch.float64)
     lines = (lines / lines.norm(dim=0)).to(real)
     difference = (real @ lines).sort(dim=0)[0] - (fake @ lines).sort(dim=0)[0]
-    return float(difference.double().square().mean().sqrt())
+    return float(in_double(difference).square().mean().sqrt())

@@ -68,8 +68,15 @@ def save_best(run_dir: Path, content: dict[str, Any]) -> None:
     write_bytes(folder / f"best-{content['step']:08d}.pt", _with_checksum(_archive(content)))
 
 
+def has_best(run_dir: Path, step: int) -> bool:
+    """Return whether the checkpoint of a best step was kept."""
+    return step in map(step_of, best_paths(run_dir))
+
+
 def keep_best_only(run_dir: Path, step: int) -> None:
-    """Remove all checkpoints of best steps but that of `step`."""
+    """Remove all checkpoints of best steps except that of `step`, if that one was kept."""
+    if not has_best(run_dir, step):
+        return
     for path in best_paths(run_dir):
         if step_of(path) != step:
             path.unlink()

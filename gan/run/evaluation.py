@@ -205,7 +205,7 @@ def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None) -> T
         labels: classes (n,), for a conditional generator.
 
     Returns:
-        uint8 images (n, channels, height, width) or float32 points (n, 2).
+        uint8 images (n, channels, height, width), or other float32 samples (n, *shape).
 
     Raises:
         NotFinite: a sample holds NaN or infinity.

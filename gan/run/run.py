@@ -31,6 +31,7 @@ from gan.metrics.catalogue import STEP_STATISTICS
 from gan.processes import current
 from gan.run.checkpoint import (
     checkpoint_paths,
+    has_best,
     keep_best_only,
     load_newest_checkpoint,
     refuse_other_data,
@@ -602,6 +603,15 @@ class Run:
             sentence = self._watch.follow(record)
             if sentence and self._records.events and self._records.events.is_new:
                 self._records.write_remark(record["step"], VERDICT_TAG, sentence)
+        step = self._best_step
+        if step is not None and not has_best(self.run_dir, step):
+            log.warning(
+                "%s: trainer.keep_best=%s: the checkpoint of the best step so far, %d, was not "
+                "kept; a better one will be",
+                self.run_dir,
+                self.cfg.trainer.keep_best,
+                step,
+            )
         self._began = time.monotonic() - self.state.seconds
         self._recorded_seconds = self.state.seconds
         self._reported = time.monotonic()
@@ -705,6 +715,10 @@ class Run:
         """Let the run end with the present step if its objective has not improved for too long."""
         name, patience = self.cfg.metrics.objective, self.cfg.trainer.get("patience")
         if patience is None or name not in record:
+            return
+        step = record["step"]
+        if step % self.cfg.metrics.every and step != self.total_steps:
+            # The run ended here before it was to be trained longer.
             return
         is_best = self._best[name]["step"] == record["step"]
         self._measured_since_best = 0 if is_best else self._measured_since_best + 1

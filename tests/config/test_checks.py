@@ -128,6 +128,12 @@ def test_all_keys_are_those_of_all_options() -> None:
         ("model.discriminator_norm=batch penalty=none", None),
         ("model.discriminator_norm=layer penalty=wgan_gp", None),
         ("seed=1", None),
+        ("trainer.augment_p=0.5", "trainer.augment_p: has no effect without trainer.augment"),
+        ("trainer.augment_p=0.5 trainer.augment=[flip]", None),
+        ("trainer.ada_images=9", "trainer.ada_images: has no effect without trainer.ada_target"),
+        ("trainer.consistency_real=3", "no effect without trainer.consistency"),
+        ("trainer.consistency_real=3 trainer.consistency=[flip]", None),
+        ("+schedule.trainer.augment_p.values=[0,1]", "trainer.augment_p: has no effect"),
     ],
 )
 def test_settings_that_are_rarely_intended_give_a_warning(

@@ -82,6 +82,17 @@ def test_labels_stay_with_their_samples_where_some_are_held_out() -> None:
         assert values.round().tolist() == numbers.tolist()
 
 
+def test_every_class_has_samples_to_train_on() -> None:
+    for rare in range(20):
+        labels = np.zeros(20, dtype=int)
+        labels[rare] = 1
+        data = vector_data(VECTORS, labels)
+        assert (data.frequencies() > 0).all(), rare
+        assert data.real_size("test") >= 1
+    with pytest.raises(UserError, match="too few of each class to hold some out; give test sampl"):
+        vector_data(VECTORS[:2], [0, 1])
+
+
 @pytest.mark.parametrize("labels", [None, [7] * 20])
 def test_one_class_is_a_data_set_too(labels: Any) -> None:
     data = vector_data(VECTORS, labels)

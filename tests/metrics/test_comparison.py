@@ -15,6 +15,7 @@ from gan.config.compose import compose
 from gan.data import Data, ImageData, mnist5k, ring8
 from gan.errors import UserError
 from gan.metrics import lenet
+from gan.metrics.catalogue import METRICS
 from gan.metrics.classes import classifier_score
 from gan.metrics.comparison import Evaluator
 from gan.metrics.frechet import frechet_distance
@@ -210,17 +211,23 @@ def test_channels_of_a_stacked_image_make_one_class(
     images, labels = digits.test_images, digits.test_labels
     recognized = lenet.load("mnist").probabilities(images).argmax(1) == labels
     images_of_digits = [images[recognized & (labels == digit)][0] for digit in range(10)]
-    classes = torch.tensor([0, 7, 70, 700, 123, 321, 999, 999])
+    classes = torch.arange(1000)
     stacked = torch.stack(
         [torch.cat([images_of_digits[int(d)] for d in f"{c:03}"]) for c in classes]
     )
     data = ImageData(stacked, classes, stacked, classes, classes=1000, classifier="mnist")
-    evaluate = make_evaluator(["modes", "reverse_kl"], data, samples=8)
-    assert evaluate(stacked) == {"modes": 7, "reverse_kl": pytest.approx(0)}
-    # Three quarters are of the first class and one quarter of the second; 1/8 of each is real.
-    uneven = stacked[[0, 0, 0, 1]]
-    expected = 0.75 * math.log(0.75 * 8) + 0.25 * math.log(0.25 * 8)
+    evaluate = make_evaluator(["modes", "reverse_kl"], data, samples=1000)
+    assert evaluate(stacked) == {"modes": 1000, "reverse_kl": pytest.approx(0)}
+    # Three quarters are of the first class and one quarter of the second; 1/1000 of each is real.
+    uneven = stacked[[123, 123, 123, 321]]
+    expected = 0.75 * math.log(0.75 * 1000) + 0.25 * math.log(0.25 * 1000)
     assert evaluate(uneven) == {"modes": 2, "reverse_kl": pytest.approx(expected)}
+    # A sample of a class that is never real would make the divergence infinite.
+    few = ImageData(stacked[:7], classes[:7], stacked[:7], classes[:7], 1000, "mnist")
+    assert METRICS["modes"].fits.includes(few)
+    assert not METRICS["reverse_kl"].fits.includes(few)
+    digits_0_to_4 = ImageData(images[:9], labels[:9] % 5, images[:9], labels[:9] % 5, 5, "mnist")
+    assert not METRICS["modes"].fits.includes(digits_0_to_4)
 
 
 def test_missing_modes_of_a_mixture_are_noticed(

@@ -102,6 +102,25 @@ def test_run_that_goes_on_without_the_option_leaves_the_kept_checkpoint(tmp_path
     assert best_paths(tmp_path / "run")
 
 
+def test_run_that_goes_on_by_another_metric_keeps_what_it_has_until_a_better_step(
+    tmp_path: Path,
+) -> None:
+    run_dir = tmp_path / "run"
+    words = (*KEPT, LR, "metrics.names=[sliced_wasserstein,kid]")
+    run(short(*words), run_dir)
+    kept = best_paths(run_dir)
+    assert kept
+    other = [*words, "trainer.keep_best=kid", "trainer.max_steps=44"]
+    run(short(*other), run_dir, extend=True)
+    best = min((r for r in read_records(run_dir) if "kid" in r), key=lambda r: r["kid"])["step"]
+    if best == 44:
+        assert [path.name for path in best_paths(run_dir)] == [f"best-{best:08d}.pt"]
+    else:
+        assert best_paths(run_dir) == kept
+    if best < 40:
+        assert f"the best step so far, {best}, was not kept" in (run_dir / "train.log").read_text()
+
+
 def test_end_of_a_run_names_the_command_for_its_best_step(tmp_path: Path) -> None:
     for words, is_named in ((KEPT, True), (("data=digits",), False)):
         assert ("checkpoint=best" in next_steps(tmp_path, short(*words))) == is_named

@@ -72,6 +72,19 @@ def test_resumed_run_stops_at_the_same_step_with_the_same_content(
     assert content(tmp_path / "run") == content(tmp_path / "undisturbed")
 
 
+def test_run_that_is_trained_longer_stops_where_one_of_its_length_stops(tmp_path: Path) -> None:
+    """The measurement at the first end, between two regular ones, does not count."""
+    words = (*PATIENT, "trainer.patience=2")
+    run(short(*words), tmp_path / "whole")
+    run(short(*words, "trainer.max_steps=10"), tmp_path / "longer")
+    assert read_records(tmp_path / "longer")[-1]["sliced_wasserstein"] == VALUES[1]
+    run(short(*words), tmp_path / "longer", extend=True)
+    whole, longer = (read_result(tmp_path / name) for name in ("whole", "longer"))
+    assert whole
+    assert longer
+    assert (longer["status"], longer["steps"]) == (whole["status"], whole["steps"])
+
+
 def test_run_that_died_before_its_result_was_written_has_stopped(tmp_path: Path) -> None:
     run(short(*PATIENT), tmp_path / "run")
     (tmp_path / "run" / RESULT_FILE).unlink()

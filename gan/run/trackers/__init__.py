@@ -61,7 +61,7 @@ class Tracker(Protocol):
         """Take in a picture: the content of a PNG file."""
 
     def finish(self, status: str) -> None:
-        """End the run as completed, diverged, pruned, failed or interrupted.
+        """End the run as completed, stopped, diverged, pruned, failed or interrupted.
 
         An interrupted run may go on later, in another process.
         """

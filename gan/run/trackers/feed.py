@@ -138,10 +138,16 @@ class _Feed:
         if not self._is_started:
             self._sent = self._tracker.start(self._run)
             self._is_started, self._offset, self._best = True, 0, {}
+            self._has_begun = self._sent > 0
         if self._pictured is None:
             self._pictured = self._sent
+        # A record is written before the picture of its step, so that none comes after it here.
+        pictures = self._new_pictures()
         values = self._new_values()
-        for step, path in self._new_pictures():
+        if not self._has_begun and (values or pictures):
+            self._send_first_pictures()
+            self._has_begun = True
+        for step, path in pictures:
             self._send({earlier: values.pop(earlier) for earlier in list(values) if earlier < step})
             self._tracker.image(step, "samples", path.read_bytes())
             self._pictured = step
@@ -149,15 +155,18 @@ class _Feed:
 
     def _send(self, values: dict[int, dict[str, float]]) -> None:
         if values:
-            first = {
-                "real": self._run.run_dir / SAMPLES / REAL_FILE,
-                "samples": sample_file(self._run.run_dir, 0),
-            }
-            for tag, path in first.items() if self._sent == 0 else ():
-                if path.exists():
-                    self._tracker.image(0, tag, path.read_bytes())
             self._tracker.scalars(values)
             self._sent = max(values)
+
+    def _send_first_pictures(self) -> None:
+        """Send the pictures of step 0, which must come first: W&B takes no step that goes back."""
+        first = {
+            "real": self._run.run_dir / SAMPLES / REAL_FILE,
+            "samples": sample_file(self._run.run_dir, 0),
+        }
+        for tag, path in first.items():
+            if path.exists():
+                self._tracker.image(0, tag, path.read_bytes())
 
     def _new_values(self) -> dict[int, dict[str, float]]:
         with (self._run.run_dir / METRICS_FILE).open("rb") as file:
