@@ -77,7 +77,8 @@ def linked(folder: Path, run_dirs: Sequence[Path]) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="gan-board-") as links:
         for run_dir in sorted(run_dirs):
-            link = links / run_dir.relative_to(folder)
+            # The folder itself may be a run.
+            link = Path(links, run_dir.relative_to(folder) if run_dir != folder else folder.name)
             # A run inside another one is there by the link to that one.
             if not link.exists():
                 link.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +118,7 @@ def _chosen(folder: Path, options: Options) -> list[Path]:
     # pandas takes a second to import. Help and mistakes on the command line do not need it.
     from gan.compare import query
     from gan.compare.frame import read_table
+    from gan.compare.rank import best_first
 
     runs = read_table([folder])
     has_events = [any(Path(path).glob(EVENT_FILES)) for path in runs.frame["path"]]
@@ -124,8 +126,8 @@ def _chosen(folder: Path, options: Options) -> list[Path]:
     if options.last is not None:
         runs = query.newest(runs, options.last)
     else:
-        metric = query.ranking_metric(runs, options.sort)
-        runs = query.ordered(runs.counted(metric), options.sort or metric)
+        metric, runs = best_first(runs, options.sort)
+        runs = runs.counted(metric)
         runs = runs.with_rows(runs.frame.head(options.best))
     return [*map(Path, runs.frame["path"])]
 

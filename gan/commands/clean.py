@@ -9,10 +9,14 @@ up the disk, and how much of that can go.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gan.commands.command_line import run_command
 from gan.commands.help import SORT_BEST, option
 from gan.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from gan.compare.frame import Table
 
 DAY = 86400
 """Seconds in a day."""
@@ -62,7 +66,7 @@ def clean(paths: list[Path], options: Options) -> None:
         runs = query.where(runs, options.where)
     removable = removals(
         runs,
-        query.ranking_measure(runs, options.sort),
+        _measure(runs, options.sort),
         keep=options.keep,
         older=options.older * DAY,
         kinds=[kind for kind in KINDS if getattr(options, kind)],
@@ -84,3 +88,26 @@ def clean(paths: list[Path], options: Options) -> None:
     print(printable(f"disk use of {where}: {sum(sizes.values()) / 1e6:.1f} MB ({uses})"))
     verb = "removed" if options.yes else "to remove with yes=true"
     print(f"{count} of {len(runs.frame)} runs, {size / 1e6:.1f} MB {verb}")
+
+
+def _measure(runs: "Table", sort: str | None) -> str:
+    """Return the measure by which the best runs are kept.
+
+    Raises:
+        UserError: it does not measure runs, or nobody knows whether it is better high or low.
+    """
+    from gan.compare.query import ranking_measure
+    from gan.compare.rank import values_to_rank
+    from gan.metrics.catalogue import has_direction
+
+    measure = ranking_measure(runs, sort)
+    if sort is not None and sort != measure:
+        raise UserError(f"sort={sort}: must be a measure, of which the best runs are kept")
+    if measure == runs.objective and not has_direction(measure):
+        raise UserError(
+            f"{measure}: is it better high or low? The package that brings this metric is not "
+            "installed, so nobody knows which runs are the best; name another one by sort="
+        )
+    for way in runs.ways_of(measure):
+        values_to_rank(runs, way)
+    return measure

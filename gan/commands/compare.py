@@ -95,6 +95,7 @@ def compare(paths: list[Path], options: Options) -> None:
     """
     if options.last is not None and options.last < 1:
         raise UserError(f"last={options.last}: must be at least 1")
+    _refuse_ignored(paths, options)
     sides = _sides(paths)
     folders = [path for path in paths if path not in (BEST, CHECK, VERSUS)]
     if sides:
@@ -140,12 +141,31 @@ def compare(paths: list[Path], options: Options) -> None:
         metric = query.ranking_metric(runs, options.sort)
         print(*write_figures(runs, options.png, metric), sep="\n")
     elif options.group is None:
-        columns = options.columns.split(",") if options.columns else []
+        columns = [name.strip() for name in (options.columns or "").split(",") if name.strip()]
         table.print_runs(runs, options.format, columns)
     else:
         metric = query.ranking_metric(runs, options.sort)
         table.print_ranking(rank(runs, options.group, metric), options.format)
     _print_notes(runs)
+
+
+def _refuse_ignored(paths: list[Path], options: Options) -> None:
+    """Refuse words and options of which one would decide and the others do nothing."""
+    asked = [str(word) for word in (BEST, CHECK, VERSUS) if word in paths]
+    asked += [
+        f"{name}={getattr(options, name)}" for name in ("html", "png") if getattr(options, name)
+    ]
+    if len(asked) > 1:
+        raise UserError(f"{' '.join(asked)}: give one of them")
+    deciding = asked[0] if asked else f"group={options.group}" if options.group else "a table"
+    takes = {"best": ["group"], "check": ["format"], "versus": ["format"], "a table": ["columns"]}
+    known = takes.get(deciding, [])
+    if deciding == "a table" or deciding.startswith("group="):
+        known = [*known, "group", "format"]
+    for name in ("group", "columns", "format"):
+        value = getattr(options, name)
+        if name not in known and value != getattr(Options, name):
+            raise UserError(f"{name}={value}: has no effect with {deciding}; leave out one of both")
 
 
 def _print_notes(runs: "Table") -> None:
@@ -167,7 +187,9 @@ def _sides(paths: list[Path]) -> tuple[list[str], list[str]] | None:
         if not first or not second:
             raise UserError("versus: stands between two groups, such as lr=1e-4 versus lr=2e-4")
         return [*map(str, first)], [*map(str, second)]
-    names = [str(path) for path in paths if not path.exists() and path != BEST]
+    if BEST in paths or CHECK in paths:
+        return None
+    names = [str(path) for path in paths if not path.exists()]
     return ([names[0]], [names[1]]) if len(names) == 2 else None
 
 
@@ -183,10 +205,10 @@ def _check_expected(runs: "Table", options: Options) -> None:
 
 
 def _repeat_best(runs: "Table", options: Options) -> None:
-    from gan.compare import query, repeat
-    from gan.compare.rank import rank
+    from gan.compare import repeat
+    from gan.compare.rank import best_first, rank
 
-    metric = query.ranking_metric(runs, options.sort)
+    metric, runs = best_first(runs, options.sort)
     # They tell of damaged files, which may be why the best run cannot be repeated.
     _print_notes(runs)
     if options.group is not None:

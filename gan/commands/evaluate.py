@@ -15,6 +15,7 @@ and, where split is test, their floor: the values that real training images get.
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -117,6 +118,15 @@ def evaluate(paths: list[Path], options: Options) -> None:
     run_dirs = runs_to_measure(run_paths)
     cfg = measuring_config(options)
     name = options.name or options.protocol or options.metrics or DEFAULT
+    if not re.fullmatch(r"[\w.,+-]+", name) or name == "best":
+        raise UserError(
+            f"name={name}: must be letters, digits and . , + - and not best, since it is a part of "
+            "the names of a file and of columns"
+        )
+    if options.data is not None and not files:
+        raise UserError(
+            f"data={options.data}: has no effect here, runs are compared with their own data"
+        )
     others = load_others(files, run_dirs, cfg, options) if files else None
     out = console()
     parts = (len(run_dirs) + len(files)) * (len(cfg.metrics.names) + 1)

@@ -15,6 +15,7 @@ from gan.commands import train
 from gan.commands.command_line import run_command
 from gan.commands.help import DEVICES, option
 from gan.commands.processes import on_all_processes
+from gan.config.checks import checked
 from gan.config.overrides import as_override
 from gan.errors import PrintableFormatter, UserError
 from gan.invocation import command_line
@@ -93,6 +94,10 @@ def resume(paths: list[Path], options: Options) -> None:
     if (path / JOBS_FILE).exists():
         problem = "is missing; restore it, or repeat the command that began the sweep"
         raise UserError(f"{path / SWEEP_FILE}: {problem}")
+    of_sweeps = ("n_jobs", "retry_failed", "detach", "stop")
+    for name in of_sweeps:
+        if (value := getattr(options, name)) is not None and value is not False:
+            raise UserError(f"{name}={as_override(value)}: is about a sweep, and {path} is a run")
     if length and options.restart:
         raise UserError(f"restart=true {asked}: give one of them, or train a new run")
     cfg = read_trusted_config(path)
@@ -100,6 +105,7 @@ def resume(paths: list[Path], options: Options) -> None:
         OmegaConf.update(cfg, "device", options.device)
     # torch takes seconds to import. Help and mistakes on the command line need none of it.
     with fast_imports():
+        from gan.build import build
         from gan.run.length import with_length
         from gan.run.records import forget
         from gan.train import run
@@ -110,6 +116,8 @@ def resume(paths: list[Path], options: Options) -> None:
     console.setFormatter(PrintableFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[console])
     if options.restart:
+        # What is thrown away cannot be had again, so everything that the run needs is there first.
+        build(checked(cfg))
         forget(path)
     run(with_length(cfg, **length) if length else cfg, path, extend=bool(length))
     train.conclude(path)

@@ -11,10 +11,11 @@ from gan.compare.frame import Table
 from gan.compare.read import StoredRun
 from gan.compare.repeat import changed_keys, places_of_files
 from gan.config.checks import flatten, is_under
-from gan.config.compose import compose, compose_unchecked
+from gan.config.compose import compose, compose_again, config_loader
 from gan.config.spaces import keys_of, texts_of
+from gan.config.trust import refuse_untrusted, word_powers
 from gan.config.values import shown
-from gan.errors import UserError
+from gan.errors import UserError, nearest
 from gan.run.result import WELL_ENDED
 
 
@@ -49,7 +50,12 @@ def check(table: Table) -> list[Outcome]:
     """
     runs = [table.runs[number] for number in table.frame.index]
     name = _experiment(runs)
-    cfg = compose_unchecked([*places_of_files(runs[0]), f"experiment={name}"], with_hydra=True)
+    places = places_of_files(runs[0])
+    with config_loader(places) as loader:
+        known = loader.get_group_options("experiment")
+    if name not in known:
+        raise UserError(f"check: there is no experiment={name}{nearest(name, known)}")
+    cfg = compose_again([*places, f"experiment={name}"], with_hydra=True)
     expected: Any = flatten(cfg).get("expected")
     if not expected:
         raise UserError(f"experiment={name}: states no expected numbers")
@@ -90,6 +96,7 @@ def _refuse_other_settings(runs: list[StoredRun], name: str, swept: list[str]) -
     for run in runs:
         own = tuple(word for word in run.overrides if is_under(word.partition("=")[0], swept))
         if own not in composed:
+            refuse_untrusted(run.path, word_powers(own))
             words = [*places_of_files(run), f"experiment={name}", *own]
             composed[own] = flatten(compose(*words))
         for key, then, now in changed_keys(run.config, composed[own]):

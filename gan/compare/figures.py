@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gan.compare.frame import Table
-from gan.compare.rank import STATISTICS, Ranking, rank
-from gan.compare.read import read_history
+from gan.compare.frame import STATISTICS, Table
+from gan.compare.rank import Ranking, rank
+from gan.compare.read import is_number, read_history
 from gan.errors import UserError
 from gan.files import write_bytes
 from gan.metrics.catalogue import logged_name, sign
@@ -80,7 +80,7 @@ def _draw_curves(axes: Axes, table: Table, keys: list[str], metric: str) -> None
         values: dict[int, list[float]] = {}
         for number in part.index:
             for record in read_history(Path(table.runs[number].path)):
-                if name in record:
+                if is_number(record.get(name)):
                     values.setdefault(record["step"], []).append(record[name])
         if values:
             steps = sorted(values)

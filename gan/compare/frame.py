@@ -21,7 +21,7 @@ from gan.compare.read import (
     read_runs,
     unreadable,
 )
-from gan.config.checks import defines_result, is_under
+from gan.config.checks import ABSENT_IF, defines_result, is_under
 from gan.config.paths import places_of_data
 from gan.config.schema import GLOBAL_GROUPS, GROUPS, PROTOCOL
 from gan.errors import UserError, nearest
@@ -36,6 +36,9 @@ from gan.sweep.report import UNORDERED
 
 DESCRIPTIVE_KEYS = ("name", "tags", "notes")
 """Keys that do not change a result. They still become columns if runs differ in them."""
+
+STATISTICS = ("rank", "n", "missing", "median", "IQR", "low", "high", "coverage")
+"""The columns of a ranking that do not come from the configuration."""
 
 TARGET = "._target_"
 """The ending of a key that says which option of a config group was chosen. Its column is named
@@ -132,7 +135,7 @@ class Table:
             name = next(iter(ways or self.ways[name]))
         if name in self.frame:
             return self.frame[name]
-        keys = list(dict.fromkeys(key for run in self.runs for key in run.config))
+        keys = list(dict.fromkeys([*(key for run in self.runs for key in run.config), *ABSENT_IF]))
         if name in keys:
             matches = [name]
         else:
@@ -146,7 +149,8 @@ class Table:
             raise UserError(
                 f"{name}: no such column" + (hint or f"; there are {', '.join(columns)}")
             )
-        values = [_comparable(matches[0], run.config.get(matches[0])) for run in self.runs]
+        found = [_value(run.config, matches[0]) for run in self.runs]
+        values = [_comparable(matches[0], None if v is ABSENT else v) for v in found]
         return pd.Series(_readable(values), index=range(len(values))).loc[self.frame.index]
 
     def scores(self, metric: str) -> "pd.Series[Any]":
@@ -258,7 +262,8 @@ def make_table(runs: list[StoredRun]) -> Table:
     values_by_key = with_choices(runs, differing(_configs_with_contents(runs)))
     # The shares of ten digits would be ten columns. The verdict says what is wrong with them.
     logged = {name for run in runs for name in run.final if not name.startswith(SHARE)}
-    names = _column_names(values_by_key, taken={"run", "verdict", *_FACTS, *logged})
+    taken = {"run", "status", "verdict", "protocol", "copy_of", *GLOBAL_GROUPS, *STATISTICS}
+    names = _column_names(values_by_key, taken={*taken, *_FACTS, *logged})
     logged -= {"step", "epoch"}
     objective = _most_frequent_objective(runs)
     columns: dict[str, Any] = {"run": _run_names(runs)}
@@ -508,12 +513,17 @@ _FACTS: dict[str, Any] = {
 """The last columns, each with a function that returns its value for a run."""
 
 
+def _value(config: dict[str, Any], key: str) -> Any:
+    """Return the value of a key, which a configuration may leave out if it is a certain one."""
+    return config.get(key, ABSENT_IF.get(key, ABSENT))
+
+
 def _split_lists(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """Return the values of every key. Lists of one length, such as betas, have a key for each
     element."""
     values_by_key: dict[str, list[Any]] = {}
     for key in dict.fromkeys(key for config in configs for key in config):
-        values = [config.get(key, ABSENT) for config in configs]
+        values = [_value(config, key) for config in configs]
         lengths = {len(v) if isinstance(v, list) else 0 for v in values if v is not ABSENT}
         if len(lengths) == 1 and (length := lengths.pop()) and key not in DESCRIPTIVE_KEYS:
             for index in range(length):

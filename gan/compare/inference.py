@@ -41,9 +41,9 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     array = np.sort(np.asarray(values, dtype=np.float64))
     enough = len(array) >= MIN_VALUES
     low, high, coverage = median_interval(array) if enough else (np.nan, np.nan, np.nan)
-    first, third = _quantile(array, 0.25), _quantile(array, 0.75)
+    first, third = quantile(array, 0.25), quantile(array, 0.75)
     iqr = 0.0 if first == third else third - first
-    median = _quantile(array, 0.5)
+    median = quantile(array, 0.5)
     return {"median": median, "IQR": iqr, "low": low, "high": high, "coverage": coverage}
 
 
@@ -88,6 +88,15 @@ def paired_p_value(differences: np.ndarray) -> float:
     if not differences.any():
         return 1.0
     return float(stats.wilcoxon(differences).pvalue)
+
+
+def signed_rank(differences: np.ndarray) -> float:
+    """Return the sum of the ranks of differences, each with its sign: Wilcoxon's statistic.
+
+    It is below zero if the differences are mostly negative, which is what the test's p value is of.
+    """
+    known = differences[~np.isnan(differences)]
+    return float((np.sign(known) * stats.rankdata(np.abs(known))).sum())
 
 
 def improvement(first: np.ndarray, second: np.ndarray) -> float:
@@ -175,7 +184,7 @@ def _largest_by_chance(groups: int, spare: int) -> float:
     return float(stats.studentized_range.ppf(1 - LEVEL, groups, spare)) / math.sqrt(2)
 
 
-def _quantile(ordered: np.ndarray, part: float) -> float:
+def quantile(ordered: np.ndarray, part: float) -> float:
     """Return a quantile of sorted values, some of which may be infinite.
 
     It is interpolated linearly between the two nearest values.

@@ -9,12 +9,10 @@ import pandas as pd
 
 from gan.compare.frame import Table
 from gan.compare.inference import LEVEL, MIN_VALUES, least_p_value, summary, told_apart
+from gan.compare.query import ordered, ranking_metric
 from gan.errors import UserError, nearest
 from gan.metrics.catalogue import sign
 from gan.run.result import FINISHED
-
-STATISTICS = ("rank", "n", "missing", "median", "IQR", "low", "high", "coverage")
-"""The columns of a ranking that do not come from the configuration."""
 
 
 @dataclass
@@ -127,6 +125,21 @@ def values_to_rank(table: Table, metric: str) -> "pd.Series[Any]":
         numbers = ", ".join(table.metrics)
         raise UserError(f"{metric}: cannot be ranked by, it is no measure; there are {numbers}")
     return table.scores(metric).astype(float).where(table.frame["status"].isin(FINISHED))
+
+
+def best_first(table: Table, sort: str | None) -> tuple[str, Table]:
+    """Return the metric that runs are ranked by, and the table with the best run first.
+
+    Args:
+        sort: a column. `-NAME` takes the worst run first. One that describes a run and does not
+            measure it leaves the objective.
+
+    Raises:
+        UserError: nobody knows which runs are best by it, or it does not measure runs.
+    """
+    metric = ranking_metric(table, sort)
+    values_to_rank(table, metric)
+    return metric, ordered(table, f"-{metric}" if sort == f"-{metric}" else metric)
 
 
 def _check_over(table: Table, over: str, names: Sequence[str]) -> None:

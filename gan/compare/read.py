@@ -44,6 +44,9 @@ LONGEST_LINE = 16384
 ABSENT = object()
 """Stands for the value of a key that a configuration does not have."""
 
+BEST_NAME = "best"
+"""The name that no evaluation may have: columns best/METRIC are of what a run logged."""
+
 MAX_TEXT, MAX_DEPTH, MAX_VALUES = 2**20, 12, 20_000
 """Limits of what a file of a run holds: characters of YAML, levels, and values."""
 LARGEST = 1e308
@@ -326,7 +329,10 @@ def _evaluations(run_dir: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
         with suppress(OSError, ValueError, RecursionError):
             content = json.loads(read_text(file))
         is_whole = isinstance(content, dict) and isinstance(content.get("values"), dict)
-        yield file.stem.removeprefix("metrics-"), content if is_whole else None
+        name = file.stem.removeprefix("metrics-")
+        # A column best/METRIC is of the values that a run logged.
+        if name != BEST_NAME:
+            yield name, content if is_whole else None
 
 
 def _verdict(records: list[Record], config: dict[str, Any]) -> dict[str, Any] | None:

@@ -8,11 +8,17 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gan.compare.frame import TARGET, Table
-from gan.compare.rank import STATISTICS, Ranking
+from gan.compare.frame import STATISTICS, TARGET, Table
+from gan.compare.rank import Ranking
 from gan.compare.read import ABSENT, StoredRun
 from gan.config.checks import ABSENT_IF, defines_result, flatten, typed
-from gan.config.compose import compose, compose_unchecked, config_loader, split_words
+from gan.config.compose import (
+    compose,
+    compose_again,
+    compose_unchecked,
+    config_loader,
+    split_words,
+)
 from gan.config.overrides import as_override, escaped
 from gan.config.schema import CONF_DIR, GROUPS
 from gan.config.trust import powers, refuse_untrusted, untrusted, word_powers
@@ -291,7 +297,7 @@ def difference_from_default(run: StoredRun) -> tuple[dict[str, str], dict[str, A
     overridden = dict(text.split("=", 1) for text in run.overrides if "=" in text)
     chosen: dict[str, str] = {}
     places = places_of_files(run)
-    cfg = typed(compose_unchecked(places))
+    cfg = typed(compose_again(places))
     with config_loader(places) as loader:
         all_options = {group: sorted(loader.get_group_options(group)) for group in GROUPS}
     for group in GROUPS:

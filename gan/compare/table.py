@@ -1,5 +1,7 @@
 """Print runs and groups of them: as a table on a terminal, or in a format for other programs."""
 
+import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -174,7 +176,9 @@ def _print_as(form: str, frame: pd.DataFrame) -> None:
     if form == "csv":
         print(printable(frame.to_csv(index=False), keep="\n\t"), end="")
     elif form == "json":
-        print(frame.to_json(orient="records", date_format="iso", indent=1))
+        rows = frame.to_dict(orient="records")
+        cells = [{str(name): _json_cell(value) for name, value in row.items()} for row in rows]
+        print(json.dumps(cells, indent=1))
     elif form == "markdown":
         cells = frame.map(_cell_text).map(lambda text: text.replace("|", "\\|"))
         print(cells.to_markdown(index=False, disable_numparse=True, colalign=_alignments(frame)))
@@ -229,6 +233,17 @@ def _print_table(frame: pd.DataFrame, hint: str, needed: Sequence[str] = ()) -> 
 def _alignments(frame: pd.DataFrame) -> list[str]:
     is_numeric = pd.api.types.is_numeric_dtype
     return ["right" if is_numeric(frame[name]) else "left" for name in frame]
+
+
+def _json_cell(value: Any) -> Any:
+    """Return a value of a cell as JSON has it: infinities and times as texts."""
+    if value is None or pd.isna(value):
+        return None
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    return value.item() if hasattr(value, "item") else value
 
 
 def _cell_text(value: Any) -> str:

@@ -18,6 +18,8 @@ from gan.compare.inference import (
     median_interval,
     p_value,
     paired_p_value,
+    quantile,
+    signed_rank,
 )
 from gan.compare.rank import values_to_rank
 from gan.errors import UserError
@@ -59,10 +61,10 @@ class Versus:
             "n_first": len(first),
             "n_second": len(second),
             "missing": self.missing,
-            "median_first": float(np.median(first)),
-            "median_second": float(np.median(second)),
+            "median_first": _median(first),
+            "median_second": _median(second),
             "pairs": len(differences),
-            "median_difference": float(np.median(differences)) if len(differences) else np.nan,
+            "median_difference": _median(differences),
             "low": low,
             "high": high,
             "coverage": coverage,
@@ -76,7 +78,7 @@ class Versus:
         facts = self.as_dict()
         first, second = self.names
         lines = [
-            f"{name}: {len(values)} runs, median {self.metric} {np.median(values):.4g}"
+            f"{name}: {len(values)} runs, median {self.metric} {_median(values):.4g}"
             for name, values in zip(self.names, self.values, strict=True)
         ]
         if self.missing:
@@ -98,13 +100,20 @@ class Versus:
         test = "Wilcoxon's signed-rank test of the pairs"
         if not self.is_paired:
             test = f"Mann-Whitney's exact test; a paired one needs {MIN_PAIRS} pairs"
-        winner = first if share > 0.5 else second
+        # The winner is that of the test whose p value is shown.
+        paired = sign(self.metric) * signed_rank(self.differences)
+        winner = first if (paired < 0 if self.is_paired else share > 0.5) else second
         verdict = f"{winner} is better"
         if not self.is_paired and least_p_value(*map(len, self.values)) > LEVEL:
             verdict = "so few runs cannot tell any two apart; train at least 4 seeds of each"
         elif facts["p_value"] > LEVEL:
             verdict = "these runs cannot tell the two apart; more seeds may"
         return [*lines, f"p = {facts['p_value']:.3g} ({test}): {verdict}"]
+
+
+def _median(values: np.ndarray) -> float:
+    """Return the median of values, some of which may be infinite; NaN if there are none."""
+    return quantile(np.sort(values), 0.5) if len(values) else np.nan
 
 
 def versus(table: Table, sides: tuple[Sequence[str], Sequence[str]], metric: str) -> Versus:

@@ -82,6 +82,20 @@ def compose_unchecked(words: Sequence[str], *, with_hydra: bool = False) -> Dict
     return cfg
 
 
+def compose_again(words: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
+    """Return what words of an earlier command line compose to, without checking its values.
+
+    Raises:
+        UserError: they do not fit any more, or a file is not there any more.
+    """
+    try:
+        return compose_unchecked(words, with_hydra=with_hydra)
+    except Exception as error:
+        if not can_explain(error):
+            raise
+        raise UserError(explain(error, words)) from error
+
+
 def take_out_hydra(cfg: DictConfig) -> None:
     """Take Hydra's own part out of a configuration, and put its values where they are asked for.
 
