@@ -14,6 +14,8 @@ import pytest
 import torch
 from runs import SCRIPTS, SHORT, content, fail_at, interrupt_at, short
 
+from gan.commands.resume import Options as ResumeOptions
+from gan.commands.resume import resume
 from gan.config.compose import compose
 from gan.errors import Interrupted, UserError
 from gan.invocation import command_line
@@ -294,3 +296,16 @@ def test_far_too_high_learning_rate_diverges(tmp_path: Path) -> None:
     assert result is not None
     assert result["status"] == "diverged"
     assert result["steps"] < 100
+
+
+def test_run_that_cannot_be_begun_again_is_left_as_it_is(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run(short("trainer.max_steps=12"), run_dir)
+    before = content(run_dir)
+    with pytest.raises(UserError, match="device=cuda:99: not on this machine"):
+        resume([run_dir], ResumeOptions(restart=True, device="cuda:99"))
+    for name, value in (("stop", True), ("detach", True), ("n_jobs", 2), ("retry_failed", True)):
+        with pytest.raises(UserError, match=f"^{name}=.*: is about a sweep, and .* is a run"):
+            resume([run_dir], ResumeOptions(**{name: value}))
+    assert content(run_dir) == before
+    assert read_result(run_dir)

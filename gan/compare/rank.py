@@ -121,7 +121,10 @@ def values_to_rank(table: Table, metric: str) -> "pd.Series[Any]":
     Raises:
         UserError: The column does not measure runs.
     """
-    if metric in table.keys or not pd.api.types.is_numeric_dtype(table.column(metric)):
+    values = table.column(metric)
+    # The values of a key in which runs do not differ are no column of the table.
+    is_key = metric in table.keys or values.name not in table.frame
+    if is_key or not pd.api.types.is_numeric_dtype(values):
         numbers = ", ".join(table.metrics)
         raise UserError(f"{metric}: cannot be ranked by, it is no measure; there are {numbers}")
     return table.scores(metric).astype(float).where(table.frame["status"].isin(FINISHED))

@@ -18,7 +18,7 @@ from fake_runs import make_run
 from runs import SCRIPTS, short
 from sweep_commands import Begin
 
-from gan.commands.board import Options, board
+from gan.commands.board import Options, board, linked
 from gan.errors import UserError
 from gan.train import run
 
@@ -163,3 +163,11 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
         port = server.getsockname()[1]
         with pytest.raises(UserError, match=rf"port={port}: cannot be used .*; port=0 takes"):
             board([tmp_path], Options(port=port))
+
+
+def test_a_run_is_linked_where_its_own_directory_is_shown(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "events.out.tfevents.1").touch()
+    with linked(run_dir, [run_dir]) as shown:
+        assert [path.name for path in (shown / "run").iterdir()] == ["events.out.tfevents.1"]

@@ -9,8 +9,10 @@ import pytest
 from fake_runs import make_run
 from filelock import FileLock
 
+from gan.commands.clean import Options, clean
 from gan.compare.clean import Removal, disk_use, removals, remove
 from gan.compare.frame import read_table
+from gan.errors import UserError
 from gan.run.directory import claimed, in_use
 
 METRIC = "sliced_wasserstein"
@@ -148,3 +150,18 @@ def test_disk_use_counts_every_file_once_and_says_what_it_is_for(runs: Path) -> 
     assert sizes["logs"] == sum(path.stat().st_size for path in logs)
     every = [path for path in runs.rglob("*") if path.is_file() and not path.is_symlink()]
     assert sum(sizes.values()) == sum(path.stat().st_size for path in every)
+
+
+@pytest.mark.parametrize("sort", ["-sliced_wasserstein", "seed", "run", "path"])
+def test_best_runs_are_kept_by_a_measure_alone(sort: str, runs: Path) -> None:
+    with pytest.raises(UserError, match=r"must be a measure|cannot be ranked by"):
+        clean([runs], Options(sort=sort, keep=1))
+
+
+def test_nothing_is_removed_where_nobody_knows_which_runs_are_best(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gan.metrics.catalogue.has_direction", lambda name: False)
+    with pytest.raises(UserError, match="is it better high or low"):
+        clean([runs], Options(keep=1, yes=True))
+    assert (runs / "third" / "checkpoints" / "step-00000100.pt").exists()

@@ -1,6 +1,8 @@
 """`compare.py DIR check`: runs beside the numbers that the file of their experiment states."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runs import SHORT
@@ -103,3 +105,49 @@ def test_runs_without_expected_numbers_are_refused(tmp_path: Path) -> None:
 def test_wrong_expectations_are_one_line(entry: str, problem: str) -> None:
     with pytest.raises(UserError, match=problem):
         compose(f"expected=[{entry}]")
+
+
+def test_experiment_that_is_gone_or_is_no_name_is_one_line(tmp_path: Path) -> None:
+    conf, run_dir = tmp_path / "conf", tmp_path / "run"
+    write_experiment(conf, 0, 1e9)
+    train_tiny(conf, run_dir)
+    (conf / "experiment" / "tiny.yaml").unlink()
+    with pytest.raises(UserError, match=r"^check: there is no experiment=tiny"):
+        compare([run_dir, CHECK], Options())
+    outside = tmp_path / "evil.yaml"
+    outside.write_text("# @package _global_\nname: ${oc.env:HOME}\n")
+    result = json.loads((run_dir / "result.json").read_text())
+    for file in (run_dir / "result.json", run_dir / "provenance.json"):
+        text = file.read_text().replace('"experiment": "tiny"', '"experiment": "../../../evil"')
+        file.write_text(text)
+    assert result
+    with pytest.raises(UserError, match=r"^check: there is no experiment="):
+        compare([run_dir, CHECK], Options())
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "message"),
+    [
+        (["best", "check"], {}, "best check: give one of them"),
+        (["a=1", "versus", "a=2", "best"], {}, "best versus: give one of them"),
+        (["best"], {"html": Path("a.html")}, "best html=a.html: give one of them"),
+        ([], {"html": Path("a.html"), "png": Path("b")}, "html=a.html png=b: give one of them"),
+        (["best"], {"columns": "lr"}, "columns=lr: has no effect with best"),
+        (["check"], {"group": "seed"}, "group=seed: has no effect with check"),
+        ([], {"group": "seed", "columns": "lr"}, "columns=lr: has no effect with group=seed"),
+        ([], {"png": Path("b"), "format": "json"}, "format=json: has no effect with png=b"),
+    ],
+)
+def test_options_of_which_one_would_do_nothing_are_refused(
+    words: list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        compare([Path(word) for word in words], Options(**options))
+
+
+def test_mistyped_directories_are_not_taken_for_groups(tmp_path: Path) -> None:
+    for word in ("best", "check"):
+        with pytest.raises(UserError, match="typo"):
+            compare([tmp_path / "typo", Path(word)], Options())
+        with pytest.raises(UserError, match="typo"):
+            compare([tmp_path / "typo1", tmp_path / "typo2", Path(word)], Options())

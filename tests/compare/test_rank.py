@@ -8,7 +8,7 @@ from fake_runs import make_run, make_sweep
 
 from gan.compare import query
 from gan.compare.frame import Table, read_table
-from gan.compare.rank import rank, ranks
+from gan.compare.rank import best_first, rank, ranks
 from gan.compare.table import print_ranking
 from gan.errors import UserError
 
@@ -91,3 +91,56 @@ def test_a_rank_counts_the_groups_that_are_better_beyond_chance() -> None:
     assert ranks([np.full(5, np.inf), noise, np.full(5, np.inf)]) == ["2=", "1", "2="]
     assert ranks([noise]) == ["1"]
     assert ranks([]) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("trainer.flip", ("false", "true")),
+        ("trainer.augment_p", ("1.0", "0.5")),
+        ("trainer.patience", ("null", "3")),
+        ("trainer.consistency", ("[]", "[flip]")),
+    ],
+)
+def test_runs_that_differ_from_the_value_of_a_key_that_came_later_are_two_groups(
+    key: str, values: tuple[str, str], tmp_path: Path
+) -> None:
+    """A stored configuration may leave such a key out where it has this value."""
+    for number, value in enumerate(values):
+        for seed in range(3):
+            words = (f"{key}={value}", f"seed={seed}")
+            make_run(tmp_path / f"{number}-{seed}", *words, value=number + 0.1 * seed)
+    table = read_table([tmp_path])
+    name = key.rpartition(".")[2]
+    ranking = rank(table, "seed", "sliced_wasserstein")
+    assert ranking.frame["n"].tolist() == [3, 3]
+    assert ranking.frame["median"].tolist() == pytest.approx([0.1, 1.1])
+    assert table.frame[name].notna().sum() >= 3
+    assert len(table.column(key)) == 6
+
+
+@pytest.mark.parametrize("name", ["rank", "n", "low", "median"])
+def test_key_with_the_name_of_a_statistic_keeps_its_full_name(name: str, tmp_path: Path) -> None:
+    for value in (4, 8):
+        for seed in range(3):
+            path = make_run(tmp_path / f"{value}-{seed}", f"seed={seed}", value=value + seed)
+            config = (path / "config.yaml").read_text()
+            (path / "config.yaml").write_text(config + f"mine:\n  {name}: {value}\n")
+    table = read_table([tmp_path])
+    if table.keys.get(f"mine.{name}"):
+        ranking = rank(table, "seed", "sliced_wasserstein")
+        assert {f"mine.{name}", name} <= {*ranking.frame}
+
+
+def test_best_run_is_the_best_by_the_objective_where_a_key_sorts_the_table(tmp_path: Path) -> None:
+    for lr, value in (("1e-4", 3.0), ("2e-4", 1.0), ("4e-4", 2.0)):
+        make_run(tmp_path / lr, f"optimizer.lr={lr}", value=value)
+    table = read_table([tmp_path])
+    for sort in (None, "lr", "run", "status"):
+        metric, ordered = best_first(table, sort)
+        assert metric == "sliced_wasserstein"
+        assert ordered.frame["lr"].iloc[0] == 2e-4
+    assert best_first(table, "-sliced_wasserstein")[1].frame["lr"].iloc[0] == 1e-4
+    for sort in ("path", "changed"):
+        with pytest.raises(UserError, match=f"{sort}: cannot be ranked by"):
+            best_first(table, sort)

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from fake_runs import make_run
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from gan.compare.frame import read_table
 from gan.compare.query import where
-from gan.compare.table import _important_columns, print_runs
+from gan.compare.table import _important_columns, _print_as, print_runs
 from gan.errors import UserError
 
 
@@ -85,3 +86,12 @@ def test_runs_without_metrics_are_shown_with_their_verdict(
     head, *rows, _ = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["run", "lr", "status", "verdict"]
     assert all("completed  mode collapse" in row for row in rows)
+
+
+def test_json_has_every_digit_and_says_what_is_infinite(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"a": [1.23456789e-9, 3e-12], "b": [np.inf, np.nan], "c": [None, "x"]})
+    _print_as("json", frame)
+    assert json.loads(capsys.readouterr().out) == [
+        {"a": 1.23456789e-9, "b": "inf", "c": None},
+        {"a": 3e-12, "b": None, "c": "x"},
+    ]

@@ -11,7 +11,7 @@ from runs import SCRIPTS
 from scipy import stats
 
 from gan.compare.frame import Table, read_table
-from gan.compare.versus import versus
+from gan.compare.versus import Versus, versus
 from gan.errors import UserError
 
 SWD = "sliced_wasserstein"
@@ -121,3 +121,22 @@ def test_compare_says_which_of_two_recipes_is_better(sweep: Path, words: list[st
     assert done.returncode == 0, done.stderr
     assert "8 pairs with the same seed: median difference" in done.stdout
     assert "p = " in done.stdout
+
+
+def test_winner_is_that_of_the_paired_test(tmp_path: Path) -> None:
+    """Seeds that only one side has do not turn the outcome around."""
+    for seed in range(6):
+        make_run(tmp_path / f"a{seed}", "optimizer.lr=1e-4", f"seed={seed}", value=1.0 + seed)
+        make_run(tmp_path / f"b{seed}", "optimizer.lr=2e-4", f"seed={seed}", value=1.1 + seed)
+    for seed in range(6, 16):
+        make_run(tmp_path / f"a{seed}", "optimizer.lr=1e-4", f"seed={seed}", value=90.0 + seed)
+    outcome = versus(read_table([tmp_path]), (["lr=1e-4"], ["lr=2e-4"]), SWD)
+    assert outcome.is_paired
+    assert outcome.as_dict()["probability_of_improvement"] < 0.5
+    assert outcome.sentences()[-1].endswith("lr=1e-4 is better")
+
+
+def test_median_of_runs_that_diverged_on_both_sides_is_a_number_or_infinite() -> None:
+    differences = np.array([np.inf, -np.inf])
+    facts = Versus(SWD, ("a", "b"), (differences, differences), 0, [], differences).as_dict()
+    assert not np.isnan(facts["median_difference"])
