@@ -210,6 +210,18 @@ def test_user_without_a_home_can_train(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_line_that_somebody_added_without_its_end_stays_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for before in ("", "hydra.run.dir=mine", "hydra.run.dir=mine\n"):
+        trust.record_file().parent.mkdir(parents=True, exist_ok=True)
+        trust.record_file().write_text(before)
+        trust.trust([f"loss._target_=mine.after_{len(before)}"])
+        lines = [*before.splitlines(), f"loss._target_=mine.after_{len(before)}"]
+        assert trust.record_file().read_text() == "".join(f"{line}\n" for line in lines)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -304,8 +304,13 @@ def test_run_that_cannot_be_begun_again_is_left_as_it_is(tmp_path: Path) -> None
     before = content(run_dir)
     with pytest.raises(UserError, match="device=cuda:99: not on this machine"):
         resume([run_dir], ResumeOptions(restart=True, device="cuda:99"))
-    for name, value in (("stop", True), ("detach", True), ("n_jobs", 2), ("retry_failed", True)):
+    for options, name in (
+        (ResumeOptions(stop=True), "stop"),
+        (ResumeOptions(detach=True), "detach"),
+        (ResumeOptions(n_jobs=2), "n_jobs"),
+        (ResumeOptions(retry_failed=True), "retry_failed"),
+    ):
         with pytest.raises(UserError, match=f"^{name}=.*: is about a sweep, and .* is a run"):
-            resume([run_dir], ResumeOptions(**{name: value}))
+            resume([run_dir], options)
     assert content(run_dir) == before
     assert read_result(run_dir)

@@ -283,7 +283,9 @@ def interpolate_latents(corners: "Tensor", frames: int) -> "Tensor":
     start, end = corners[:-1, None], corners[1:, None]
     t = torch.linspace(0, 1, frames)[None, :, None]
     angle = torch.acos(torch.cosine_similarity(start, end, dim=-1).clamp(-1, 1))[..., None]
-    return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
+    circle = (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
+    # Many circles, or none, go through latents on one line, such as all those of one number.
+    return torch.where(torch.sin(angle) > 1e-3, circle, (1 - t) * start + t * end)
 
 
 def _with_neighbours(

@@ -62,6 +62,9 @@ def train_classifier(paths: list[Path], options: Options) -> None:
     if options.data not in NAMES:
         hint = nearest(options.data, NAMES)
         raise UserError(f"data={options.data}: must be one of {', '.join(NAMES)}{hint}")
+    for name in ("epochs", "batch_size"):
+        if getattr(options, name) < 1:
+            raise UserError(f"{name}={getattr(options, name)}: must be at least 1")
     out = options.out
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

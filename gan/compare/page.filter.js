@@ -92,7 +92,8 @@ function readFilter(text, columns, valueOf, textOf) {
     };
     return (row) => {
       const [a, b] = [of(left, row), of(right, row)];
-      return a !== null && b !== null && OPERATORS[operator](a, b);
+      // As in pandas, what is not there differs from everything.
+      return a !== null && b !== null ? OPERATORS[operator](a, b) : operator === "!=";
     };
   }
   if (!tokens.length) return () => true;

@@ -3,9 +3,12 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from gan.compare.frame import STATISTICS, TARGET, Table
@@ -19,7 +22,7 @@ from gan.config.compose import (
     config_loader,
     split_words,
 )
-from gan.config.overrides import as_override, escaped
+from gan.config.overrides import as_override, escaped, quoted
 from gan.config.schema import CONF_DIR, GROUPS
 from gan.config.trust import powers, refuse_untrusted, untrusted, word_powers
 from gan.errors import UserError
@@ -92,7 +95,17 @@ def point_commands(runs: Sequence[StoredRun]) -> tuple[list[list[str]], list[str
         return [*lines], all_remarks
     values = ",".join(words[0].partition("=")[2] for words in own)
     program = len(command_words("train"))
-    return [[*common[:program], "-m", *common[program:], f"{keys.pop()}={values}"]], all_remarks
+    fixed = [_not_swept(word) for word in common[program:]]
+    return [[*common[:program], "-m", *fixed, f"{keys.pop()}={values}"]], all_remarks
+
+
+def _not_swept(word: str) -> str:
+    """Return a word that has one value with -m too, where a comma separates values."""
+    key, equals, value = word.partition("=")
+    with suppress(HydraException):
+        if equals and OverridesParser.create().parse_override(word).is_sweep_override():
+            return f"{key}={quoted(value)}"
+    return word
 
 
 def command(run: StoredRun) -> tuple[list[str], list[str]]:

@@ -99,8 +99,11 @@ def trust(lines: Iterable[str]) -> None:
     with suppress(OSError):
         if new := [line for line in new if line not in _recorded()]:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("a", encoding="utf-8") as opened:
-                opened.write("".join(f"{line}\n" for line in new))
+            with file.open("a+b") as opened:
+                # A line that somebody added by hand may lack its end.
+                opened.seek(max(0, opened.tell() - 1))
+                gap = b"" if opened.read() in (b"", b"\n") else b"\n"
+                opened.write(gap + "".join(f"{line}\n" for line in new).encode())
 
 
 def refuse_untrusted(where: str | Path, lines: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from fake_runs import make_run
 from PIL import Image
 from runs import short
 
-from gan.commands.generate import MOST_FRAMES, Options, generate
+from gan.commands.generate import MOST_FRAMES, Options, generate, interpolate_latents
 from gan.data import digits
 from gan.errors import UserError
 from gan.run.pictures import caption, encode, for_people, open_exact, sample_files
@@ -128,3 +128,12 @@ def test_neighbours_need_a_grid(tmp_path: Path, options: dict[str, object], expe
     with pytest.raises(UserError) as raised:
         generate([tmp_path], Options(**options))  # type: ignore[arg-type]
     assert expected in str(raised.value)
+
+
+def test_walk_between_latents_on_one_line_is_straight() -> None:
+    corners = torch.tensor([[1.0], [2.0], [-3.0]])
+    walk = interpolate_latents(corners, 5)[..., 0]
+    expected = torch.tensor([[1.0, 1.25, 1.5, 1.75, 2.0], [2.0, 0.75, -0.5, -1.75, -3.0]])
+    torch.testing.assert_close(walk, expected)
+    turned = interpolate_latents(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), 3)[0]
+    torch.testing.assert_close(turned[1], torch.full((2,), 0.5**0.5))

@@ -193,3 +193,16 @@ def test_another_commit_and_other_versions_are_remarked_on(tmp_path: Path) -> No
     assert "made with python 2.7, this is 3." in text
     assert "commit 0123456789" in text
     assert "not committed" in text
+
+
+def test_text_with_commas_is_one_value_of_the_sweep_that_repeats_a_point(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        words = ("notes=a,b", "optimizer.betas=[0,0.9]", f"seed={seed}")
+        make_run(tmp_path / str(seed), *words)
+    compare([tmp_path, BEST], Options(group="seed"))
+    (line,) = capsys.readouterr().out.splitlines()
+    words = shlex.split(line)
+    assert "-m" in words
+    assert {"notes='a,b'", "optimizer.betas=[0,0.9]", "seed=0,1,2"} <= {*words}
