@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import ListConfig
+from omegaconf import DictConfig, ListConfig
 
 from gan.errors import UserError
 
@@ -89,6 +89,8 @@ def texts_of(params: Mapping[str, Any]) -> list[str]:
     Raises:
         UserError: a list has values without a condition, of which only the last would count.
     """
+    if not isinstance(params, Mapping | DictConfig):
+        raise UserError(f"hydra.sweeper.params={params}: must be a mapping of keys to values")
     texts = []
     for name, values in params.items():
         several = list(values) if isinstance(values, list | ListConfig) else [values]

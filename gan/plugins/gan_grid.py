@@ -10,7 +10,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from gan.sweep.space import Space
@@ -66,6 +66,7 @@ class GridSweeper(Sweeper):
         """Return every combination of the swept values."""
         from gan.sweep.sweep import Candidates
 
+        _check_points(self.points, space.keys)
         combinations = list(space.points())
         points = [[*others, *one] for one in self.points or [[]] for others in combinations]
         in_points = {text.partition("=")[0].lstrip("+") for one in self.points for text in one}
@@ -77,6 +78,42 @@ class GridSweeper(Sweeper):
         return Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=self.task, config=self.config
         )
+
+
+def _check_points(points: Any, swept: Sequence[str]) -> None:
+    """Check `hydra.sweeper.points`: lists of overrides with one value each.
+
+    Raises:
+        UserError: they are something else, or a point sets a key that is swept over as well.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from gan.config.overrides import with_quotes
+    from gan.errors import UserError
+
+    form = "must be a list of points such as [['loss=hinge'],['loss=minimax','seed=1']]"
+    if OmegaConf.is_config(points):
+        points = OmegaConf.to_container(points, resolve=True)
+    if not isinstance(points, list | tuple):
+        raise UserError(f"hydra.sweeper.points={points}: {form}")
+    for point in points:
+        if not isinstance(point, list | tuple) or not all(
+            isinstance(text, str) and "=" in text for text in point
+        ):
+            raise UserError(f"hydra.sweeper.points: {point} is no point, the points {form}")
+        for text in point:
+            try:
+                override = OverridesParser.create().parse_override(with_quotes(text))
+            except HydraException as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"hydra.sweeper.points: {text} cannot be read ({reason})") from None
+            if override.is_sweep_override():
+                raise UserError(
+                    f"hydra.sweeper.points: {text} has several values; give a point each"
+                )
+            if (key := text.partition("=")[0].lstrip("+")) in swept:
+                raise UserError(f"hydra.sweeper.points: {text} sets {key}, which is swept over too")
 
 
 class RandomSweeper(GridSweeper):

@@ -8,7 +8,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gan.config.checks import checked, defines_result, flatten, identifies_run, is_under
+from gan.config.checks import (
+    ABSENT_IF,
+    checked,
+    defines_result,
+    flatten,
+    identifies_run,
+    is_under,
+)
 from gan.config.compose import asks_hydra
 from gan.config.overrides import as_override
 from gan.config.paths import (
@@ -272,7 +279,9 @@ def job_name(values: Mapping[str, Any]) -> str:
 
 def point_name(names: list[str]) -> str:
     """Return what the names of one point's jobs, which differ in their seeds, have in common."""
-    return names[0].rpartition("seed=")[0].rstrip(",") or "all"
+    common, seed, _ = names[0].rpartition("seed=")
+    # A long name is cut, and ends in a hash that tells points apart.
+    return common.rstrip(",") or ("all" if seed else names[0])
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
@@ -327,8 +336,12 @@ def _jobs_of_point(
         choices = {
             key: composer.parse(text).get_value_element_as_str() for key, text in texts.items()
         }
+        # A value that a configuration leaves out is there too, where the point sets it.
+        all_values = {key: value for key, value in ABSENT_IF.items() if key in texts} | flat
         values = {
-            key: flat.get(key, choices.get(key)) for key in swept if key in flat or key in choices
+            key: all_values.get(key, choices.get(key))
+            for key in swept
+            if key in all_values or key in choices
         }
         options = composer.choices(point)
         for key in ("trainer.init_from", *places_of_data(flat)):
@@ -353,7 +366,7 @@ def _values_by_key(jobs: Sequence[Job]) -> dict[str, list[Any]]:
     """Return the values of each dotted key over all jobs, each once."""
     by_key: dict[str, list[Any]] = {}
     for job in jobs:
-        for key, value in job.flat().items():
+        for key, value in (ABSENT_IF | job.flat()).items():
             values = by_key.setdefault(key, [])
             if value not in values:
                 values.append(value)

@@ -73,7 +73,8 @@ class Scheduler:
         self._active: dict[str, _ActiveJob] = {}
         self._busy: dict[str, _ActiveJob] = {}
         """Jobs whose runs another process trains, by name."""
-        self._is_stopping = False
+        self.is_stopping = False
+        """All jobs were asked to stop, and no further ones are to be submitted."""
         self._looked_at = 0.0
         """The time of the last look at time limits."""
         self.failures = 0
@@ -105,7 +106,7 @@ class Scheduler:
         """
         waiting_since = time.monotonic()
         while self._active or self._busy:
-            if stop.signal is not None and not self._is_stopping:
+            if stop.signal is not None and not self.is_stopping:
                 self._stop_all()
             yield from self._next_events()
             self._check_time_limits()
@@ -136,10 +137,10 @@ class Scheduler:
         """Begin runs that their processes have left, and wait no longer for others in the end."""
         for name, active in list(self._busy.items()):
             is_busy = in_use(self._sweep.run_dir(name))
-            if is_busy and waited < BUSY_PATIENCE and not self._is_stopping:
+            if is_busy and waited < BUSY_PATIENCE and not self.is_stopping:
                 continue
             del self._busy[name]
-            if is_busy or self._is_stopping:
+            if is_busy or self.is_stopping:
                 yield self._ended(active.job, Status.BUSY, None, BUSY_REASON)
             else:
                 self._begin_attempt(active)
@@ -179,12 +180,12 @@ class Scheduler:
         if status is Status.FAILED:
             self.failures += 1
             self._sweep.record_failure(job.name, reason)
-        yield self._ended(job, status, None, reason)
         if status is Status.FAILED and self.failures == self._launcher.max_failures:
             self._stop_all()
+        yield self._ended(job, status, None, reason)
 
     def _stop_all(self) -> None:
-        self._is_stopping = True
+        self.is_stopping = True
         for name in list(self._active):
             self.stop(name)
 

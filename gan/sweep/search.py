@@ -93,6 +93,11 @@ def run_search(
     check_launcher(master)
     space = read_space(loader, arguments, plain(settings.params))
     refuse_single_point(space)
+    if master.sweep.seeds > 1 and "seed" in space.keys:
+        raise UserError(
+            f"sweep.seeds={master.sweep.seeds}: the seed is searched over as well; leave out one "
+            "of them"
+        )
     distributions = distributions_of(space)
     where = Where(master.sweep.where) if master.sweep.where is not None else None
     trust_command_line(master)
@@ -181,7 +186,9 @@ def run_search(
             return
         if master.sweep.retry_failed:
             _repeat_failed_trials(sweep, study)
-        search_ = _Search(sweep, study, planner, distributions, objectives, n_trials)
+        search_ = _Search(
+            sweep, study, planner, distributions, objectives, n_trials, settings.min_steps
+        )
         search_.run(launcher, tell)
         jobs = [job for trial in study.get_trials() for job in trial.user_attrs.get("jobs", [])]
         names = list(dict.fromkeys(jobs))
@@ -350,7 +357,9 @@ class _Search:
         distributions: "Distributions",
         objectives: list[str],
         n_trials: int,
+        min_steps: int,
     ):
+        self._min_steps = min_steps
         self._sweep, self._study, self._planner = sweep, study, planner
         self._distributions = distributions
         self._objectives, self._n_trials = objectives, n_trials
@@ -363,6 +372,8 @@ class _Search:
         ended = sum(trial.state in ENDED_STATES and not _is_left_out(trial) for trial in trials)
         self.ended = ended - len(_repeated(trials))
         """The number of trials that have ended, without those that others repeat."""
+        self._width = 1
+        """The number of runs to keep going."""
         self._misses = 0
         """The number of trials in a row whose points did not meet the condition."""
 
@@ -382,8 +393,9 @@ class _Search:
             return
         device = self._sweep.jobs[first[0]].config["device"]
         threads = self._sweep.threads or 1
-        width = launcher.max_running_in_search(device, threads) or self._n_trials
-        while len(first) < width and (more := self._next_jobs()):
+        most = self._n_trials * len(self._active[0].jobs)
+        self._width = launcher.max_running_in_search(device, threads) or most
+        while len(first) < self._width and (more := self._next_jobs()):
             first += more
         left = self._n_trials - self.ended
         total_runs = self._n_trials * len(self._active[0].jobs)
@@ -391,7 +403,8 @@ class _Search:
         done = [objective(result) for status, result in others if result and status in FINISHED]
         console().print(
             f"{as_seen_here(self._sweep.path)}: {left} of {self._n_trials} trials to run; "
-            f"{min(width, len(first))} runs at a time, {counted(threads, 'thread')} to a process",
+            f"{min(self._width, len(first))} runs at a time, {counted(threads, 'thread')} to a "
+            "process",
             soft_wrap=True,
         )
         run_jobs(
@@ -410,9 +423,18 @@ class _Search:
             self._prune(event.name, scheduler)
         if isinstance(event, JobEnded):
             self._note_end(event.job.name, event.status)
-            if stop.signal is None and event.status is not Status.INTERRUPTED:
-                for name in self._next_jobs():
+            if stop.signal is not None or scheduler.is_stopping:
+                return
+            # A trial of several seeds gives several runs, and the next one is chosen as late as can
+            # be, by what most runs have given.
+            while self._unfinished < self._width and (names := self._next_jobs()):
+                for name in names:
                     scheduler.submit(self._sweep.jobs[name])
+
+    @property
+    def _unfinished(self) -> int:
+        """The number of runs that were asked for and have not ended."""
+        return sum(len(active.jobs) - len(active.statuses) for active in self._active)
 
     def _next_jobs(self) -> list[str]:
         """Return the jobs of another trial; none if enough trials were asked for.
@@ -477,7 +499,8 @@ class _Search:
             if len(values) == len(active.jobs) and event.step not in active.reported_steps:
                 active.reported_steps.add(event.step)
                 active.trial.report(statistics.median(values.values()), event.step)
-                if event.step < event.total and active.trial.should_prune():
+                may_prune = self._min_steps <= event.step < event.total
+                if may_prune and active.trial.should_prune():
                     active.is_pruned = True
 
     def _prune(self, name: str, scheduler: Scheduler) -> None:

@@ -283,12 +283,20 @@ def read_space(
     parser = OverridesParser.create(config_loader=loader)
     refuse_several_settings(arguments)
     dimensions: list[Dimension] = []
-    for text in [*texts_of(params), *of_runs(arguments)]:
+    in_file = texts_of(params)
+    for place, text in enumerate([*in_file, *of_runs(arguments)]):
         try:
             new = _read(parser, text)
         except HydraException as error:
             raise UserError(f"{text}: cannot be read ({str(error).splitlines()[0]})") from None
-        dimensions = [old for old in dimensions if not _replaces(new, old)]
+        beside = in_file if place < len(in_file) else arguments
+        for old in [old for old in dimensions if _replaces(new, old)]:
+            if old.text in beside and bool(old.condition) != bool(new.condition):
+                raise UserError(
+                    f"{old.text} {text}: set {new.name} with a condition and without; give one "
+                    "when(...) for each choice"
+                )
+            dimensions.remove(old)
         dimensions.append(new)
     names = [one.name for one in dimensions]
     return Space(

@@ -502,8 +502,10 @@ def _plan_points(
     points = list(itertools.islice(candidates.points, candidates.limit))
     asked = [points, seeds, *([where.text] if where else [])]
     request = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-    # A command that is repeated is not composed again: it means what it meant.
-    known = next((c for c in sweep.commands if c["request"] == request), None) if sweep else None
+    # A command that is repeated is not composed again: it means what it meant. One before the last
+    # is, since a later one may have changed settings that do not decide a result.
+    last = sweep.commands[-1:] if sweep else []
+    known = next((command for command in last if command["request"] == request), None)
     if sweep and known:
         sweep.launcher = launcher_settings(master)
         if not dry_run:

@@ -56,6 +56,10 @@ class Autotuner:
         if not self._cohort.settings.vectorize:
             self._cohort.arrange(AS_CONFIGURED)
         elif key in self._best:
+            if not self._cohort.is_tuned:
+                # Runs of another kind came in between.
+                self._cohort.strategy = self._best[key]
+                self._cohort.keep_strategy()
             self._use(self._best[key])
         elif best := self._compare():
             self._best[key] = best
@@ -66,8 +70,10 @@ class Autotuner:
         strategy, key = self._cohort.strategy, self._cohort.key
         self._cohort.reporter.note(f"{strategy}: not these runs, {error}")
         self._cohort.dissolve()
-        self._unfit.add((key, strategy))
-        if self._best.get(key) == strategy:
+        # What does not fit the runs does not fit them compiled either.
+        rejected = {strategy, strategy._replace(compiled=True)}
+        self._unfit |= {(key, one) for one in rejected}
+        if self._best.get(key) in rejected:
             del self._best[key]
 
     def _use(self, strategy: Strategy) -> None:

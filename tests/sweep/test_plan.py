@@ -66,6 +66,9 @@ def test_name_of_a_point_leaves_out_the_seed() -> None:
     names = ["hidden_dim=256,lr=0.0002,seed=1", "hidden_dim=256,lr=0.0002,seed=2"]
     assert point_name(names) == "hidden_dim=256,lr=0.0002"
     assert point_name(["seed=1", "seed=2"]) == "all"
+    long = {f"group.a_long_name_of_a_key_{i}": i for i in range(9)}
+    cut = [job_name(long | {"optimizer.lr": lr, "seed": 0}) for lr in (1e-4, 2e-4)]
+    assert len({point_name([name]) for name in cut}) == 2
 
 
 def test_identity_depends_on_what_defines_the_result_alone() -> None:

@@ -22,7 +22,7 @@ from sweep_commands import (
 
 from gan.config.compose import explain
 from gan.config.overrides import as_override
-from gan.errors import UserError
+from gan.errors import JobsFailed, UserError
 from gan.launchers.base import Ended, Event, Launcher, Progress, Started
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import Status, read_records, write_result
@@ -681,4 +681,55 @@ def test_search_whose_condition_nothing_meets_is_refused(
     path = tmp_path / "sweep"
     with pytest.raises(UserError, match="points in a row did not meet it"):
         search_here(path, WatchfulLauncher(path), monkeypatch, 2, LOG_LR, "sweep.where=seed == 7")
+    assert not path.exists()
+
+
+class CountingLauncher(WatchfulLauncher):
+    """A launcher with one place that counts the trials before each run.
+
+    Args:
+        failing: the number of the first run that fails; runs before it complete.
+    """
+
+    def __init__(self, path: Path, failing: int = 1000, **settings: Any):
+        super().__init__(path)
+        self.failing, self.max_failures = failing, settings.get("max_failures")
+        self.trials: list[int] = []
+
+    def submit(self, attempt: Attempt) -> None:
+        """See Launcher."""
+        self.trials.append(len(trials(self.path)))
+        if len(self.trials) < self.failing:
+            super().submit(attempt)
+        else:
+            self.events.append(Ended(attempt.name, Ending(Status.REFUSED, reason="it broke")))
+
+
+def test_point_is_chosen_once_the_runs_of_the_one_before_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    launcher = CountingLauncher(path)
+    search_here(path, launcher, monkeypatch, 4, LOG_LR, "sweep.seeds=2")
+    assert launcher.trials == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_search_with_too_many_failures_asks_for_no_further_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    launcher = CountingLauncher(path, failing=2, max_failures=1)
+    with pytest.raises(JobsFailed, match="1 of 2 runs failed"):
+        search_here(path, launcher, monkeypatch, 8, LOG_LR)
+    assert launcher.trials == [1, 2]
+
+
+def test_search_over_the_seed_repeats_no_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    with pytest.raises(UserError, match=r"^sweep\.seeds=2: the seed is searched over as well"):
+        search_here(
+            path, CountingLauncher(path), monkeypatch, 2, LOG_LR, "seed=1,2", "sweep.seeds=2"
+        )
     assert not path.exists()

@@ -219,6 +219,15 @@ def test_the_command_line_replaces_what_a_file_sweeps_over() -> None:
         (["sweep.where=true,false", "seed=1"], "sweep.where=true,false: takes one value"),
         (["seed=1,2)"], "seed=1,2): cannot be read ("),
         (
+            ["seed=1,2", "trainer.n_critic=3", "trainer.n_critic=when(seed=1, 1,5)"],
+            "trainer.n_critic=3 trainer.n_critic=when(seed=1, 1,5): set trainer.n_critic with a "
+            "condition and without",
+        ),
+        (
+            ["seed=1,2", "trainer.n_critic=when(seed=1, 1,5)", "trainer.n_critic=3"],
+            "set trainer.n_critic with a condition and without",
+        ),
+        (
             ["seed=when(loss=hinge, when(model=base, 1,2))", "loss=hinge"],
             "a condition within a condition; let loss itself have the other condition",
         ),

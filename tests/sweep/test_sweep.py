@@ -396,3 +396,39 @@ def test_sweep_that_has_begun_or_whose_cluster_is_silent_is_kept(path: Path) -> 
     with pytest.raises(UserError):
         sweep_instantly(path, "seed=3", runs=RefusingLauncher(UserError("no such partition")))
     assert "seed=1" in stored_sweep(path).jobs
+
+
+def test_command_that_is_given_again_after_another_one_means_what_it_says(path: Path) -> None:
+    def every() -> set[int]:
+        return {job.config["logging"]["every"] for job in stored_sweep(path).jobs.values()}
+
+    for number in (5, 10, 5):
+        sweep_instantly(path, "seed=1,2", f"logging.every={number}")
+        assert every() == {number}
+    assert len(stored_sweep(path).jobs) == 2
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ("5", "hydra.sweeper.points=5: must be a list of points such as"),
+        ("[['seed'],['seed=3']]", "hydra.sweeper.points: ['seed'] is no point"),
+        ("['loss=hinge','loss=minimax']", "hydra.sweeper.points: loss=hinge is no point"),
+        ("[['loss=hinge,minimax']]", "loss=hinge,minimax has several values; give a point each"),
+        ("[['seed=3']]", "seed=3 sets seed, which is swept over too"),
+    ],
+)
+def test_wrong_points_are_refused_in_one_line(points: str, message: str, path: Path) -> None:
+    command = sweep_command(path, "seed=1,2", f"hydra.sweeper.points={points}")
+    code, _, err = execute(command)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not path.exists()
+
+
+def test_key_that_came_later_is_named_by_its_values(path: Path) -> None:
+    names = names_of_runs(path, "trainer.flip=true,false", "seed=1")
+    assert sorted(names) == ["flip=false", "flip=true"]
+    with pytest.raises(UserError, match=r"the sweep in .* has trainer\.augment_p=1\.0, not 0\.3"):
+        sweep_instantly(path, "trainer.flip=true,false", "trainer.augment_p=0.3")

@@ -4,11 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from cohorts import Parent, make_attempt, train_cohort
 
+from gan.errors import NotSupported
+from gan.run.attempt import Attempt
 from gan.run.result import read_records
 from gan.step import StepKind
 from gan.vectorized import autotune
@@ -111,3 +114,83 @@ def test_cohort_that_compares_strategies_completes_its_runs(
         steps = [record["step"] for record in read_records(attempt.run_dir)]
         assert steps[-1] == 450
         assert json.loads((attempt.run_dir / "result.json").read_text())["steps"] == 450
+
+
+class ReluctantCohort:
+    """A cohort whose runs cannot be stacked any more."""
+
+    key, runs, run_sets, changes, is_tuned = "key", (1, 2), (), 0, True
+    settings = CohortSettings(vectorize=True, compile=True, measure=True)
+
+    def __init__(self) -> None:
+        self.strategy, self.turns_left = SEQUENTIAL, 20
+        self.arranged: list[Strategy] = []
+        self.reporter = SimpleNamespace(note=lambda text: None)
+
+    def check_inbox(self) -> bool:
+        """Return whether there is time left."""
+        self.turns_left -= 1
+        return self.turns_left > 0
+
+    def dissolve(self) -> None:
+        """See Cohort."""
+
+    def keep_strategy(self) -> None:
+        """See Cohort."""
+
+    def arrange(self, strategy: Strategy) -> None:
+        """See Cohort."""
+        self.strategy = strategy
+        self.arranged.append(strategy)
+        if strategy.is_stacked:
+            raise NotSupported("these runs cannot be padded")
+        self.run_sets = (1,)
+
+    def take_turn(self) -> None:
+        """See Cohort."""
+
+
+@pytest.mark.parametrize("best", [STACKED, STACKED_COMPILED])
+def test_strategy_that_does_not_fit_any_more_is_left(
+    best: Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort: Any = ReluctantCohort()
+    tuner = Autotuner(cohort)
+    tuner._best["key"] = best
+
+    def compare() -> Strategy:
+        cohort.arrange(SEQUENTIAL)
+        return SEQUENTIAL
+
+    monkeypatch.setattr(tuner, "_compare", compare)
+    tuner.train()
+    assert cohort.arranged == [STACKED, SEQUENTIAL]
+
+
+def test_kind_of_runs_that_was_trained_before_is_trained_together_at_once(tmp_path: Path) -> None:
+    events: list[str] = []
+    inbox = SimpleNamespace(new=[], stop_signals=dict)
+
+    def new_attempts() -> list[Attempt]:
+        given, inbox.new = inbox.new, []
+        return given
+
+    inbox.new_attempts = new_attempts
+    reporter = SimpleNamespace(
+        started=lambda name: events.append(f"+{name}"),
+        ended=lambda name, ending: events.append(f"-{name}"),
+        progress=lambda *given: None,
+        returned=lambda *given: pytest.fail("an attempt was given back"),
+        note=lambda text: None,
+    )
+    settings = CohortSettings(vectorize=True, measure=False)
+    cohort = Cohort(cast(Any, inbox), cast(Any, reporter), settings)
+    tuner = Autotuner(cohort)
+    for kind, n_critic in (("a", 1), ("b", 2), ("c", 1)):
+        events.clear()
+        inbox.new = [
+            make_attempt(tmp_path, f"{kind}{seed}", f"seed={seed}", f"trainer.n_critic={n_critic}")
+            for seed in range(3)
+        ]
+        tuner.train()
+        assert sorted(events[:3]) == [f"+{kind}{seed}" for seed in range(3)], events
