@@ -199,8 +199,8 @@ def test_text_with_commas_is_one_value_of_the_sweep_that_repeats_a_point(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for seed in range(3):
-        words = ("notes=a,b", "optimizer.betas=[0,0.9]", f"seed={seed}")
-        make_run(tmp_path / str(seed), *words)
+        given = ("notes=a,b", "optimizer.betas=[0,0.9]", f"seed={seed}")
+        make_run(tmp_path / str(seed), *given)
     compare([tmp_path, BEST], Options(group="seed"))
     (line,) = capsys.readouterr().out.splitlines()
     words = shlex.split(line)

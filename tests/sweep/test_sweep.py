@@ -431,4 +431,4 @@ def test_key_that_came_later_is_named_by_its_values(path: Path) -> None:
     names = names_of_runs(path, "trainer.flip=true,false", "seed=1")
     assert sorted(names) == ["flip=false", "flip=true"]
     with pytest.raises(UserError, match=r"the sweep in .* has trainer\.augment_p=1\.0, not 0\.3"):
-        sweep_instantly(path, "trainer.flip=true,false", "trainer.augment_p=0.3")
+        sweep_instantly(path, "trainer.flip=true,false", "seed=1", "trainer.augment_p=0.3")

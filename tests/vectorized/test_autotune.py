@@ -119,7 +119,8 @@ def test_cohort_that_compares_strategies_completes_its_runs(
 class ReluctantCohort:
     """A cohort whose runs cannot be stacked any more."""
 
-    key, runs, run_sets, changes, is_tuned = "key", (1, 2), (), 0, True
+    key, runs, changes, is_tuned = "key", (1, 2), 0, True
+    run_sets: tuple[int, ...] = ()
     settings = CohortSettings(vectorize=True, compile=True, measure=True)
 
     def __init__(self) -> None:
@@ -172,7 +173,8 @@ def test_kind_of_runs_that_was_trained_before_is_trained_together_at_once(tmp_pa
     inbox = SimpleNamespace(new=[], stop_signals=dict)
 
     def new_attempts() -> list[Attempt]:
-        given, inbox.new = inbox.new, []
+        given: list[Attempt] = inbox.new
+        inbox.new = []
         return given
 
     inbox.new_attempts = new_attempts
