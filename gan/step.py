@@ -352,7 +352,8 @@ def set_numbers(optimizer: torch.optim.Optimizer, numbers: Mapping[str, float]) 
             if name in BETAS:
                 betas = list(group["betas"])
                 betas[BETAS.index(name)] = number
-                group["betas"] = tuple(betas)
+                # Of the type that this version of torch keeps them in.
+                group["betas"] = type(group["betas"])(betas)
             else:
                 group[name] = number
 

@@ -117,8 +117,8 @@ def test_step_that_cannot_be_captured_says_why(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(NotSupported) as raised:
         capture(waits, "cuda:0", monkeypatch)
     assert str(raised.value) == (
-        "its step cannot be captured, RuntimeError: CUDA error: operation not permitted when "
-        "stream is capturing"
+        "the training step cannot be captured as a CUDA graph (RuntimeError: CUDA error: operation "
+        "not permitted when stream is capturing)"
     )
 
 

@@ -108,7 +108,7 @@ def test_outside_parts_change_the_weights(tmp_path: Path) -> None:
         ("outside.appending_loss", r"discriminator\.kept"),
         ("outside.Average", r"discriminator\.self\.mean"),
         ("outside.bound_loss", r"discriminator\.self\.mean"),
-        ("outside.HalfSavedAverage", r"discriminator\.self\.calls would be another"),
+        ("outside.HalfSavedAverage", r"could not restore discriminator\.self\.calls"),
     ],
 )
 def test_loss_that_keeps_a_state_which_is_not_saved_is_refused_after_its_first_step(
