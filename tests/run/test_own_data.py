@@ -226,7 +226,11 @@ def test_evaluate_measures_them_beside_their_floor(
             "trainer.consistency=[flip]",
             "consistency=.*: works on images alone",
         ),
-        ("channels", "trainer.flip=true", "trainer.flip=true: works on images alone; leave it false"),
+        (
+            "channels",
+            "trainer.flip=true",
+            "trainer.flip=true: works on images alone; leave it false",
+        ),
         ("channels", "metrics=fast", r"lenet_fid is for grey images, .* of shape \(3, 24\)"),
         ("vectors", "metrics=points", "modes is for a mixture"),
         ("vectors", "trainer.batch_size=59", "trainer.batch_size=59: must be at most 58"),
