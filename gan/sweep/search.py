@@ -137,6 +137,13 @@ def run_search(
             "seeds": master.sweep.seeds,
         }
         sources = source_words(master.hydra)
+        steps = example["trainer"]["max_steps"]
+        if settings.pruner != "none" and steps is not None and settings.min_steps >= steps:
+            console().print(
+                f"hydra.sweeper.min_steps={settings.min_steps}: is not below trainer.max_steps="
+                f"{steps}, so hydra.sweeper.pruner={settings.pruner} prunes no run",
+                soft_wrap=True,
+            )
         sweep = sweep or Sweep(path, swept=space.keys, search=search, sources=sources)
         _refuse_conflict(sweep, search)
         if master.sweep.dry_run:

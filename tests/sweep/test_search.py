@@ -733,3 +733,20 @@ def test_search_over_the_seed_repeats_no_seeds(
             path, CountingLauncher(path), monkeypatch, 2, LOG_LR, "seed=1,2", "sweep.seeds=2"
         )
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("pruner", "is_told"), [("hyperband", True), ("none", False)])
+def test_pruner_that_can_prune_no_run_is_told(
+    pruner: str,
+    is_told: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, words = tmp_path / "sweep", (f"hydra.sweeper.pruner={pruner}", "sweep.dry_run=true")
+    search_here(path, CountingLauncher(path), monkeypatch, 2, LOG_LR, *words)
+    assert "hydra.sweeper.min_steps" not in capsys.readouterr().out
+    many = "hydra.sweeper.min_steps=15000"
+    search_here(path, CountingLauncher(path), monkeypatch, 2, LOG_LR, *words, many)
+    told = f"{many}: is not below trainer.max_steps=15000, so hydra.sweeper.pruner={pruner} prunes"
+    assert (told in capsys.readouterr().out) == is_told
