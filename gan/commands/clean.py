@@ -96,18 +96,13 @@ def _measure(runs: "Table", sort: str | None) -> str:
     Raises:
         UserError: it does not measure runs, or nobody knows whether it is better high or low.
     """
-    from gan.compare.query import ranking_measure
+    from gan.compare.query import ranking_measure, refuse_unknown_direction
     from gan.compare.rank import values_to_rank
-    from gan.metrics.catalogue import has_direction
 
     measure = ranking_measure(runs, sort)
     if sort is not None and sort != measure:
         raise UserError(f"sort={sort}: must be a measure, of which the best runs are kept")
-    if measure == runs.objective and not has_direction(measure):
-        raise UserError(
-            f"{measure}: is it better high or low? The package that brings this metric is not "
-            "installed, so nobody knows which runs are the best; name another one by sort="
-        )
+    refuse_unknown_direction(runs, measure)
     for way in runs.ways_of(measure):
         values_to_rank(runs, way)
     return measure

@@ -157,11 +157,13 @@ def _refuse_ignored(paths: list[Path], options: Options) -> None:
     ]
     if len(asked) > 1:
         raise UserError(f"{' '.join(asked)}: give one of them")
-    deciding = asked[0] if asked else f"group={options.group}" if options.group else "a table"
-    takes = {"best": ["group"], "check": ["format"], "versus": ["format"], "a table": ["columns"]}
-    known = takes.get(deciding, [])
-    if deciding == "a table" or deciding.startswith("group="):
-        known = [*known, "group", "format"]
+    if asked:
+        deciding = asked[0]
+        known = {"best": ["group"], "check": ["format"], "versus": ["format"]}.get(deciding, [])
+    elif options.group:
+        deciding, known = f"group={options.group}", ["group", "format"]
+    else:
+        return
     for name in ("group", "columns", "format"):
         value = getattr(options, name)
         if name not in known and value != getattr(Options, name):

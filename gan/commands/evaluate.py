@@ -34,7 +34,7 @@ from gan.commands.help import (
     option,
     passed_on,
 )
-from gan.compare.read import find_runs
+from gan.compare.read import BEST_NAME, find_runs
 from gan.config.compose import compose
 from gan.errors import NotFinite, UserError, printable
 from gan.files import write_text
@@ -118,7 +118,7 @@ def evaluate(paths: list[Path], options: Options) -> None:
     run_dirs = runs_to_measure(run_paths)
     cfg = measuring_config(options)
     name = options.name or options.protocol or options.metrics or DEFAULT
-    if not re.fullmatch(r"[\w.,+-]+", name) or name == "best":
+    if not re.fullmatch(r"[\w.,+-]+", name) or name == BEST_NAME:
         raise UserError(
             f"name={name}: must be letters, digits and . , + - and not best, since it is a part of "
             "the names of a file and of columns"

@@ -11,7 +11,7 @@ from gan.compare.frame import Table
 from gan.compare.read import StoredRun
 from gan.compare.repeat import changed_keys, places_of_files
 from gan.config.checks import flatten, is_under
-from gan.config.compose import compose, compose_again, config_loader
+from gan.config.compose import compose, compose_or_explain, config_loader
 from gan.config.spaces import keys_of, texts_of
 from gan.config.trust import refuse_untrusted, word_powers
 from gan.config.values import shown
@@ -55,7 +55,7 @@ def check(table: Table) -> list[Outcome]:
         known = loader.get_group_options("experiment")
     if name not in known:
         raise UserError(f"check: there is no experiment={name}{nearest(name, known)}")
-    cfg = compose_again([*places, f"experiment={name}"], with_hydra=True)
+    cfg = compose_or_explain([*places, f"experiment={name}"], with_hydra=True)
     expected: Any = flatten(cfg).get("expected")
     if not expected:
         raise UserError(f"experiment={name}: states no expected numbers")

@@ -142,12 +142,21 @@ def ranking_metric(table: Table, sort: str | None) -> str:
             is not installed, so that nobody knows which way is better.
     """
     name = ranking_measure(table, sort)
+    refuse_unknown_direction(table, name)
+    return str(table.column(name).name) if name in table.ways else name
+
+
+def refuse_unknown_direction(table: Table, name: str) -> None:
+    """Refuse to say which runs are the best by an objective of a package that is not installed.
+
+    Raises:
+        UserError: nobody knows whether the measure is better high or low.
+    """
     if logged_name(name) == logged_name(table.objective) and not has_direction(table.objective):
         raise UserError(
             f"{name}: is it better high or low? The package that brings this metric is not "
             "installed; sort by another column"
         )
-    return str(table.column(name).name) if name in table.ways else name
 
 
 def ranking_measure(table: Table, sort: str | None) -> str:

@@ -3,12 +3,9 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from gan.compare.frame import STATISTICS, TARGET, Table
@@ -17,13 +14,14 @@ from gan.compare.read import ABSENT, StoredRun
 from gan.config.checks import ABSENT_IF, defines_result, flatten, typed
 from gan.config.compose import (
     compose,
-    compose_again,
+    compose_or_explain,
     compose_unchecked,
     config_loader,
     split_words,
 )
 from gan.config.overrides import as_override, escaped, quoted
 from gan.config.schema import CONF_DIR, GROUPS
+from gan.config.spaces import has_several_values
 from gan.config.trust import powers, refuse_untrusted, untrusted, word_powers
 from gan.errors import UserError
 from gan.files import replacing
@@ -102,10 +100,7 @@ def point_commands(runs: Sequence[StoredRun]) -> tuple[list[list[str]], list[str
 def _not_swept(word: str) -> str:
     """Return a word that has one value with -m too, where a comma separates values."""
     key, equals, value = word.partition("=")
-    with suppress(HydraException):
-        if equals and OverridesParser.create().parse_override(word).is_sweep_override():
-            return f"{key}={quoted(value)}"
-    return word
+    return f"{key}={quoted(value)}" if equals and has_several_values(word) else word
 
 
 def command(run: StoredRun) -> tuple[list[str], list[str]]:
@@ -310,7 +305,7 @@ def difference_from_default(run: StoredRun) -> tuple[dict[str, str], dict[str, A
     overridden = dict(text.split("=", 1) for text in run.overrides if "=" in text)
     chosen: dict[str, str] = {}
     places = places_of_files(run)
-    cfg = typed(compose_again(places))
+    cfg = typed(compose_or_explain(places))
     with config_loader(places) as loader:
         all_options = {group: sorted(loader.get_group_options(group)) for group in GROUPS}
     for group in GROUPS:

@@ -54,13 +54,7 @@ def compose(*words: str) -> DictConfig:
     Raises:
         UserError: an override names no key, or its value has the wrong type or range.
     """
-    try:
-        cfg = compose_unchecked(words)
-    except Exception as error:
-        if not can_explain(error):
-            raise
-        raise UserError(explain(error, words)) from error
-    return checked(cfg)
+    return checked(compose_or_explain(words))
 
 
 def compose_unchecked(words: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
@@ -82,11 +76,11 @@ def compose_unchecked(words: Sequence[str], *, with_hydra: bool = False) -> Dict
     return cfg
 
 
-def compose_again(words: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
-    """Return what words of an earlier command line compose to, without checking its values.
+def compose_or_explain(words: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
+    """Return what `compose_unchecked` does, with one line about a word that does not fit.
 
     Raises:
-        UserError: they do not fit any more, or a file is not there any more.
+        UserError: an override does not fit, or a file that the words name is not there.
     """
     try:
         return compose_unchecked(words, with_hydra=with_hydra)

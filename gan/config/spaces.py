@@ -117,6 +117,14 @@ def parse_for_hydra(texts: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
+def has_several_values(text: str) -> bool:
+    """Return whether an override sweeps over values; False for a text that Hydra cannot read."""
+    try:
+        return bool(OverridesParser.create().parse_override(text).is_sweep_override())
+    except HydraException:
+        return False
+
+
 def as_sweep(text: str) -> str:
     """Return an override that sweeps over a single value, where it did not sweep."""
     key, _, value = text.partition("=")

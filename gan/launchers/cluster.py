@@ -25,6 +25,8 @@ from gan.run.attempt import Attempt, Ending
 from gan.run.result import FINISHED, Status, objective, read_result
 from gan.vectorized.compatible import compatibility_key
 
+SECONDS_WITHOUT_ANSWER = 600.0
+"""Seconds after which a command that waits for a cluster ends if it has not answered."""
 FILE_SYSTEM_PATIENCE = 60.0
 """Seconds after which a network file system shows what a job wrote on another machine."""
 

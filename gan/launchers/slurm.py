@@ -29,7 +29,12 @@ from gan.files import write_text
 from gan.invocation import command_line
 from gan.launchers.attempt import LOCK_PATIENCE, execute, place_config
 from gan.launchers.base import Ended, Event, Requeued, plain
-from gan.launchers.cluster import ClusterJob, ClusterLauncher, finished_ending
+from gan.launchers.cluster import (
+    SECONDS_WITHOUT_ANSWER,
+    ClusterJob,
+    ClusterLauncher,
+    finished_ending,
+)
 from gan.launchers.cohort_job import execute_cohort
 from gan.launchers.controller import LOG_FILE, command
 from gan.launchers.followers import Place
@@ -42,8 +47,6 @@ SECONDS_BETWEEN_POLLS = 3.0
 """Seconds between two questions to Slurm, whose controller answers those of all users."""
 COMMAND_TIMEOUT = 60.0
 """Seconds that a command of Slurm's may take."""
-SECONDS_WITHOUT_ANSWER = 600.0
-"""Seconds after which a sweep ends if Slurm has not answered."""
 SILENCE = re.compile(
     "unable to contact|connect failure|connection (refused|timed out)|socket timed out|"
     "temporarily unable|communication connection|zero bytes",

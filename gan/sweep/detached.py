@@ -9,6 +9,7 @@ from gan.invocation import as_seen_here, command_line
 from gan.launchers import controller
 from gan.launchers.attempt import RunFollower
 from gan.launchers.base import Launcher, Started, find_launcher
+from gan.launchers.cluster import SECONDS_WITHOUT_ANSWER
 from gan.run.attempt import Attempt
 from gan.run.directory import in_use
 from gan.run.result import FINISHED, Status, objective
@@ -18,8 +19,6 @@ from gan.sweep.schedule import JobEnded
 
 SECONDS_BETWEEN_LOOKS = 2.0
 """Seconds between two looks at the files of the runs."""
-SECONDS_WITHOUT_ANSWER = 600.0
-"""Seconds without an answer of the cluster after which a command that waits for it ends."""
 SECONDS_BETWEEN_QUESTIONS = 15.0
 """Seconds between two questions to the cluster, whether the controller is there."""
 
@@ -186,9 +185,9 @@ class _Shown:
         self._read_at = (0, 0)
         """The time and the size of the file of jobs when it was last read."""
         statuses = {name: sweep.status(name) for name in sweep.jobs}
-        self._over = {
-            name for name, (status, _) in statuses.items() if status in (*FINISHED, Status.FAILED)
-        }
+        self._over = {name for name, (status, _) in statuses.items() if status in FINISHED}
+        self._failed = {name for name, (status, _) in statuses.items() if status is Status.FAILED}
+        """Runs that failed, each of which may be tried again."""
         self._followers: dict[str, RunFollower] = {}
         done = [result for status, result in statuses.values() if result and status in FINISHED]
         self.display = LiveDisplay(
@@ -208,9 +207,11 @@ class _Shown:
         sweep = self._sweep
         for name, job in sweep.jobs.items():
             if name in self._over:
-                if not self._is_tried_again(name):
+                continue
+            if name in self._failed:
+                if not in_use(sweep.run_dir(name)):
                     continue
-                self._over.remove(name)
+                self._failed.remove(name)
                 self._followers.pop(name, None)
             if name not in self._followers and in_use(sweep.run_dir(name)):
                 attempt = Attempt(name, job.config, sweep.run_dir(name), [], job.choices)
@@ -221,14 +222,9 @@ class _Shown:
                     self.display.show(progress)
             status, result = sweep.status(name)
             if result and status in (*FINISHED, Status.FAILED):
-                self._over.add(name)
+                (self._failed if status is Status.FAILED else self._over).add(name)
                 value = objective(result) if status in FINISHED else None
                 self.display.show(JobEnded(job, status, value, result.get("error")))
-
-    def _is_tried_again(self, name: str) -> bool:
-        """Return whether a run that failed is in the hands of a worker again."""
-        sweep = self._sweep
-        return sweep.status(name)[0] not in FINISHED and in_use(sweep.run_dir(name))
 
 
 def _objective_name(sweep: Sweep) -> str | None:

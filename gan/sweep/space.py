@@ -1,7 +1,6 @@
 """Spaces of sweeps: what varies, which of it depends on a choice, and the points of a grid."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -11,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from gan.config.spaces import read_dimension, texts_of
+from gan.config.spaces import has_several_values, read_dimension, texts_of
 from gan.errors import UserError, nearest
 
 Point = Sequence[str]
@@ -255,9 +254,8 @@ def refuse_several_settings(overrides: Sequence[str]) -> None:
         UserError: names the key.
     """
     for text in filter(_is_of_sweep, overrides):
-        with suppress(HydraException):
-            if OverridesParser.create().parse_override(text).is_sweep_override():
-                raise UserError(f"{text}: takes one value, since it is about the whole sweep")
+        if has_several_values(text):
+            raise UserError(f"{text}: takes one value, since it is about the whole sweep")
 
 
 def _is_of_sweep(text: str) -> bool:

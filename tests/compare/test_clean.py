@@ -161,7 +161,7 @@ def test_best_runs_are_kept_by_a_measure_alone(sort: str, runs: Path) -> None:
 def test_nothing_is_removed_where_nobody_knows_which_runs_are_best(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan.metrics.catalogue.has_direction", lambda name: False)
+    monkeypatch.setattr("gan.compare.query.has_direction", lambda name: False)
     with pytest.raises(UserError, match="is it better high or low"):
         clean([runs], Options(keep=1, yes=True))
     assert (runs / "third" / "checkpoints" / "step-00000100.pt").exists()

@@ -66,6 +66,8 @@ class _Feed:
         self._status: str | None = None
         self._ended = threading.Event()
         self._is_started = False
+        self._has_begun = False
+        """The tracker holds the pictures of step 0, or values that came after them."""
         self._offset = 0
         """The bytes of metrics.jsonl that were read."""
         self._sent = 0
