@@ -21,7 +21,7 @@ from gan.config.compose import compose as compose
 from gan.config.overrides import as_override
 from gan.config.spaces import read_dimension
 from gan.errors import UserError
-from gan.startup import shorten_waits
+from gan.system.startup import shorten_waits
 
 # torch, pandas and Hydra's plugins take seconds to import. Each function waits for what it needs.
 if TYPE_CHECKING:

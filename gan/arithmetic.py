@@ -1,4 +1,4 @@
-"""Threads of torch, the precision of matrix products, and the library that computes them."""
+"""Threads of torch, precision and library of matrix products, the loss scale of float16."""
 
 import math
 import time
@@ -26,6 +26,12 @@ SMALLEST_PROBED = 20_000_000
 """Operations in the largest layer's product, for a batch, that are enough to be timed."""
 PROBED_LAYERS = 3
 """The number of layers that are tried, the largest ones."""
+
+FIRST_LOSS_SCALE = 2.0**16
+STEPS_TO_DOUBLE = 2000
+"""Updates in a row with finite gradients after which the loss scale is doubled."""
+LOWEST_LOSS_SCALE = 2.0**-16
+"""A loss scale below which no scale can make the gradients finite."""
 
 Layer = tuple[int, int, int]
 """The samples in a batch, and the inputs and outputs of a linear layer."""
@@ -141,6 +147,50 @@ def bf16_slowdown(layer: Layer) -> float:
                 factors = left.to(dtype), right.to(dtype)
                 seconds[dtype] += min(_seconds(*factors) for _ in range(ROUNDS))
     return seconds[torch.bfloat16] / seconds[torch.float32]
+
+
+def new_loss_scale(device: torch.device) -> Tensor:
+    """Return the state of a loss scale (2,): the scale, and the finite updates since its change.
+
+    Gradients in float16 are those of a loss times a scale (arXiv:1710.03740), since small ones
+    would be zero. The scale is doubled now and then, and halved where a gradient is not finite;
+    such a step leaves the weights as they are. Everything is a tensor, so that steps are captured,
+    stacked and resumed like others.
+    """
+    return torch.tensor([FIRST_LOSS_SCALE, 0.0], device=device)
+
+
+def unscale(
+    gradients: Sequence[Tensor | None], state: Tensor
+) -> tuple[list[Tensor | None], Tensor]:
+    """Divide gradients by the loss scale, and change the scale in place.
+
+    Args:
+        gradients: gradients of a loss times the scale, one for each weight or None.
+        state: (2,), or (runs, 2) where the gradients are of many runs.
+
+    Returns:
+        The gradients, all zero for a run in which one is not finite; and True for each run whose
+        gradients are all finite, () or (runs,).
+    """
+    scale, steps = state.unbind(-1)
+    given = [gradient for gradient in gradients if gradient is not None]
+    rows = [one.reshape((*scale.shape, -1)) for one in given]
+    finite = torch.stack([row.isfinite().all(-1) for row in rows]).all(0)
+    unscaled = [
+        None if one is None else (one / like(scale, one)).where(like(finite, one), 0)
+        for one in gradients
+    ]
+    steps = (steps + 1).where(finite, 0)
+    is_doubled = steps >= STEPS_TO_DOUBLE
+    scale = (scale * (1.0 + is_doubled)).where(finite, scale / 2)
+    state.copy_(torch.stack([scale, steps.where(~is_doubled, 0)], -1))
+    return unscaled, finite
+
+
+def like(value: Tensor, tensor: Tensor) -> Tensor:
+    """Return one value for each run (runs,), or one (), in a shape that broadcasts to a tensor."""
+    return value.reshape((*value.shape, *[1] * (tensor.dim() - value.dim())))
 
 
 def _products(layers: Sequence[Layer]) -> Iterator[tuple[Tensor, Tensor]]:

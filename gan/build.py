@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from gan import ema, loss_scale
+from gan import ema
+from gan.arithmetic import new_loss_scale
 from gan.augment import Ada, pack
 from gan.config.checks import plain
 from gan.config.curves import read_curves
@@ -24,11 +25,10 @@ from gan.config.schema import TARGET_GROUPS
 from gan.config.signatures import Signature, import_target, read_signature
 from gan.data import Data
 from gan.data.base import check_data
-from gan.data.mapped import is_out_of_memory
-from gan.errors import UserError, first_line
+from gan.distributed.processes import current
+from gan.errors import UserError, first_line, is_out_of_memory
 from gan.losses import Loss, as_loss
 from gan.penalties import Consistency, Penalty, as_penalty
-from gan.processes import current
 from gan.schedules import Schedule, curve
 from gan.seeds import derive_seed
 
@@ -77,7 +77,7 @@ class Parts(NamedTuple):
     """The type of numbers in which the networks run where that is safe, bfloat16 or float16; None
     for float32. Weights stay float32."""
     loss_scales: dict[str, Tensor]
-    """The state of each network's loss scale, see `gan.loss_scale`; empty without float16."""
+    """The loss scale of each network, see `new_loss_scale`; empty without float16."""
 
 
 def build(cfg: DictConfig, data: Data | None = None) -> Parts:
@@ -157,7 +157,7 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         ema_ramp_up=trainer.ema_ramp_up,
         autocast={"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.precision),
         loss_scales={
-            role: loss_scale.start(device)
+            role: new_loss_scale(device)
             for role in ("generator", "discriminator")
             if trainer.precision == "fp16"
         },

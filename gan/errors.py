@@ -104,3 +104,16 @@ def nearest(name: str, allowed: Iterable[str], above: str = "") -> str:
     """
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f"; did you mean '{above}{close[0]}'?" if close else ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, on a GPU or on the machine."""
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    # Importing torch takes a second that most commands do not need.
+    import torch
+
+    # The errors of the CPU's allocator and of CUDA's libraries have no type of their own.
+    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    told = any(text in str(error) for text in texts)
+    return told or isinstance(error, torch.OutOfMemoryError)

@@ -12,8 +12,7 @@ from typing import Annotated, Any, NamedTuple
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from gan.settings import Share, Stacking
-from gan.stateful import Stateful, state_of
+from gan.settings import Share, Stacking, Stateful, state_of
 
 AS_TENSOR = Stacking.AS_TENSOR
 

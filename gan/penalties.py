@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gan.arithmetic import like
 from gan.errors import UserError
-from gan.loss_scale import like
-from gan.settings import NonNegative, Positive, Stacking
-from gan.stateful import Stateful, state_of
+from gan.settings import NonNegative, Positive, Stacking, Stateful, state_of
 
 AS_TENSOR = Stacking.AS_TENSOR
 
@@ -119,8 +118,9 @@ def gradient_penalty(
         random_numbers: the result of `penalty.draw`, if it has one.
         batch_dim: dimension of the batch. It is not 0 if the samples of many runs are stacked; the
             functions of the penalty then take and return tensors of all runs.
-        scale: the state of the loss scale, see `gan.loss_scale`. The gradients at the points are
-            computed with this scale as well, and divided by it. None computes them as they are.
+        scale: the state of the loss scale, see `gan.arithmetic.new_loss_scale`. The gradients at
+            the points are computed with this scale as well, and divided by it. None computes them
+            as they are.
 
     Returns:
         A scalar for each run.

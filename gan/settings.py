@@ -1,11 +1,11 @@
-"""Types of settings, for the signatures of functions that a configuration names.
+"""Types for functions that a configuration names: their settings, and the state they keep.
 
 `Annotated` limits are read from a signature and checked before a run begins. They have no effect
 where the function is called from Python.
 """
 
 from enum import Enum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge, Gt, Lt
 
@@ -34,3 +34,19 @@ Norm = Literal["none", "batch", "layer"]
 GeneratorNorm = Literal["none", "batch", "layer", "conditional_batch"]
 """The same, or conditional_batch: batch norm with a scale and a shift for each class
 (arXiv:1707.00683)."""
+
+
+class Stateful(Protocol):
+    """An object that remembers something from one training step to the next."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that training changes, as tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Go on from a state that `state_dict` returned. Its tensors are on the run's device."""
+
+
+def state_of(made: Any) -> Stateful | None:
+    """Return an object if its state can be saved and restored, else None."""
+    can_be_saved = hasattr(made, "state_dict") and hasattr(made, "load_state_dict")
+    return made if can_be_saved else None

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from gan import ema, loss_scale
+from gan import ema
+from gan.arithmetic import unscale
 from gan.augment import Probability, augment, draw, flip, integers, pack
 from gan.build import Parts
 from gan.config.curves import BETAS
@@ -40,7 +41,7 @@ class TrainableNetwork(NamedTuple):
     is False, all weights of that run keep their values, since the scaled gradients are not finite.
     None updates every run."""
     scale: Tensor | None = None
-    """The state of the loss scale (2,), see `gan.loss_scale`; None if losses are not scaled."""
+    """The state of the loss scale (2,), see `gan.arithmetic.new_loss_scale`; None without one."""
     average: Callable[[Sequence[Tensor | None]], Sequence[Tensor | None]] | None = None
     """Averages gradients over the processes that share the batch; None if one process has it."""
 
@@ -96,6 +97,10 @@ class StepKind(NamedTuple):
     penalize: bool
     """Apply the penalty: add its term, times the interval, to the loss, or clip the weights."""
     update_generator: bool
+
+
+Step = Callable[[Batch, StepKind], None]
+"""Updates the networks of one run on a batch."""
 
 
 class StepResult(NamedTuple):
@@ -428,7 +433,7 @@ def _update(network: TrainableNetwork, objective: Tensor) -> Sequence[Tensor | N
         gradients = network.average(gradients)
     finite = None
     if network.scale is not None:
-        gradients, finite = loss_scale.unscale(gradients, network.scale)
+        gradients, finite = unscale(gradients, network.scale)
     network.update(gradients, finite)
     return gradients
 

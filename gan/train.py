@@ -1,7 +1,6 @@
 """Train one GAN, from a configuration to a finished run directory."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import Signals
 from typing import Protocol
@@ -10,19 +9,17 @@ from omegaconf import DictConfig
 
 from gan.config.checks import checked
 from gan.data import Batches
-from gan.errors import NotFinite, UserError
-from gan.processes import current
+from gan.distributed.processes import current
+from gan.distributed.shared import Training, rehearsal, shared_training
+from gan.errors import NotFinite
+from gan.functional.run_step import make_step, profiled
 from gan.run.progress import OnProgress
 from gan.run.result import Status
 from gan.run.run import Run
 from gan.run.signals import deferred_stop
 from gan.run.state import check_first_step
 from gan.schedules import Schedule
-from gan.shared import Training, rehearsal, shared_training
-from gan.step import Batch, StepKind, count_step, draw_batch, eager_step, next_step_kind
-
-Step = Callable[[Batch, StepKind], None]
-"""Updates the networks of one run on a batch."""
+from gan.step import Step, count_step, draw_batch, next_step_kind
 
 
 class Stop(Protocol):
@@ -95,7 +92,7 @@ def train(run: Run) -> None:
     with deferred_stop() as stop:
         if processes := current():
             with shared_training(processes, run, stop) as shared:
-                _train(run, _profiled(run, shared.step), shared)
+                _train(run, profiled(run, shared.step), shared)
         else:
             _train(run, make_step(run), stop)
 
@@ -141,57 +138,3 @@ def after_step(run: Run) -> None:
     run.stop_if_asked()
     if run.step == run.total_steps and not run.finished:
         run.finish(run.final_status)
-
-
-def make_step(run: Run) -> Step:
-    """Return the function that makes the steps of a run: eager, compiled or captured.
-
-    Raises:
-        UserError: the run cannot be compiled or captured.
-    """
-    trainer = run.cfg.trainer
-    step: Step = partial(eager_step, run.parts, run.state)
-    if trainer.compile or trainer.cuda_graphs:
-        # Importing the compiler takes seconds that an eager run does not need.
-        from gan.functional.compiled import make_compiled_step
-
-        if run.falls_back_to_eager and trainer.compile:
-            step = _compiled_if_possible(run, step)
-        else:
-            step = make_compiled_step(run.cfg, run.parts, run.state)
-    return _profiled(run, step)
-
-
-def _compiled_if_possible(run: Run, eager: Step) -> Step:
-    """Return the compiled step of a run, which becomes its eager one if it cannot be compiled."""
-    from gan.functional.compiled import make_compiled_step
-
-    chosen: Step | None = None
-
-    def step(batch: Batch, kind: StepKind) -> None:
-        nonlocal chosen
-        try:
-            chosen = chosen or make_compiled_step(run.cfg, run.parts, run.state)
-            chosen(batch, kind)
-        except UserError as error:
-            # Nothing has changed yet, because the step is compiled before any of it is computed.
-            run.keep_eager(str(error))
-            chosen = eager
-            eager(batch, kind)
-
-    return step
-
-
-def _profiled(run: Run, step: Step) -> Step:
-    if not run.cfg.trainer.profile:
-        return step
-    # Importing the profiler takes a second, and few runs use it.
-    from gan.run.profile import profiler
-
-    note_step = run.while_training(profiler(run.run_dir / "profile"))
-
-    def profiled_step(batch: Batch, kind: StepKind) -> None:
-        step(batch, kind)
-        note_step()
-
-    return profiled_step

@@ -23,11 +23,12 @@ from gan.arithmetic import (
     thread_count,
 )
 from gan.errors import UserError
+from gan.functional.run_step import make_step
 from gan.run import rounding
 from gan.run.directory import read_config
 from gan.run.result import read_result
 from gan.run.run import Run
-from gan.train import after_step, make_step, run, train_one_step
+from gan.train import after_step, run, train_one_step
 
 LAYERS = ((128, 784, 256), (128, 256, 256))
 

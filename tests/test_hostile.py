@@ -73,7 +73,7 @@ TARGETS = (
     "code.interact",
     "hydra.utils.instantiate",
     "hydra.utils.call",
-    "gan.files.write_text",
+    "gan.system.files.write_text",
     "gan.run.checkpoint.load_checkpoint",
     "canary.touch",
 )

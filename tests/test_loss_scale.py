@@ -8,7 +8,7 @@ from runs import short
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from gan import loss_scale
+from gan import arithmetic
 from gan.build import Parts, build
 from gan.errors import UserError
 from gan.functional.compiled import ProgramStep
@@ -23,17 +23,17 @@ CPU = torch.device("cpu")
 
 
 def test_gradients_are_divided_by_the_scale_which_grows_and_shrinks() -> None:
-    state = torch.tensor([1024.0, loss_scale.STEPS_TO_DOUBLE - 2])
+    state = torch.tensor([1024.0, arithmetic.STEPS_TO_DOUBLE - 2])
     gradients = [torch.tensor([1024.0, -2048.0]), None, torch.tensor(512.0)]
-    unscaled, finite = loss_scale.unscale(gradients, state)
+    unscaled, finite = arithmetic.unscale(gradients, state)
     assert finite
     assert unscaled[1] is None
     assert [one.tolist() for one in unscaled if one is not None] == [[1, -2], 0.5]
-    assert state.tolist() == [1024, loss_scale.STEPS_TO_DOUBLE - 1]
-    loss_scale.unscale(gradients, state)
+    assert state.tolist() == [1024, arithmetic.STEPS_TO_DOUBLE - 1]
+    arithmetic.unscale(gradients, state)
     assert state.tolist() == [2048, 0]
     for wrong in (torch.inf, torch.nan):
-        unscaled, finite = loss_scale.unscale([*gradients, torch.tensor([1.0, wrong])], state)
+        unscaled, finite = arithmetic.unscale([*gradients, torch.tensor([1.0, wrong])], state)
         assert not finite
         assert not any(one.any() for one in unscaled if one is not None)
     assert state.tolist() == [512, 0]
@@ -42,7 +42,7 @@ def test_gradients_are_divided_by_the_scale_which_grows_and_shrinks() -> None:
 def test_each_run_of_a_stack_has_its_own_scale() -> None:
     state = torch.tensor([[4.0, 1.0], [8.0, 1.0]])
     gradients = [torch.tensor([[4.0, 8.0], [torch.inf, 8.0]]), torch.tensor([8.0, 16.0])]
-    unscaled, finite = loss_scale.unscale(gradients, state)
+    unscaled, finite = arithmetic.unscale(gradients, state)
     assert finite.tolist() == [True, False]
     assert [one.tolist() for one in unscaled if one is not None] == [[[1, 2], [0, 0]], [2, 0]]
     assert state.tolist() == [[4, 2], [4, 0]]
@@ -51,7 +51,7 @@ def test_each_run_of_a_stack_has_its_own_scale() -> None:
 def scaled(parts: Parts, *, autocast: torch.dtype | None = None) -> Parts:
     """Return parts with loss scales, as those of a GPU have."""
     return parts._replace(
-        loss_scales={role: loss_scale.start(CPU) for role in ROLES}, autocast=autocast
+        loss_scales={role: arithmetic.new_loss_scale(CPU) for role in ROLES}, autocast=autocast
     )
 
 

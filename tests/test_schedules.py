@@ -22,6 +22,7 @@ from gan.run.directory import best_paths
 from gan.run.result import read_records
 from gan.run.run import Run
 from gan.schedules import cosine, curve, linear
+from gan.step import Step
 from gan.train import run
 
 
@@ -266,7 +267,7 @@ def test_a_longer_run_is_refused_if_its_curve_would_have_been_another(tmp_path: 
     assert torch.equal(longer_weights, whole)
 
 
-def functional_steps(run: Run) -> train.Step:
+def functional_steps(run: Run) -> Step:
     """Return the steps of a run's program, neither compiled nor captured."""
     program_step = ProgramStep(make_program(run.cfg, run.parts))
     tensors = named_tensors(run.parts, run.state)

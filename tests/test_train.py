@@ -18,12 +18,12 @@ from gan.commands.resume import Options as ResumeOptions
 from gan.commands.resume import resume
 from gan.config.compose import compose
 from gan.errors import Interrupted, UserError
-from gan.invocation import command_line
 from gan.run.checkpoint import checkpoint_paths
 from gan.run.directory import read_config
 from gan.run.records import Records
 from gan.run.result import read_records, read_result
 from gan.step import Batch, StepKind, StepResult, TrainableGAN, train_step
+from gan.system.invocation import command_line
 from gan.train import run
 
 

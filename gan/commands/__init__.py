@@ -5,8 +5,8 @@ from importlib import import_module
 
 from gan import __version__
 from gan.errors import nearest
-from gan.invocation import COMMANDS
-from gan.startup import start_program
+from gan.system.invocation import COMMANDS
+from gan.system.startup import start_program
 
 COMPLETION = ["-sc", "query=bash"]
 """The arguments with which the shell asks for words that may come next."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from gan.commands.command_line import run_command
 from gan.commands.help import SORT_BEST, option
 from gan.errors import UserError
-from gan.invocation import command_line
 from gan.run.directory import EVENT_FILES
+from gan.system.invocation import command_line
 
 MOST_GRIDS = 10_000
 """The number of sample grids of a run that TensorBoard shows."""

@@ -27,12 +27,12 @@ from gan.config.compose import can_explain, explain
 from gan.config.loader import VERSION_BASE, as_given
 from gan.config.schema import CONF_DIR
 from gan.config.values import explain_value
-from gan.errors import Interrupted, OutOfMemory, UserError, first_line, nearest
-from gan.files import expanded
-from gan.invocation import as_typed_here
-from gan.processes import current, refused_sweep
+from gan.distributed.processes import current, refused_sweep
+from gan.errors import Interrupted, OutOfMemory, UserError, first_line, is_out_of_memory, nearest
 from gan.run.directory import remove_empty
-from gan.startup import lost_output, start_program
+from gan.system.files import expanded
+from gan.system.invocation import as_typed_here
+from gan.system.startup import lost_output, start_program
 
 Options = TypeVar("Options")
 
@@ -86,9 +86,6 @@ def run_command(
     except (PermissionError, IsADirectoryError) as error:
         fail(UserError(f"{error.filename}: cannot be read ({error.strerror}); try again"))
     except (MemoryError, RuntimeError) as error:
-        # Most commands need no torch, and this import takes a second.
-        from gan.data.mapped import is_out_of_memory
-
         if not is_out_of_memory(error):
             raise
         hint = "try fewer samples at a time, another device, or when other programs have ended"

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from gan.commands.command_line import run_command, unknown_option
 from gan.commands.help import option
 from gan.errors import UserError, printable
-from gan.invocation import command_line
+from gan.system.invocation import command_line
 
 if TYPE_CHECKING:
     from gan.compare.frame import Table

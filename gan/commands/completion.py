@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 
 from gan.commands.help import named_options
-from gan.invocation import COMMANDS
+from gan.system.invocation import COMMANDS
 
 
 def print_words() -> None:

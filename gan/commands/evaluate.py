@@ -37,12 +37,12 @@ from gan.commands.help import (
 from gan.compare.read import BEST_NAME, find_runs
 from gan.config.compose import compose
 from gan.errors import NotFinite, UserError, printable
-from gan.files import write_text
-from gan.invocation import as_seen_here, command_line
 from gan.metrics.catalogue import METRICS, direction
 from gan.run.directory import read_trusted_config
 from gan.run.result import environment
-from gan.startup import fast_imports
+from gan.system.files import write_text
+from gan.system.invocation import as_seen_here, command_line
+from gan.system.startup import fast_imports
 
 # torch takes seconds to import. Help and mistakes on the command line need none of it, so the
 # functions below import what needs torch when they are called.

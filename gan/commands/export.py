@@ -11,8 +11,8 @@ from pathlib import Path
 from gan.commands.command_line import run_command
 from gan.commands.help import CHECKPOINT, STANDING, WEIGHTS, option
 from gan.errors import UserError
-from gan.invocation import command_line
-from gan.startup import fast_imports
+from gan.system.invocation import command_line
+from gan.system.startup import fast_imports
 
 
 @dataclass

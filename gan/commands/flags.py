@@ -9,8 +9,8 @@ from typing import NoReturn
 from hydra._internal.utils import get_args_parser
 
 from gan.errors import UserError, nearest
-from gan.files import expanded
-from gan.invocation import command_line
+from gan.system.files import expanded
+from gan.system.invocation import command_line
 
 FOLDERS = ("config_dir", "config_path")
 """Flags whose values are folders of YAML files."""

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any
 from gan.commands.command_line import run_command
 from gan.commands.help import CHECKPOINT, DEVICES, STANDING, TRUNCATION, WEIGHTS, option
 from gan.errors import UserError
-from gan.files import replacing, temporary_folder, write_bytes
-from gan.invocation import command_line
 from gan.run.directory import read_config
 from gan.run.pictures import (
     as_png,
@@ -32,7 +30,9 @@ from gan.run.pictures import (
     read_steps_per_epoch,
     sample_files,
 )
-from gan.startup import fast_imports
+from gan.system.files import replacing, temporary_folder, write_bytes
+from gan.system.invocation import command_line
+from gan.system.startup import fast_imports
 
 # torch takes seconds to import. Help and mistakes on the command line need none of it, so the
 # functions below import what needs torch when they are called.

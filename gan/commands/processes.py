@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gan.processes import join, launched, quiet_network, together
+from gan.distributed.processes import join, launched, quiet_network, together
 
 
 def on_all_processes(command: Callable[[], None]) -> None:
@@ -16,7 +16,7 @@ def on_all_processes(command: Callable[[], None]) -> None:
         return
     quiet_network()
     if launch.rank:
-        from gan.follow import main
+        from gan.distributed.follow import main
 
         main()
     else:

@@ -17,13 +17,13 @@ from gan.commands.help import DEVICES, option
 from gan.commands.processes import on_all_processes
 from gan.config.checks import checked
 from gan.config.overrides import as_override
+from gan.distributed.processes import current, refused_sweep
 from gan.errors import PrintableFormatter, UserError
-from gan.invocation import command_line
-from gan.processes import current, refused_sweep
 from gan.run.directory import read_trusted_config
-from gan.startup import fast_imports
 from gan.sweep import SWEEP_FILE
 from gan.sweep.directory import JOBS_FILE
+from gan.system.invocation import command_line
+from gan.system.startup import fast_imports
 
 
 @dataclass

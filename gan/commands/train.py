@@ -14,8 +14,8 @@ from gan.config.loader import as_given
 from gan.errors import Diverged
 from gan.run.directory import read_config
 from gan.run.result import Status, read_result
-from gan.startup import fast_imports
 from gan.sweep import SWEEP_FILE
+from gan.system.startup import fast_imports
 
 log = logging.getLogger(__name__)
 

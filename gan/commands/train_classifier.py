@@ -16,7 +16,7 @@ from gan.commands.command_line import run_command
 from gan.commands.help import option
 from gan.config.compose import compose
 from gan.errors import UserError, nearest
-from gan.files import replacing
+from gan.system.files import replacing
 
 # torch takes seconds to import. Help and mistakes on the command line need none of it, so the
 # functions below import what needs torch when they are called.

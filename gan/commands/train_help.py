@@ -14,7 +14,7 @@ from gan.config.loader import leaves
 from gan.config.overrides import as_override
 from gan.config.reference import Option, find_option, key_rows, read_comments, read_option
 from gan.config.schema import CONF_DIR, GROUPS, installed_folders
-from gan.invocation import command_line
+from gan.system.invocation import command_line
 
 EXAMPLES = (
     ["data=fashion_mnist", "penalty=none", "trainer.max_steps=20000"],

@@ -16,9 +16,9 @@ from gan.compare.frame import STATISTICS, Table
 from gan.compare.rank import Ranking, rank
 from gan.compare.read import is_number, read_history
 from gan.errors import UserError
-from gan.files import write_bytes
 from gan.metrics.catalogue import logged_name, sign
 from gan.run.result import WELL_ENDED, Status
+from gan.system.files import write_bytes
 
 MAX_CURVES = 8
 """The most curves that one picture shows."""

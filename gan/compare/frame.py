@@ -25,14 +25,14 @@ from gan.config.checks import ABSENT_IF, defines_result, is_under
 from gan.config.paths import places_of_data
 from gan.config.schema import GLOBAL_GROUPS, GROUPS, PROTOCOL
 from gan.errors import UserError, nearest
-from gan.files import readable
-from gan.invocation import command_line
 from gan.metrics.catalogue import METRICS, TRAINING_VALUES, has_direction, logged_name, sign
 from gan.run import measured
 from gan.run.directory import CONFIG_FILE
 from gan.run.verdict import SHARE
 from gan.sweep.plan import short_names
 from gan.sweep.report import UNORDERED
+from gan.system.files import readable
+from gan.system.invocation import command_line
 
 DESCRIPTIVE_KEYS = ("name", "tags", "notes")
 """Keys that do not change a result. They still become columns if runs differ in them."""

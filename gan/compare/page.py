@@ -20,10 +20,10 @@ from gan.compare.read import ABSENT, StoredRun, is_number, read_history
 from gan.config.checks import flatten
 from gan.config.compose import compose_unchecked
 from gan.errors import UserError
-from gan.files import write_text
 from gan.metrics.catalogue import LOSSES_AND_PROBABILITIES, logged_name, sign
 from gan.run.directory import REAL_FILE
 from gan.run.pictures import open_exact, sample_files
+from gan.system.files import write_text
 
 MARGIN = 2
 """Pixels around each image of a sample grid. gan.data.pictures has the same number, but imports

@@ -19,8 +19,6 @@ import yaml
 
 from gan.config.checks import flatten
 from gan.errors import UserError, first_line
-from gan.files import YAML_LOADER, open_file, read_bytes, read_text, readable
-from gan.invocation import command_line
 from gan.run.directory import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -34,6 +32,8 @@ from gan.run.result import FINISHED, Record, best_values, read_result
 from gan.run.verdict import verdict_of
 from gan.sweep import SWEEP_FILE
 from gan.sweep.directory import JOBS_FILE
+from gan.system.files import YAML_LOADER, open_file, read_bytes, read_text, readable
+from gan.system.invocation import command_line
 
 FILES = (CONFIG_FILE, OVERRIDES_FILE, METRICS_FILE, RESULT_FILE)
 """The files that describe a run. `gan evaluate` adds metrics-NAME.json to them."""

@@ -24,11 +24,11 @@ from gan.config.schema import CONF_DIR, GROUPS
 from gan.config.spaces import has_several_values
 from gan.config.trust import powers, refuse_untrusted, untrusted, word_powers
 from gan.errors import UserError
-from gan.files import replacing
-from gan.invocation import command as command_words
 from gan.run.directory import CONFIG_FILE, OVERRIDES_FILE, ROUNDING, best_paths, step_of
 from gan.run.provenance import code_hashes
 from gan.run.result import WELL_ENDED, environment
+from gan.system.files import replacing
+from gan.system.invocation import command as command_words
 
 _PLACES = ("--config-", "hydra.searchpath=")
 """Beginnings of words that say where YAML files are."""

@@ -32,7 +32,7 @@ from gan.config.overrides import takes_any_text, value_as_written, with_quotes
 from gan.config.schema import PROTOCOL
 from gan.config.spaces import keys_of, parse_for_hydra, read_dimension, texts_of
 from gan.errors import UserError
-from gan.files import expanded
+from gan.system.files import expanded
 
 VERSION_BASE = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 """The argument that chooses Hydra's defaults. Hydra 1.4 knows no others, and warns of it."""

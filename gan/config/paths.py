@@ -14,7 +14,7 @@ from gan.config.checks import identifies_run
 from gan.config.overrides import as_override
 from gan.config.schema import SCHEMAS, TARGET_GROUPS, settings_of
 from gan.errors import UserError
-from gan.files import expanded
+from gan.system.files import expanded
 
 
 def with_absolute_paths(cfg: DictConfig) -> DictConfig:

@@ -24,7 +24,7 @@ import yaml
 from gan.config.checks import is_under
 from gan.config.schema import CONF_DIR, installed_folders
 from gan.errors import UserError
-from gan.files import YAML_LOADER
+from gan.system.files import YAML_LOADER
 
 _POWERFUL = ("hydra", "logging.trackers")
 """Keys below which a text may name a server, a database, a file or a command."""

@@ -12,8 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 from filelock import Timeout
 
-from gan.files import replacing
-from gan.locks import LOOK_SECONDS, lock_at, way_to_free
+from gan.system.files import replacing
+from gan.system.locks import LOOK_SECONDS, lock_at, way_to_free
 
 log = logging.getLogger(__name__)
 

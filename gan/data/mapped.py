@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gan.data.cache import lock_for
 from gan.errors import UserError
-from gan.files import replacing
+from gan.system.files import replacing
 
 MAX_BYTES_IN_MEMORY = 2**30
 """Size up to which an array is read into memory. A larger one is mapped: then all processes share
@@ -163,15 +163,6 @@ def free_memory(device: torch.device) -> int:
         return int(psutil.virtual_memory().available)
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, on a GPU or on the machine."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # The errors of the CPU's allocator and of CUDA's libraries have no type of their own.
-    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 def _write(path: Path, key: str, array: ChunkedArray) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 from gan.data.cache import lock_for
 from gan.data.images import ImageData
 from gan.errors import UserError
-from gan.files import temporary_folder
+from gan.system.files import temporary_folder
 
 log = logging.getLogger(__name__)
 

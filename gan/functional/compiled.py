@@ -16,13 +16,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from gan.build import Parts
-from gan.data.mapped import is_out_of_memory
-from gan.errors import NotSupported, UserError, first_line
+from gan.errors import NotSupported, UserError, first_line, is_out_of_memory
 from gan.functional.step import Program, functional_step, make_program
 from gan.functional.tensors import Tensors, named_tensors
-from gan.locks import lock_at
 from gan.run.state import State
 from gan.step import Batch, StepKind, StepResult
+from gan.system.locks import lock_at
 
 Step = Callable[[Tensors, Batch], StepResult]
 

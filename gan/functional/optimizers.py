@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gan.arithmetic import like
 from gan.build import torch_class
 from gan.errors import NotSupported
-from gan.loss_scale import like
 
 Setting = float | Tensor
 Settings = Mapping[str, Setting]

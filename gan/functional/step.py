@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from gan.arithmetic import like
 from gan.build import Parts
 from gan.errors import NotSupported
 from gan.functional.optimizers import broadcastable, functional_optimizer
@@ -19,7 +20,6 @@ from gan.functional.tensors import (
     differing,
     hyperparameters,
 )
-from gan.loss_scale import like
 from gan.losses import Loss, as_loss
 from gan.penalties import Penalty, as_penalty
 from gan.step import (

@@ -15,7 +15,7 @@ from gan.launchers.followers import with_followers
 from gan.run.attempt import Attempt, Ending, ending_of
 from gan.run.directory import LOG_FILE, METRICS_FILE
 from gan.run.result import Record, Status, read_records
-from gan.startup import start_program
+from gan.system.startup import start_program
 
 if TYPE_CHECKING:
     from gan.run.progress import OnProgress
@@ -41,8 +41,8 @@ def execute(
     start_program(encoding="utf-8")
     # These imports take seconds. Where a process is used again, only its first run waits for them.
     from gan.config.checks import as_config, checked
+    from gan.distributed.shared import rehearsal
     from gan.run.run import Run
-    from gan.shared import rehearsal
     from gan.train import train
 
     deadline = time.monotonic() + patience

@@ -11,7 +11,7 @@ from typing import Any
 from gan.launchers.messages import Mailbox, MessageFile, MessageInbox, MessageReporter
 from gan.run.attempt import Attempt
 from gan.run.signals import PRUNE
-from gan.startup import fast_imports, start_program
+from gan.system.startup import fast_imports, start_program
 
 SECONDS_BETWEEN_READS = 1.0
 """Seconds between two looks for requests of the launcher."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from gan.files import write_text
+from gan.system.files import write_text
 
 STATE_FILE = ".controller"
 """The file in a sweep's directory that names the controller, as long as there is one."""

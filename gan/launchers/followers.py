@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from gan.distributed.processes import Launch, Processes, open_store, quiet_network, together
 from gan.errors import UserError
-from gan.processes import Launch, Processes, open_store, quiet_network, together
 
 SECONDS_TO_END = 10.0
 """Seconds that followers get to end by themselves."""
@@ -78,7 +78,9 @@ def _start(launch: Launch) -> "subprocess.Popen[bytes]":
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "gan.follow"], stdin=subprocess.DEVNULL, env=os.environ | variables
+        [sys.executable, "-m", "gan.distributed.follow"],
+        stdin=subprocess.DEVNULL,
+        env=os.environ | variables,
     )
 
 

@@ -18,7 +18,7 @@ from gan.launchers.queue import Queue
 from gan.launchers.slots import Slot, make_slots, threads_per_run
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import Status
-from gan.startup import fast_imports
+from gan.system.startup import fast_imports
 
 
 class LocalLauncher(Launcher):

@@ -5,7 +5,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from gan.startup import core_count
+from gan.system.startup import core_count
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,6 @@ from types import FrameType
 from typing import Any
 
 from gan.errors import Interrupted, NoAnswer, UserError
-from gan.files import write_text
-from gan.invocation import command_line
 from gan.launchers.attempt import LOCK_PATIENCE, execute, place_config
 from gan.launchers.base import Ended, Event, Requeued, plain
 from gan.launchers.cluster import (
@@ -42,6 +40,8 @@ from gan.launchers.slots import Slot
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import FINISHED, Status
 from gan.run.signals import PRUNE
+from gan.system.files import write_text
+from gan.system.invocation import command_line
 
 SECONDS_BETWEEN_POLLS = 3.0
 """Seconds between two questions to Slurm, whose controller answers those of all users."""

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from gan.launchers.attempt import redirected_output
 from gan.launchers.messages import MessageInbox, MessageReporter
 from gan.run.signals import stop_signals
-from gan.startup import end_with_parent, fast_imports, start_program
+from gan.system.startup import end_with_parent, fast_imports, start_program
 
 
 class PipeReporter(MessageReporter):

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from gan.arithmetic import in_double
 from gan.data import Data
-from gan.data.mapped import is_out_of_memory
-from gan.errors import UserError, first_line
+from gan.errors import UserError, first_line, is_out_of_memory
 from gan.metrics import inception, lenet
 
 BATCH = 250

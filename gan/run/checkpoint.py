@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from gan.errors import UserError, first_line
-from gan.files import read_bytes, write_bytes
-from gan.invocation import command_line
 from gan.run.directory import CHECKPOINTS, best_paths, step_of
+from gan.system.files import read_bytes, write_bytes
+from gan.system.invocation import command_line
 
 log = logging.getLogger(__name__)
 

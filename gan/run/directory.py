@@ -18,10 +18,10 @@ from gan.config.overrides import as_override, escaped
 from gan.config.paths import moved_data
 from gan.config.trust import powers, refuse_untrusted, trust, word_powers
 from gan.errors import Busy, UserError
-from gan.files import read_text, remove_leftovers, write_text
-from gan.invocation import command_line
-from gan.locks import LOOK_SECONDS, is_locked, lock_at, way_to_free
 from gan.run import SWEEP_FILE
+from gan.system.files import read_text, remove_leftovers, write_text
+from gan.system.invocation import command_line
+from gan.system.locks import LOOK_SECONDS, is_locked, lock_at, way_to_free
 
 log = logging.getLogger(__name__)
 

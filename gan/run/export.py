@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from gan.errors import UserError, first_line, nearest
-from gan.files import replacing
 from gan.run.trained import SUFFIX, TrainedGenerator, describe, inputs, load_generator
+from gan.system.files import replacing
 
 BATCHES = (1, 2, 61)
 """Sizes of the batches in which a file's samples are compared with the run's."""

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from gan.config.checks import flatten
 from gan.config.overrides import as_override, escaped
 from gan.errors import UserError
-from gan.files import expanded
 from gan.run.directory import CONFIG_FILE, read_config
+from gan.system.files import expanded
 
 if TYPE_CHECKING:
     from torch import Tensor

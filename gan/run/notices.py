@@ -12,13 +12,13 @@ from gan.build import Parts, optimizer_settings
 from gan.config.checks import doubts, flatten, option_name
 from gan.data.base import summary
 from gan.errors import printable
-from gan.invocation import as_seen_here, commands
 from gan.metrics.catalogue import METRICS, direction, typical
 from gan.run.length import length
 from gan.run.pictures import sample_files
 from gan.run.progress import counted, duration
 from gan.run.result import Result, Status
 from gan.run.verdict import USUAL_RATE, smoothness
+from gan.system.invocation import as_seen_here, commands
 
 WIDTH = 80
 """The width in characters that the lines of a notice keep to, where words can be broken."""

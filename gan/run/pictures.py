@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from gan.errors import UserError
-from gan.files import read_bytes
 from gan.run.directory import SAMPLES
 from gan.run.result import read_records
+from gan.system.files import read_bytes
 
 SIDE = 800
 """Pixels that the longer side of an enlarged picture comes close to."""

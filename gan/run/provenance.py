@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gan.config.checks import defines_result
-from gan.files import read_text, write_bytes, write_text
-from gan.processes import current
+from gan.distributed.processes import current
 from gan.run.directory import has_history
+from gan.system.files import read_text, write_bytes, write_text
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from gan.data.pictures import to_pil
 from gan.errors import PrintableFormatter, UserError
-from gan.files import read_bytes, sync, write_bytes
 from gan.run.directory import (
     CHECKPOINTS,
     LOG_FILE,
@@ -27,6 +26,7 @@ from gan.run.directory import (
 from gan.run.pictures import encode, open_exact, sample_file, sample_files
 from gan.run.result import Best, Record, best_values, read_records, whole_lines
 from gan.run.tensorboard import REAL_TAG, EventFile, event_files
+from gan.system.files import read_bytes, sync, write_bytes
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gan.files import read_bytes, read_text, write_text
 from gan.metrics.catalogue import METRICS, sign
 from gan.run.directory import METRICS_FILE, RESULT_FILE
 from gan.run.provenance import own_repository
+from gan.system.files import read_bytes, read_text, write_text
 
 
 class Status(str, Enum):

@@ -23,10 +23,10 @@ from gan.arithmetic import (
     thread_count,
 )
 from gan.build import Parts
+from gan.distributed.processes import current
 from gan.errors import UserError
-from gan.processes import current
 from gan.run.length import total_steps
-from gan.startup import core_count
+from gan.system.startup import core_count
 
 
 @contextmanager

@@ -17,18 +17,15 @@ from typing import Any, TypeVar
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from gan.arithmetic import DEFAULT
+from gan.arithmetic import DEFAULT, LOWEST_LOSS_SCALE
 from gan.build import Parts, build, build_schedules, load_data
 from gan.config.checks import doubts, flatten, plain
 from gan.config.paths import overrides_with_absolute_paths, with_absolute_paths
 from gan.data import Batches, Data, content_hash
 from gan.data.base import range_doubt
-from gan.data.mapped import is_out_of_memory
-from gan.errors import Interrupted, NotFinite, OutOfMemory, UserError
-from gan.invocation import command_line
-from gan.loss_scale import LOWEST_SCALE
+from gan.distributed.processes import current
+from gan.errors import Interrupted, NotFinite, OutOfMemory, UserError, is_out_of_memory
 from gan.metrics.catalogue import STEP_STATISTICS
-from gan.processes import current
 from gan.run.checkpoint import (
     checkpoint_paths,
     has_best,
@@ -98,6 +95,7 @@ from gan.run.trackers.feed import Trackers
 from gan.run.verdict import Watch
 from gan.schedules import Schedule
 from gan.seeds import derive_seed
+from gan.system.invocation import command_line
 
 log = logging.getLogger(__name__)
 
@@ -705,7 +703,7 @@ class Run:
             record[shown] = schedule(self.step - 1)
         for role, scale in parts.loss_scales.items():
             record[f"loss_scale/{role}"] = factor = scale[0].item()
-            if factor < LOWEST_SCALE:
+            if factor < LOWEST_LOSS_SCALE:
                 raise NotFinite(f"the gradients of the {role} are not finite at any loss scale")
         if state.adaptive:
             record["augment_p"] = state.adaptive.p.item()

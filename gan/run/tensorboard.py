@@ -33,12 +33,12 @@ from gan.build import Parts
 from gan.config.checks import defines_result, flatten, option_name
 from gan.config.schema import GLOBAL_GROUPS, TARGET_GROUPS
 from gan.errors import first_line
-from gan.files import readable, replacing
 from gan.metrics.catalogue import METRICS
 from gan.run.directory import EVENT_FILES
 from gan.run.graph import record_graph
 from gan.run.pictures import as_png
 from gan.run.result import Record
+from gan.system.files import readable, replacing
 
 log = logging.getLogger(__name__)
 

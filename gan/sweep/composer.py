@@ -30,7 +30,7 @@ from gan.config.loader import as_given, leaves
 from gan.config.overrides import value_as_written
 from gan.config.trust import refuse_untrusted_copies
 from gan.errors import UserError
-from gan.files import write_text
+from gan.system.files import write_text
 
 CHECKSUM_FILE = ".checksum"
 """The file in the folder of copies that holds their checksum."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan.errors import Interrupted, UserError
-from gan.invocation import as_seen_here, command_line
 from gan.launchers import controller
 from gan.launchers.attempt import RunFollower
 from gan.launchers.base import Launcher, Started, find_launcher
@@ -16,6 +15,7 @@ from gan.run.result import FINISHED, Status, objective
 from gan.sweep.directory import JOBS_FILE, Sweep, read_sweep
 from gan.sweep.report import LiveDisplay, console
 from gan.sweep.schedule import JobEnded
+from gan.system.invocation import as_seen_here, command_line
 
 SECONDS_BETWEEN_LOOKS = 2.0
 """Seconds between two looks at the files of the runs."""

@@ -19,10 +19,8 @@ from gan.config.checks import as_config, defines_result, flatten
 from gan.config.paths import moved_data
 from gan.config.trust import powers, refuse_untrusted, word_powers
 from gan.errors import Busy, JobsFailed, NoAnswer, UserError
-from gan.files import append_text, read_text, remove_leftovers, write_text
 from gan.launchers.controller import LOG_FILE as CONTROLLER_LOG
 from gan.launchers.controller import forget, is_controller
-from gan.locks import LOOK_SECONDS, lock_at, way_to_free
 from gan.run.directory import (
     LOG_FILE,
     RESULT_FILE,
@@ -42,6 +40,8 @@ from gan.run.result import (
 )
 from gan.sweep import SWEEP_FILE
 from gan.sweep.plan import JOB_NAME, Job
+from gan.system.files import append_text, read_text, remove_leftovers, write_text
+from gan.system.locks import LOOK_SECONDS, lock_at, way_to_free
 
 JOBS_FILE = "jobs.jsonl"
 LOCK_FILE = ".lock"

@@ -26,11 +26,11 @@ from gan.config.paths import (
 )
 from gan.config.schema import GLOBAL_GROUPS
 from gan.errors import UserError, nearest
-from gan.files import readable
 from gan.run.initial import with_init_hash, with_init_overrides
 from gan.run.trackers import make_trackers
 from gan.sweep.composer import Composer, plain_config
 from gan.sweep.space import Point
+from gan.system.files import readable
 
 JOB_NAME = r"[A-Za-z0-9_.,=+-]+"
 """A pattern that every name of a job matches, so that it is that of a folder anywhere."""

@@ -15,12 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from gan.errors import printable
-from gan.invocation import as_seen_here, commands
 from gan.launchers.base import Note, Progress, Requeued, Started
 from gan.metrics.catalogue import METRICS, direction, sign
 from gan.run.progress import duration
 from gan.run.result import FINISHED, Result, Status
 from gan.sweep.schedule import JobEnded, Retry, ScheduleEvent
+from gan.system.invocation import as_seen_here, commands
 
 PLAIN_WIDTH = 160
 """The width of a page in characters where there is no terminal to ask."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gan.errors import Interrupted
-from gan.invocation import command_line
 from gan.launchers.base import Ended, Launcher, Note, Progress, Requeued, Started
 from gan.run.attempt import Attempt
 from gan.run.directory import in_use
@@ -15,6 +14,7 @@ from gan.run.result import FINISHED, Status
 from gan.run.signals import StopRequest, deferred_stop
 from gan.sweep.directory import Sweep
 from gan.sweep.plan import Job
+from gan.system.invocation import command_line
 
 STOP_PATIENCE = 30.0
 """Seconds that a run has for its checkpoint before it is killed."""

@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 from gan.config.checks import check_ranges, defines_result, plain
 from gan.config.compose import source_words
 from gan.errors import UserError
-from gan.invocation import as_seen_here
 from gan.launchers.base import Launcher, Progress
 from gan.metrics.catalogue import METRICS, direction
 from gan.run.measured import ways
@@ -48,6 +47,7 @@ from gan.sweep.sweep import (
     trust_command_line,
 )
 from gan.sweep.where import PATIENCE, Where
+from gan.system.invocation import as_seen_here
 
 try:
     import optuna

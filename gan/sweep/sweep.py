@@ -26,7 +26,6 @@ from gan.config.paths import moved_data, overrides_with_absolute_paths
 from gan.config.schema import GLOBAL_GROUPS, PROTOCOL
 from gan.config.trust import folder_powers, powers, refuse_untrusted, trust, word_powers
 from gan.errors import JobsFailed, UserError
-from gan.invocation import as_seen_here, command_line
 from gan.launchers.base import Launcher, find_launcher
 from gan.launchers.local import LocalLauncher
 from gan.run.directory import in_use
@@ -52,6 +51,7 @@ from gan.sweep.report import (
 from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
 from gan.sweep.space import Point
 from gan.sweep.where import Where
+from gan.system.invocation import as_seen_here, command_line
 
 SUBDIRS = ("${hydra.job.override_dirname}", "${hydra.job.num}")
 """Defaults of `hydra.sweep.subdir`: that of conf/ and Hydra's own."""

@@ -16,8 +16,8 @@ from torch import Tensor
 from gan.build import load_data
 from gan.config.checks import as_config, checked
 from gan.data import Data
-from gan.data.mapped import free_memory, is_out_of_memory
-from gan.errors import Interrupted, NotSupported, UserError, first_line
+from gan.data.mapped import free_memory
+from gan.errors import Interrupted, NotSupported, UserError, first_line, is_out_of_memory
 from gan.run.attempt import Attempt, Ending, ending_of
 from gan.run.directory import LOG_FILE
 from gan.run.result import Status

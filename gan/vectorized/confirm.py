@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gan.build import Parts
-from gan.data.mapped import is_out_of_memory
-from gan.errors import NotSupported, first_line
+from gan.errors import NotSupported, first_line, is_out_of_memory
 from gan.functional.step import Program, functional_step
 from gan.functional.tensors import Tensors, named_tensors
 from gan.run.rounding import rounding_as

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from gan.errors import NotSupported
 from gan.functional.compiled import ProgramStep
+from gan.functional.run_step import make_step
 from gan.functional.step import make_program
 from gan.functional.tensors import (
     Tensors,
@@ -14,8 +15,8 @@ from gan.functional.tensors import (
     named_tensors,
 )
 from gan.run.run import Run
-from gan.step import Batch, StepKind, eager_step, next_step_kind
-from gan.train import Step, make_step, train_one_step
+from gan.step import Batch, Step, StepKind, eager_step, next_step_kind
+from gan.train import train_one_step
 from gan.vectorized.confirm import refuse_undeclared
 from gan.vectorized.run_set import RunFailed, StepTimer, weight_sizes
 

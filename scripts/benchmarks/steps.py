@@ -29,8 +29,8 @@ from gan.data.vision import torchvision
 from gan.functional.compiled import make_compiled_step
 from gan.models import mlp_pair
 from gan.run.state import initial_state
-from gan.startup import core_count
 from gan.step import Batch, StepKind, count_step, draw_batch, eager_step, next_step_kind
+from gan.system.startup import core_count
 
 
 def time_steps(

@@ -25,8 +25,8 @@ from gan.functional.compiled import CAPTURE_WARM_UP, make_compiled_step
 from gan.functional.tensors import named_tensors
 from gan.run.run import Run
 from gan.run.state import initial_state
-from gan.step import eager_step
-from gan.train import Step, train_one_step
+from gan.step import Step, eager_step
+from gan.train import train_one_step
 from gan.vectorized.cohort import memory_limit, take_eager_step
 from gan.vectorized.run_set import RunSet
 from gan.vectorized.sequential import SequentialRuns

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.timing import timing_table
-from gan.startup import SHORT_WAITS, core_count
+from gan.system.startup import SHORT_WAITS, core_count
 
 WAYS = {
     "wait in a loop": {},

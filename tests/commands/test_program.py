@@ -9,7 +9,7 @@ import pytest
 
 from gan import __version__
 from gan.commands.command_line import as_user_error
-from gan.invocation import COMMANDS
+from gan.system.invocation import COMMANDS
 
 
 def gan(*arguments: str, cwd: Path, line: str | None = None) -> subprocess.CompletedProcess[str]:

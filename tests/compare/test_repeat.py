@@ -19,8 +19,8 @@ from gan.compare.repeat import best_run, changed_keys, command, difference_from_
 from gan.config.checks import flatten
 from gan.config.compose import compose
 from gan.errors import UserError
-from gan.invocation import command as command_words
 from gan.sweep.plan import identity
+from gan.system.invocation import command as command_words
 
 FAR_FROM_DEFAULT = (
     "model=small",

@@ -429,7 +429,7 @@ def test_errors_in_a_large_folder_leave_no_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gan.files.sync", full)
+        patch.setattr("gan.system.files.sync", full)
         with pytest.raises(UserError) as raised:
             load(photos)
     assert str(raised.value) == (

@@ -15,7 +15,7 @@ import torch
 from gan.data.cache import Arrays, cached_arrays, lock_for
 from gan.data.mapped import ChunkedArray, RowReader, as_tensor, cached_array
 from gan.errors import UserError
-from gan.files import replacing
+from gan.system.files import replacing
 
 CHUNKS = [np.arange(12 * n, 12 * n + 12, dtype=np.uint8).reshape(2, 3, 2) for n in range(4)]
 WHOLE = np.concatenate(CHUNKS)

@@ -13,7 +13,6 @@ import pytest
 from sweep_commands import TESTS
 
 from gan.errors import UserError
-from gan.files import write_text
 from gan.launchers.base import Ended, Event, Note, Requeued, Started
 from gan.launchers.local import LocalLauncher
 from gan.launchers.queue import Queue
@@ -25,6 +24,7 @@ from gan.sweep.directory import Sweep
 from gan.sweep.plan import Job
 from gan.sweep.report import LiveDisplay
 from gan.sweep.schedule import JobEnded, Scheduler
+from gan.system.files import write_text
 
 
 class FakeLauncher(LocalLauncher):

@@ -8,10 +8,10 @@ from runs import short
 
 from gan.commands.train import conclude
 from gan.errors import Diverged
-from gan.invocation import command_line
 from gan.run.directory import read_config, store_config
 from gan.run.notices import next_steps
 from gan.run.result import read_result, write_result
+from gan.system.invocation import command_line
 from gan.train import run
 
 FEW = ("data=digits", "trainer.max_steps=2", "logging=quiet")

@@ -11,10 +11,11 @@ import pytest
 import torch
 from runs import content, short
 
+from gan.functional.run_step import make_step
 from gan.run.checkpoint import checkpoint_paths
 from gan.run.result import read_records, read_result
 from gan.run.run import Run
-from gan.train import after_step, make_step, run, train_one_step
+from gan.train import after_step, run, train_one_step
 
 
 def train_for(opened: Run, steps: int) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gan.invocation import COMMANDS, as_typed_here, command, command_line
+from gan.system.invocation import COMMANDS, as_typed_here, command, command_line
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sysconfig.get_path("scripts"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.startup import SHORT_WAITS, core_count, fast_imports, shorten_waits
+from gan.system.startup import SHORT_WAITS, core_count, fast_imports, shorten_waits
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +117,9 @@ def test_cores_are_counted_by_the_limits_of_the_process(monkeypatch: pytest.Monk
 
 def printed(code: str, *options: str, to: str = "/dev/null") -> tuple[int, str]:
     """Return the exit code and the errors of a program that prints to a file or a device."""
-    begin = "import sys; from gan.startup import lost_output, start_program; start_program(); "
+    begin = (
+        "import sys; from gan.system.startup import lost_output, start_program; start_program(); "
+    )
     command = [sys.executable, *options, "-c", begin + code]
     with Path(to).open("w") as output:
         done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True)
@@ -132,7 +134,7 @@ def test_a_console_that_fails_falls_silent_and_the_reason_is_kept() -> None:
 
 def test_a_reader_that_is_slow_gets_everything_though_its_pipe_does_not_wait() -> None:
     code = (
-        "import os; from gan.startup import start_program; start_program(); "
+        "import os; from gan.system.startup import start_program; start_program(); "
         "os.set_blocking(1, False); print('x' * 10**6)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
@@ -143,7 +145,7 @@ def test_a_reader_that_is_slow_gets_everything_though_its_pipe_does_not_wait() -
 
 
 def test_files_do_not_take_the_place_of_a_closed_console(tmp_path: Path) -> None:
-    begin = "from gan.startup import start_program; start_program(); "
+    begin = "from gan.system.startup import start_program; start_program(); "
     code = begin + f"file = open({str(tmp_path / 'file')!r}, 'w'); print('a', flush=True)"
     command = ["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, code]
     assert subprocess.run(command).returncode == 0

@@ -1,4 +1,4 @@
-"""A follower: a process that takes part in the training of rank 0: `python -m gan.follow`.
+"""A follower takes part in the training of rank 0: `python -m gan.distributed.follow`.
 
 It reads no command line, writes no file and prints nothing but the reason why it fails.
 """
@@ -17,14 +17,14 @@ from omegaconf import DictConfig
 from gan.build import Parts, build, build_schedules, find_device
 from gan.config.checks import as_config, checked
 from gan.data import Batches
+from gan.distributed.processes import Launch, Processes, TrainingEnded, join, launched, together
+from gan.distributed.shared import Plan, SharedTraining, take_part_in_rehearsal
 from gan.errors import ProcessLost, UserError
-from gan.processes import Launch, Processes, TrainingEnded, join, launched, together
 from gan.run.rounding import rounding_as
 from gan.run.signals import PRUNE, deferred_stop
 from gan.run.state import State, from_checkpoint, initial_state
 from gan.schedules import Schedule
-from gan.shared import Plan, SharedTraining, take_part_in_rehearsal
-from gan.startup import end_with_parent
+from gan.system.startup import end_with_parent
 from gan.train import train_one_step
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan.processes import Processes
+from gan.distributed.processes import Processes
 
 
 def gather(processes: Processes, tensor: Tensor) -> Tensor:

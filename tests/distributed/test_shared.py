@@ -17,9 +17,11 @@ from sweep_commands import SCRIPTS, children, execute
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from gan import processes
 from gan.build import build
 from gan.config.compose import compose
+from gan.distributed import processes
+from gan.distributed.processes import Launch, Processes, current
+from gan.distributed.shared import make_plan
 from gan.errors import Interrupted, ProcessLost, StartFailed, UserError
 from gan.launchers import followers
 from gan.launchers.followers import Place, check_place, with_followers
@@ -27,12 +29,10 @@ from gan.losses import Loss
 from gan.models import mlp_pair
 from gan.penalties import Discriminator as JudgedSamples
 from gan.penalties import Penalty
-from gan.processes import Launch, Processes, current
 from gan.run.attempt import ending_of
 from gan.run.checkpoint import checkpoint_paths
 from gan.run.provenance import read_provenance
 from gan.run.result import Status, read_records, read_result
-from gan.shared import make_plan
 from gan.step import StepResult, train_step
 from gan.train import run
 
@@ -215,7 +215,7 @@ def disturb(patch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) ->
             action()
         return train_step(*given)
 
-    patch.setattr("gan.shared.train_step", counted)
+    patch.setattr("gan.distributed.shared.train_step", counted)
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from gan import files
-from gan.files import remove_leftovers, replacing, temporary_folder, write_text
 from gan.run.directory import claimed
 from gan.sweep.directory import owned
+from gan.system import files
+from gan.system.files import remove_leftovers, replacing, temporary_folder, write_text
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from gan.files import replacing, temporary_folder
+from gan.system.files import replacing, temporary_folder
 with replacing(Path(sys.argv[1], "large.pt")) as file, temporary_folder(Path(sys.argv[1], "out")):
     file.write_bytes(b"half of it")
     os.kill(os.getpid(), 9)
@@ -31,7 +31,7 @@ def killed_in_a_write(folder: Path) -> None:
     assert len(list(folder.glob(".*.????????.tmp"))) == 2
 
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_a_file_is_replaced_and_no_other_file_is_left(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def opens_text(call: ast.Call) -> bool:
     if name in ("run", "Popen"):
         return any(keyword.arg == "text" for keyword in call.keywords)
     if name in ("read_text", "write_text", "FileHandler"):
-        # The function `gan.files.write_text` writes UTF-8.
+        # The function `gan.system.files.write_text` writes UTF-8.
         return is_method
     if name not in ("open", "fdopen"):
         return False

@@ -1,7 +1,7 @@
 """Training of one run by several processes, each on its rows of every batch.
 
 All random numbers of a step are in its batch, which every process draws as a whole. So the result
-is that of one process, except for rounding. See `gan.processes` for who does what.
+is that of one process, except for rounding. See `gan.distributed.processes` for who does what.
 """
 
 import copy
@@ -18,10 +18,10 @@ from gan.arithmetic import exact_matmul
 from gan.augment import pack
 from gan.build import Parts
 from gan.config.checks import plain
+from gan.distributed.processes import OutOfStep, Processes, TrainingEnded, current
+from gan.distributed.whole_batch import gather_rows, shared_batch_norm
 from gan.errors import ProcessLost, StartFailed, UserError
-from gan.invocation import command_line
 from gan.penalties import require_scalar
-from gan.processes import OutOfStep, Processes, TrainingEnded, current
 from gan.run.run import Run
 from gan.run.signals import StopRequest
 from gan.run.state import State, initial_state, to_checkpoint
@@ -37,7 +37,7 @@ from gan.step import (
     train_step,
     trainable_gan,
 )
-from gan.whole_batch import gather_rows, shared_batch_norm
+from gan.system.invocation import command_line
 
 REHEARSED_PACKS = 4
 """Packs of samples of each process in the rehearsal."""

@@ -16,10 +16,10 @@ from runs import short
 
 from gan.data.cache import cached_arrays
 from gan.errors import Busy, UserError
-from gan.locks import WITHOUT_FLOCK, is_locked, lock_at
 from gan.run.directory import LOCK_FILE, claimed, in_use
 from gan.run.result import read_result
 from gan.sweep.directory import owned
+from gan.system.locks import WITHOUT_FLOCK, is_locked, lock_at
 from gan.train import run
 
 NAMES = [errno.errorcode[number] for number in dict.fromkeys(WITHOUT_FLOCK)]

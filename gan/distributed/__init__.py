@@ -1,0 +1,1 @@
+"""One run by several processes, each on its rows of every batch."""
