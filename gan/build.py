@@ -25,7 +25,7 @@ from gan.config.schema import TARGET_GROUPS
 from gan.config.signatures import Signature, import_target, read_signature
 from gan.data import Data
 from gan.data.base import check_data
-from gan.distributed.processes import current
+from gan.distributed.processes import current_processes
 from gan.errors import UserError, first_line, is_out_of_memory
 from gan.losses import Loss, as_loss
 from gan.penalties import Consistency, Penalty, as_penalty
@@ -402,7 +402,7 @@ def find_device(name: str) -> torch.device:
     available = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     available += ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     wanted = {"auto": available[0], "cuda": "cuda:0"}.get(name, name)
-    if processes := current():
+    if processes := current_processes():
         wanted = processes.device_name(name, torch.cuda.device_count())
     if wanted not in available:
         hint, visible = "", os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from gan.config.checks import checked
 from gan.data import Batches
-from gan.distributed.processes import current
+from gan.distributed.processes import current_processes
 from gan.distributed.shared import Training, rehearsal, shared_training
 from gan.errors import NotFinite
 from gan.functional.run_step import make_step, profiled
@@ -90,7 +90,7 @@ def run(
 def train(run: Run) -> None:
     """Train a run from its present step to its end."""
     with deferred_stop() as stop:
-        if processes := current():
+        if processes := current_processes():
             with shared_training(processes, run, stop) as shared:
                 _train(run, profiled(run, shared.step), shared)
         else:

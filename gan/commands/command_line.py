@@ -27,7 +27,7 @@ from gan.config.compose import can_explain, explain
 from gan.config.loader import VERSION_BASE, as_given
 from gan.config.schema import CONF_DIR
 from gan.config.values import explain_value
-from gan.distributed.processes import current, refused_sweep
+from gan.distributed.processes import current_processes, refused_sweep
 from gan.errors import Interrupted, OutOfMemory, UserError, first_line, is_out_of_memory, nearest
 from gan.run.directory import remove_empty
 from gan.system.files import expanded
@@ -164,7 +164,7 @@ class CheckConfig(Callback):
         """End the process with one line if a word of the command line would do nothing, or if
         several processes were started for one run.
         """
-        if processes := current():
+        if processes := current_processes():
             fail(UserError(refused_sweep("-m", processes.size)))
         for word in _words_about(config, ["hydra.run"]):
             fail(UserError(f"{word}: is about one run; a sweep takes hydra.sweep.dir=DIR"))

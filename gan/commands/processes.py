@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gan.distributed.processes import join, launched, quiet_network, together
+from gan.distributed.processes import join, quiet_network, together, torchrun_launch
 
 
 def on_all_processes(command: Callable[[], None]) -> None:
@@ -10,7 +10,7 @@ def on_all_processes(command: Callable[[], None]) -> None:
 
     A process that was started alone just runs the command.
     """
-    launch = launched()
+    launch = torchrun_launch()
     if launch is None:
         command()
         return

@@ -17,7 +17,7 @@ from gan.commands.help import DEVICES, option
 from gan.commands.processes import on_all_processes
 from gan.config.checks import checked
 from gan.config.overrides import as_override
-from gan.distributed.processes import current, refused_sweep
+from gan.distributed.processes import current_processes, refused_sweep
 from gan.errors import PrintableFormatter, UserError
 from gan.run.directory import read_trusted_config
 from gan.sweep import SWEEP_FILE
@@ -79,7 +79,7 @@ def resume(paths: list[Path], options: Options) -> None:
     length = {key: value for key, value in lengths.items() if value is not None}
     asked = " ".join(f"trainer.{key}={value}" for key, value in length.items())
     if (path / SWEEP_FILE).exists():
-        if processes := current():
+        if processes := current_processes():
             raise UserError(refused_sweep(str(path), processes.size))
         if options.restart:
             raise UserError(f"restart=true: begins one run again, and {path} is a sweep")

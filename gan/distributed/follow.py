@@ -17,7 +17,14 @@ from omegaconf import DictConfig
 from gan.build import Parts, build, build_schedules, find_device
 from gan.config.checks import as_config, checked
 from gan.data import Batches
-from gan.distributed.processes import Launch, Processes, TrainingEnded, join, launched, together
+from gan.distributed.processes import (
+    Launch,
+    Processes,
+    TrainingEnded,
+    join,
+    together,
+    torchrun_launch,
+)
 from gan.distributed.shared import Plan, SharedTraining, take_part_in_rehearsal
 from gan.errors import ProcessLost, UserError
 from gan.run.rounding import rounding_as
@@ -40,7 +47,7 @@ class Followed(NamedTuple):
 def main() -> None:
     """Follow rank 0 until it lets this process end."""
     end_with_parent()
-    launch = launched()
+    launch = torchrun_launch()
     assert launch
     prepare()
     code = 0

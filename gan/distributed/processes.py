@@ -58,7 +58,7 @@ class Launch(NamedTuple):
         return dict(zip(VARIABLES, map(str, self), strict=True))
 
 
-def launched() -> Launch | None:
+def torchrun_launch() -> Launch | None:
     """Return the place of this process among several that torchrun started; None if it is alone."""
     try:
         rank, size, local_rank, local_size, host, port = (os.environ[name] for name in VARIABLES)
@@ -321,7 +321,7 @@ class Processes:
 _current: Processes | None = None
 
 
-def current() -> Processes | None:
+def current_processes() -> Processes | None:
     """Return the processes that train a run together with this one; None if it is alone."""
     return _current
 

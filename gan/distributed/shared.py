@@ -18,7 +18,7 @@ from gan.arithmetic import exact_matmul
 from gan.augment import pack
 from gan.build import Parts
 from gan.config.checks import plain
-from gan.distributed.processes import OutOfStep, Processes, TrainingEnded, current
+from gan.distributed.processes import OutOfStep, Processes, TrainingEnded, current_processes
 from gan.distributed.whole_batch import gather_rows, shared_batch_norm
 from gan.errors import ProcessLost, StartFailed, UserError
 from gan.penalties import require_scalar
@@ -162,7 +162,7 @@ def rehearsal() -> Callable[[DictConfig, Parts], None] | None:
 
     The check comes before anything is stored.
     """
-    processes = current()
+    processes = current_processes()
     if processes is None:
         return None
 

@@ -44,7 +44,7 @@ def with_length(
     return longer
 
 
-def length(cfg: DictConfig) -> dict[str, Any]:
+def length_settings(cfg: DictConfig) -> dict[str, Any]:
     """Return the one of `max_steps` and `max_epochs` that a configuration sets, by its name."""
     names = [key.partition(".")[2] for key in LENGTH]
     return {name: cfg.trainer[name] for name in names if cfg.trainer[name] is not None}
@@ -66,7 +66,9 @@ def gets_other_length(run_dir: Path, cfg: DictConfig) -> bool:
     Raises:
         UserError: the run may have no other length.
     """
-    if not (run_dir / CONFIG_FILE).exists() or length(read_config(run_dir)) == length(cfg):
+    if not (run_dir / CONFIG_FILE).exists():
+        return False
+    if length_settings(read_config(run_dir)) == length_settings(cfg):
         return False
     asked = _as_typed(cfg)
     if sweep := sweep_name(run_dir):
@@ -133,10 +135,11 @@ def store_other_length(
         step: the step after which the run goes on.
     """
     old = read_config(run_dir)
-    note_extension(run_dir, provenance, {"step": step, **length(old)})
+    note_extension(run_dir, provenance, {"step": step, **length_settings(old)})
     store_length(run_dir, cfg)
     log.info("%s: goes on to %s, and had %s", run_dir, _as_typed(cfg), _as_typed(old))
 
 
 def _as_typed(cfg: DictConfig) -> str:
-    return " ".join(f"trainer.{name}={as_override(value)}" for name, value in length(cfg).items())
+    settings = length_settings(cfg).items()
+    return " ".join(f"trainer.{name}={as_override(value)}" for name, value in settings)

@@ -13,7 +13,7 @@ from gan.config.checks import doubts, flatten, option_name
 from gan.data.base import summary
 from gan.errors import printable
 from gan.metrics.catalogue import METRICS, direction, typical
-from gan.run.length import length
+from gan.run.length import length_settings
 from gan.run.pictures import sample_files
 from gan.run.progress import counted, duration
 from gan.run.result import Result, Status
@@ -133,7 +133,7 @@ def next_steps(run_dir: Path, cfg: DictConfig, *, of_sweep: bool = False) -> str
     """
     run = as_seen_here(run_dir)
     together = run.parent if run.is_absolute() or len(run.parts) == 1 else run.parts[0]
-    (twice,) = (f"trainer.{name}={2 * value}" for name, value in length(cfg).items())
+    (twice,) = (f"trainer.{name}={2 * value}" for name, value in length_settings(cfg).items())
     ends_early = cfg.trainer.get("patience") is not None
     longer = [] if of_sweep or ends_early else [("train it longer", "resume", run, twice)]
     has_best = cfg.trainer.get("keep_best") is not None

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gan.config.checks import defines_result
-from gan.distributed.processes import current
+from gan.distributed.processes import current_processes
 from gan.run.directory import has_history
 from gan.system.files import read_text, write_bytes, write_text
 
@@ -77,7 +77,7 @@ def note_start(
         note["choices"] = dict(choices)
     start = _start(config)
     last = note["starts"][-1] if note["starts"] else {}
-    if (processes := current()) or "processes" in last:
+    if (processes := current_processes()) or "processes" in last:
         start["processes"] = processes.size if processes else 1
     for name, then, now in _changed_code(last, start):
         log.warning("%s: the code of %s changed since (%s, now %s)", run_dir, name, then, now)

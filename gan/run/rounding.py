@@ -23,7 +23,7 @@ from gan.arithmetic import (
     thread_count,
 )
 from gan.build import Parts
-from gan.distributed.processes import current
+from gan.distributed.processes import current_processes
 from gan.errors import UserError
 from gan.run.length import total_steps
 from gan.system.startup import core_count
@@ -63,7 +63,7 @@ def choose_rounding(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
         UserError: the library rounds to fewer digits here than the run's precision asks for.
     """
     # torch counts the machine's cores, and a container may have fewer.
-    processes = current()
+    processes = current_processes()
     cores = max(1, core_count() // (processes.local_size if processes else 1))
     threads = cfg.threads or min(torch.get_num_threads(), cores)
     chosen: dict[str, Any] = {"threads": threads, "matmul": _choose_library(cfg, parts)}
@@ -137,7 +137,7 @@ def _compiling_pays(cfg: DictConfig, parts: Parts) -> bool:
     compiler = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
     return (
         parts.device.type == "cpu"
-        and current() is None
+        and current_processes() is None
         and steps >= COMPILED_FROM
         and shutil.which(os.environ.get("CXX", compiler)) is not None
     )

@@ -23,7 +23,7 @@ from gan.config.checks import doubts, flatten, plain
 from gan.config.paths import overrides_with_absolute_paths, with_absolute_paths
 from gan.data import Batches, Data, content_hash
 from gan.data.base import range_doubt
-from gan.distributed.processes import current
+from gan.distributed.processes import current_processes
 from gan.errors import Interrupted, NotFinite, OutOfMemory, UserError, is_out_of_memory
 from gan.metrics.catalogue import STEP_STATISTICS
 from gan.run.checkpoint import (
@@ -56,7 +56,7 @@ from gan.run.initial import load_initial_weights, with_init_hash, with_init_over
 from gan.run.length import (
     check_length,
     gets_other_length,
-    length,
+    length_settings,
     reopen_result,
     store_other_length,
     total_steps,
@@ -747,7 +747,7 @@ class Run:
             code=code_hashes(flatten(self.cfg)),
             measured=self.evaluation.facts,
             choices=self._provenance["choices"],
-            extended=extensions(self._provenance, length(self.cfg)),
+            extended=extensions(self._provenance, length_settings(self.cfg)),
         )
         write_result(self.run_dir, result)
         return result
@@ -817,7 +817,7 @@ def _check_processes(cfg: DictConfig, *, is_new: bool) -> None:
         UserError: they cannot.
     """
     trainer = cfg.trainer
-    if processes := current():
+    if processes := current_processes():
         processes.check(batch_size=trainer.batch_size, pac=trainer.pac, device=cfg.device)
         for name in ("compile", "cuda_graphs"):
             if trainer[name] is True and is_new:

@@ -20,7 +20,7 @@ from torch.nn.functional import softplus
 from gan.build import build
 from gan.config.compose import compose
 from gan.distributed import processes
-from gan.distributed.processes import Launch, Processes, current
+from gan.distributed.processes import Launch, Processes, current_processes
 from gan.distributed.shared import make_plan
 from gan.errors import Interrupted, ProcessLost, StartFailed, UserError
 from gan.launchers import followers
@@ -186,7 +186,7 @@ def start_pair(pairs: ExitStack) -> Processes:
     """Return two processes, this one and a new follower. No run is trained by them yet."""
     pairs.close()
     pairs.enter_context(with_followers(2))
-    found = processes.current()
+    found = processes.current_processes()
     assert found
     processes._current = None
     return found
@@ -404,7 +404,7 @@ def test_process_that_dies_before_it_starts_is_noticed_and_another_attempt_is_ma
     dead = [sys.executable, "-c", ""]
     monkeypatch.setattr(followers, "_start", lambda launch: subprocess.Popen(dead))
     with with_followers(2):
-        processes = current()
+        processes = current_processes()
         assert processes
         with pytest.raises(StartFailed, match="one of 2 processes has died before it had started"):
             processes.connect(torch.device("cpu"))
