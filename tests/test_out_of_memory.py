@@ -11,7 +11,7 @@ from runs import content, interrupt_at, short
 from gan.commands import command_line
 from gan.commands.train import train
 from gan.errors import OutOfMemory, is_out_of_memory
-from gan.metrics.comparison import Evaluator
+from gan.metrics.evaluator import Evaluator
 from gan.run.attempt import ending_of
 from gan.run.result import Status, read_records, read_result
 from gan.train import run

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gan.data import Data
-    from gan.metrics.comparison import Evaluator
+    from gan.metrics.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
 

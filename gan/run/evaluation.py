@@ -14,8 +14,8 @@ from gan.config.checks import plain
 from gan.config.schema import settings_of
 from gan.data import Data, to_raw_samples
 from gan.errors import NotFinite, UserError
-from gan.metrics.comparison import Evaluator
 from gan.metrics.diversity import Diversity
+from gan.metrics.evaluator import Evaluator
 from gan.metrics.features import FeatureExtractor, as_extractor
 from gan.run.provenance import code_hashes
 from gan.seeds import derive_seed

@@ -8,7 +8,7 @@ from gan.data import Data, SeriesData, VectorData, series_data, vector_data, wav
 from gan.data.base import check_data, range_doubt
 from gan.data.pictures import SIDE, TITLE_HEIGHT
 from gan.data.waves import FREQUENCIES, LENGTH
-from gan.metrics.comparison import Evaluator
+from gan.metrics.evaluator import Evaluator
 
 RANDOM = np.random.default_rng(1)
 TABLE = RANDOM.normal(size=(400, 4)) * [1, 1000, 1e-3, 0] + [1e6, 0, -3, 7]

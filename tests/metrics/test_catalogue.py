@@ -13,7 +13,7 @@ from torch import Tensor
 from gan.data import Data, ImageData, digits, mnist5k, ring8
 from gan.metrics import inception, kernel, lenet, neighbours
 from gan.metrics.catalogue import ANY_DATA, METRICS, Direction, Metric, direction, sign, typical
-from gan.metrics.comparison import Evaluator
+from gan.metrics.evaluator import Evaluator
 
 README = Path(inception.__file__).with_name("README.md")
 

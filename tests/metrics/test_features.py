@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gan.data import ImageData, mnist5k
 from gan.errors import UserError
 from gan.metrics import lenet
-from gan.metrics.comparison import Evaluator
+from gan.metrics.evaluator import Evaluator
 from gan.metrics.features import OwnExtractor, as_extractor, content_hash
 
 IMAGES = torch.randint(256, (30, 1, 8, 8), dtype=torch.uint8)

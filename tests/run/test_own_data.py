@@ -20,7 +20,7 @@ from gan.commands import evaluate as evaluate_command
 from gan.commands import generate as generate_command
 from gan.data import digits
 from gan.errors import UserError
-from gan.metrics.comparison import Evaluator
+from gan.metrics.evaluator import Evaluator
 from gan.run.attempt import Attempt
 from gan.run.checkpoint import load_newest_checkpoint
 from gan.run.evaluation import generate

@@ -17,7 +17,7 @@ from gan.errors import UserError
 from gan.metrics import lenet
 from gan.metrics.catalogue import METRICS
 from gan.metrics.classes import classifier_score
-from gan.metrics.comparison import Evaluator
+from gan.metrics.evaluator import Evaluator
 from gan.metrics.frechet import frechet_distance
 from gan.metrics.kernel import kernel_distance
 from gan.metrics.neighbours import prdc
