@@ -125,6 +125,14 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
             f"penalty._target_={cfg.penalty._target_}: needs the discriminator's features, but the "
             f"forward of the one from model._target_={cfg.model._target_} takes no `features`"
         )
+    loss = make_loss()
+    for group, part in (("loss", loss), ("penalty", penalty)):
+        for key in read_curves(cfg) if part and part.state else ():
+            if key.startswith(f"{group}."):
+                raise UserError(
+                    f"schedule.{key}: {group}._target_={cfg[group]._target_} keeps a state from "
+                    "step to step, and a number that changes would make it anew; leave it constant"
+                )
     return Parts(
         device=device,
         data=data,
@@ -133,7 +141,7 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         averaged_generator=ema.start_average(generator) if trainer.ema_half_life else None,
         generator_optimizer=_build_optimizer(cfg, "generator", generator),
         discriminator_optimizer=_build_optimizer(cfg, "discriminator", discriminator),
-        loss=make_loss(),
+        loss=loss,
         penalty=penalty,
         make_loss=make_loss,
         make_penalty=make_penalty,
@@ -324,6 +332,13 @@ def check_shapes(
                 f"the data are {data.shape}"
             )
         logits = _call(where, "discriminator", discriminator, pack(samples, pac), *given)
+        one = tuple(labels[:pac] for labels in given)
+        few = f"trainer.batch_size={cfg.trainer.batch_size}: is too few for {where}"
+        # A batch norm cannot train on one row.
+        if cfg.trainer.batch_size == 1:
+            _call(few, "generator", generator.train(), z[:1], *one)
+        if cfg.trainer.batch_size == pac:
+            _call(few, "discriminator", discriminator.train(), pack(samples[:pac], pac), *one)
     # A discriminator of patches returns a map of logits.
     if logits.shape[:2] != (2, 1) or logits.dim() not in (2, 4):
         raise UserError(
@@ -366,8 +381,16 @@ def build_schedules(cfg: DictConfig, total_steps: int) -> dict[str, Schedule]:
         group, _, number = key.partition(".")
         units = {"share": total_steps, "steps": 1, "images": 1 / cfg.trainer.batch_size}
         schedule = partial(_at_step, curve(read.values, read.at, read.shape), units[read.unit])
-        for name in _optimizers_with(cfg, number) if group == "optimizer" else [group]:
-            found[f"{name}/{number}"] = schedule
+        if group != "optimizer":
+            found[f"{group}/{number}"] = schedule
+            continue
+        found[f"generator_optimizer/{number}"] = schedule
+        own = cfg.discriminator_optimizer
+        if number == "lr" and not own._target_:
+            # Both rates change in the same proportion.
+            schedule = partial(_multiplied, own.lr / cfg.optimizer.lr, schedule)
+        if not own._target_:
+            found[f"discriminator_optimizer/{number}"] = schedule
     return found
 
 
@@ -377,13 +400,6 @@ def _multiplied(number: float, factor: Schedule, step: int) -> float:
 
 def _at_step(value: Callable[[float], float], steps_per_unit: float, step: int) -> float:
     return value(step / steps_per_unit)
-
-
-def _optimizers_with(cfg: DictConfig, number: str) -> list[str]:
-    """Return the optimizers that take a number from the group `optimizer`."""
-    own = cfg.discriminator_optimizer
-    has_own = own._target_ or (number == "lr" and own.lr != cfg.optimizer.lr)
-    return ["generator_optimizer"] + ["discriminator_optimizer"] * (not has_own)
 
 
 def offers_features(network: nn.Module) -> bool:
@@ -424,6 +440,11 @@ def optimizer_settings(cfg: DictConfig, role: str) -> dict[str, Any]:
     return own if own["_target_"] else settings | {"lr": own["lr"]}
 
 
+def trained_weights(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights of a network that training changes, by name: all but frozen ones."""
+    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+
+
 def torch_class(optimizer: Optimizer) -> type[Optimizer]:
     """Return the class of torch.optim that an optimizer was made from, or its own class."""
     return getattr(optimizer, "torch_class", type(optimizer))
@@ -446,7 +467,7 @@ def _build_optimizer(cfg: DictConfig, role: str, network: nn.Module) -> Optimize
     make = without_compiler(find_target(group, target))
     try:
         _try_step(partial(make, **settings))
-        optimizer: Optimizer = make(network.parameters(), **settings)
+        optimizer: Optimizer = make(trained_weights(network).values(), **settings)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{group}._target_={target}: cannot train these networks ({first_line(error)})"

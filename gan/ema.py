@@ -21,7 +21,7 @@ def decay(half_life: float, ramp_up: float | None, images_seen: int, new_images:
         half_life: number of images after which half of the average comes from older weights. At 0
             the average is the weights themselves.
         ramp_up: upper limit for the half-life, as a share of `images_seen` and `new_images`
-            together, so that the first weights are soon forgotten (after arXiv:1912.04958's code,
+            together, so that the first weights are soon forgotten (after arXiv:2006.06676's code,
             which takes the images before this update); None for no limit.
         images_seen: number of training images up to this update.
         new_images: number of images in this update.
@@ -35,7 +35,11 @@ def decay(half_life: float, ramp_up: float | None, images_seen: int, new_images:
 
 @torch.no_grad()
 def update(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the average towards the weights, and copy buffers such as batch statistics."""
+    """Move the average towards the weights, and copy buffers such as batch statistics.
+
+    The buffers of a spectral norm estimate the norms of the latest weights, so those of averaged
+    weights are a little off.
+    """
     old: list[Tensor] = list(average.parameters())
     new: list[Tensor] = list(network.parameters())
     torch._foreach_lerp_(old, new, 1 - decay)

@@ -113,8 +113,9 @@ def gradient_penalty(
     Args:
         penalty: a penalty with `points` and `cost`.
         discriminator: the network, as a function of samples alone.
-        real: real samples (batch, ...).
-        fake: fake samples (batch, ...).
+        real: real samples (batch, ...) as the discriminator sees them: augmented, if the run
+            augments them. The code of ADA and of R3GAN differentiates by the samples before that.
+        fake: fake samples (batch, ...), in the same way.
         random_numbers: the result of `penalty.draw`, if it has one.
         batch_dim: dimension of the batch. It is not 0 if the samples of many runs are stacked; the
             functions of the penalty then take and return tensors of all runs.

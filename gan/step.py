@@ -16,7 +16,7 @@ from torch import Tensor
 from gan import ema
 from gan.arithmetic import unscale
 from gan.augment import Probability, augment, draw, flip, integers, pack
-from gan.build import Parts
+from gan.build import Parts, trained_weights
 from gan.config.curves import BETAS
 from gan.data import Batches
 from gan.errors import UserError
@@ -322,7 +322,7 @@ def trainable_gan(
     def trainable(role: str) -> TrainableNetwork:
         network, optimizer = getattr(parts, role), getattr(parts, f"{role}_optimizer")
         set_numbers(optimizer, below(numbers, f"{role}_optimizer"))
-        weights = list(network.parameters())
+        weights = list(trained_weights(network).values())
         return TrainableNetwork(
             partial(forward, network, parts),
             weights,

@@ -8,7 +8,7 @@ from torch.nn.functional import relu
 
 from gan.augment import augment, draw
 from gan.losses import Loss, hinge, non_saturating
-from gan.penalties import Discriminator, Penalty
+from gan.penalties import Discriminator, Penalty, r1
 
 
 class Flat(nn.Module):
@@ -374,6 +374,34 @@ def paired_pair(*, image_shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Mo
     """Return a discriminator of an even number of samples."""
     generator, discriminator = _linear_pair(image_shape, latent_dim)
     return generator, nn.Sequential(Paired(), discriminator)
+
+
+class FrozenFeatures(nn.Module):
+    """Fixed random features (arXiv:2006.10739), as a part that was trained elsewhere would be."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        directions = torch.randn(inputs, width, generator=torch.Generator().manual_seed(0))
+        self.directions = nn.Parameter(directions, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return sines (batch, width)."""
+        return torch.sin(x @ self.directions)
+
+
+def frozen_pair(*, image_shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:
+    """Return networks of which the first layers are not trained."""
+    values = torch.Size(image_shape).numel()
+    generator = nn.Sequential(
+        FrozenFeatures(latent_dim, 16), nn.Linear(16, values), nn.Unflatten(1, image_shape)
+    )
+    discriminator = nn.Sequential(nn.Flatten(), FrozenFeatures(values, 16), nn.Linear(16, 1))
+    return generator, discriminator
+
+
+def lazy_r1(*, gamma: float, interval: int) -> Penalty:
+    """Return R1 with a strength that knows how rarely it is used."""
+    return r1(gamma=gamma * interval)
 
 
 def _linear_pair(image_shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:

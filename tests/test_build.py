@@ -1,4 +1,4 @@
-"""Devices that are there and those that are not; torch's optimizers without its compiler."""
+"""Devices that are there and those that are not; optimizers without the compiler; small batches."""
 
 import copy
 from collections.abc import Callable
@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from runs import SHORT
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from gan.build import find_device, without_compiler
+from gan.build import build, find_device, without_compiler
+from gan.config.compose import compose
 from gan.errors import UserError
 
 SETTINGS: list[tuple[type[Optimizer], dict[str, Any]]] = [
@@ -125,3 +127,17 @@ def test_device_that_is_not_there_is_refused_with_those_that_are(
     with pytest.raises(UserError) as raised:
         find_device(name)
     assert str(raised.value) == f"device={name}: not on this machine, which {message}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "role"),
+    [
+        ("trainer.batch_size=1 model.generator_norm=batch", "generator"),
+        ("trainer.batch_size=4 trainer.pac=4 model.discriminator_norm=batch", "discriminator"),
+    ],
+)
+def test_batch_norm_of_one_row_is_refused(overrides: str, role: str) -> None:
+    cfg = compose(*SHORT[1:], *overrides.split())
+    with pytest.raises(UserError, match=rf"is too few for model\._target_=\S+: its {role} cannot"):
+        build(cfg)
+    build(compose(*SHORT[1:], *overrides.replace("=batch", "=layer").split()))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from cohorts import Parent, assert_alike, make_attempt, train_alone, train_cohort
+from omegaconf import open_dict
 from runs import content, fail_at, short
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -193,9 +194,23 @@ def test_linear_decay_to_zero_is_one_curve() -> None:
     assert [lr(step) for step in (0, 50_000, 100_000)] == pytest.approx([2e-4, 1e-4, 0])
 
 
+@pytest.mark.parametrize("own", [1e-4, 2e-4, 4e-4])
+def test_curve_of_the_rate_changes_that_of_the_discriminator_in_proportion(own: float) -> None:
+    cfg = compose(
+        f"discriminator_optimizer.lr={own}", "+schedule.optimizer.lr.values=[null,3e-4,0]"
+    )
+    found = build_schedules(cfg, 10)
+    assert found.keys() == {"generator_optimizer/lr", "discriminator_optimizer/lr"}
+    for step in (0, 3, 7, 10):
+        generator, discriminator = (schedule(step) for schedule in found.values())
+        assert discriminator == pytest.approx(generator * own / 2e-4, rel=1e-12)
+        if own == 2e-4:
+            assert discriminator == generator
+
+
 def test_curve_of_the_generators_rate_leaves_a_discriminator_with_its_own() -> None:
-    own = compose("discriminator_optimizer.lr=4e-4", "+schedule.optimizer.lr.values=[null,0]")
-    assert build_schedules(own, 10).keys() == {"generator_optimizer/lr"}
+    cfg = compose("discriminator_optimizer=rmsprop", "+schedule.optimizer.lr.values=[null,0]")
+    assert build_schedules(cfg, 10).keys() == {"generator_optimizer/lr"}
     both = compose(
         "+schedule.optimizer.lr.values=[null,0]",
         "+schedule.discriminator_optimizer.lr.values=[null,1e-5]",
@@ -251,6 +266,46 @@ def test_curves_of_numbers_that_are_not_there_are_refused() -> None:
         compose("trainer.ema_half_life=null", "+schedule.trainer.ema_half_life.values=[null]")
     with pytest.raises(UserError, match="changes the learning rates, too"):
         compose("schedule=linear", "+schedule.optimizer.lr.values=[null,0]")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+def test_curve_of_a_momentum_of_zero_is_refused(optimizer: str) -> None:
+    with pytest.raises(UserError) as error:
+        compose(f"optimizer={optimizer}", "+schedule.optimizer.momentum.values=[null,0.9]")
+    assert str(error.value) == (
+        "schedule.optimizer.momentum.values=[null,0.9]: must be above 0 everywhere; set "
+        "optimizer.momentum above 0, too"
+    )
+    momentum = (f"optimizer={optimizer}", "optimizer.momentum=0.5")
+    with pytest.raises(UserError, match=r"values=\[0.0,null\]: must be above 0 everywhere$"):
+        compose(*momentum, "+schedule.optimizer.momentum.values=[0,null]")
+    compose(*momentum, "+schedule.optimizer.momentum.values=[null,0.9]")
+
+
+def test_curve_of_a_penalty_that_keeps_a_state_is_refused(tmp_path: Path) -> None:
+    cfg = short("+schedule.penalty.weight.values=[null,0.3]", "penalty=wgan_gp")
+    settings = {"_target_": "outside.LeCam", "interval": 1, "weight": 0.1, "decay": 0.9}
+    with open_dict(cfg):
+        cfg.penalty = settings
+        cfg.schedule.penalty.weight["values"] = [0.1, 0.3]
+    with pytest.raises(UserError, match=r"^schedule\.penalty\.weight: penalty\._target_=outside"):
+        run(cfg, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_too_short_for_its_settings_gives_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    places = "{values: [null, 0], at: [0, 5000], unit: steps}"
+    beyond = "schedule.penalty.gamma: goes on until step 5,000, and the run ends at step"
+    run(short(f"+schedule.penalty.gamma={places}"), tmp_path / "beyond")
+    assert beyond in caplog.text
+    caplog.clear()
+    places = "{values: [null, 0], at: [0, 1]}"
+    run(short(f"+schedule.penalty.gamma={places}"), tmp_path / "within")
+    assert "goes on until" not in caplog.text
+    run(short("trainer.n_critic=41", "metrics=none"), tmp_path / "short")
+    assert "trainer.n_critic=41: the generator is updated for the first time at" in caplog.text
 
 
 def test_a_longer_run_is_refused_if_its_curve_would_have_been_another(tmp_path: Path) -> None:

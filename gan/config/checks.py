@@ -77,6 +77,9 @@ WITHOUT_EFFECT = {
 }
 """Keys that change nothing unless another one is set. `flatten` leaves out their defaults."""
 
+NOT_CENTRED = ("gan.losses.least_squares", "gan.losses.relativistic", "gan.losses.wasserstein")
+"""Losses with which logits of real samples may be above 0, or below, whatever is learned."""
+
 
 def checked(cfg: DictConfig) -> DictConfig:
     """Return a configuration with the types of all its keys, after checking each of them.
@@ -140,14 +143,28 @@ def doubts(cfg: DictConfig) -> list[str]:
     """Return warnings about settings that are allowed but rarely intended, one line each."""
     penalty = (cfg.penalty._target_ or "none").rpartition(".")[2]
     model, found = plain(cfg.model), []
+    has_spectral_norm = bool(model.get("discriminator_spectral_norm"))
+    has_batch_norm = model.get("discriminator_norm") == "batch"
     if cfg.loss._target_ == "gan.losses.wasserstein" and not (
-        penalty != "none" or model.get("discriminator_spectral_norm")
+        penalty != "none" or has_spectral_norm
     ):
         found.append(
             "loss=wasserstein bounds a distance only for a Lipschitz discriminator: set "
             "penalty=wgan_gp, penalty=weight_clip or model.discriminator_spectral_norm=true"
         )
-    if model.get("discriminator_norm") == "batch" and penalty not in ("none", "weight_clip"):
+    if has_spectral_norm and has_batch_norm:
+        found.append(
+            "model.discriminator_spectral_norm=true with model.discriminator_norm=batch: batch "
+            "norm scales what spectral norm bounds, so the discriminator is not Lipschitz; set "
+            "model.discriminator_norm=none, as in SNGAN"
+        )
+    if cfg.trainer.get("ada_target") is not None and cfg.loss._target_ in NOT_CENTRED:
+        found.append(
+            f"trainer.ada_target with loss={cfg.loss._target_.rpartition('.')[2]}: it follows the "
+            "sign of the logits of real samples, and 0 does not part real from fake with this "
+            "loss; trainer.augment_p alone keeps the probability"
+        )
+    if has_batch_norm and penalty not in ("none", "weight_clip"):
         found.append(
             f"model.discriminator_norm=batch with penalty={penalty}: the penalty is of the "
             "gradient at one sample, which batch norm mixes with the others; layer or none fit"

@@ -81,6 +81,18 @@ def read_curves(cfg: DictConfig) -> dict[str, Curve]:
     return found
 
 
+def unreached_curves(cfg: DictConfig, total_steps: int) -> list[str]:
+    """Return a warning for each curve that goes on after the end of a run, one line each."""
+    steps_per_unit = {"share": total_steps, "steps": 1, "images": 1 / cfg.trainer.batch_size}
+    curves = read_curves(cfg).items()
+    lasts = {key: curve.at[-1] * steps_per_unit[curve.unit] for key, curve in curves}
+    return [
+        f"schedule.{key}: goes on until step {last:,.0f}, and the run ends at step {total_steps:,}"
+        for key, last in lasts.items()
+        if last >= total_steps + 1
+    ]
+
+
 def _curves(cfg: DictConfig) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield the group and the name of each number that has a curve, and the curve."""
     for group in CURVE_GROUPS:
@@ -161,6 +173,12 @@ def _read_curve(key: str, curve: dict[str, Any], number: _Number) -> Curve:
     for value in values:
         if problem := broken_limit(value, limits):
             raise UserError(f"{key}.values={shown(given)}: must {problem}, as {number.key}")
+    if number.key.endswith(".momentum") and 0.0 in values:
+        # An optimizer without momentum keeps nothing that a later momentum could continue.
+        raise UserError(
+            f"{key}.values={shown(given)}: must be above 0 everywhere"
+            + (f"; set {number.key} above 0, too" if number.value == 0 else "")
+        )
     if float(number.value) not in values:
         raise UserError(
             f"{key}.values={shown(given)}: must hold {shown(number.value)}, which {number.key} is, "

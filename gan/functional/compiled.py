@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from gan.build import Parts
+from gan.build import Parts, trained_weights
 from gan.errors import NotSupported, UserError, first_line, is_out_of_memory
 from gan.functional.step import Program, functional_step, make_program
 from gan.functional.tensors import Tensors, named_tensors
@@ -112,7 +112,8 @@ def leave_gradients(parts: Parts, result: StepResult, index: int | None = None) 
         (parts.discriminator, result.discriminator_gradients),
     ):
         # There are no gradients where the network was not updated.
-        for weight, gradient in zip(network.parameters(), gradients, strict=bool(gradients)):
+        weights = trained_weights(network).values()
+        for weight, gradient in zip(weights, gradients, strict=bool(gradients)):
             if gradient is not None and index is not None:
                 gradient = gradient[index][tuple(map(slice, weight.shape))]
             weight.grad = gradient

@@ -15,6 +15,7 @@ from torch import Tensor
 from gan.arithmetic import like
 from gan.build import torch_class
 from gan.errors import NotSupported
+from gan.step import precise_dtype
 
 Setting = float | Tensor
 Settings = Mapping[str, Setting]
@@ -141,7 +142,8 @@ def _correction(beta: Setting, step: Tensor, weight: Tensor) -> Tensor:
         logarithm: Setting = beta.log()
     else:
         logarithm = math.log(beta) if beta else -math.inf
-    return broadcastable(-torch.expm1(step.double() * logarithm), weight)
+    step = step.to(precise_dtype(step.device))
+    return broadcastable(-torch.expm1(step * logarithm), weight)
 
 
 def _decayed(weight: Tensor, gradient: Tensor, settings: Settings) -> Tensor:

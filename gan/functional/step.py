@@ -5,13 +5,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from hydra.utils import get_method
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from gan.arithmetic import like
-from gan.build import Parts
+from gan.build import Parts, call_target, trained_weights
+from gan.config.checks import plain
 from gan.errors import NotSupported
 from gan.functional.optimizers import broadcastable, functional_optimizer
 from gan.functional.tensors import (
@@ -43,9 +43,8 @@ class Program(NamedTuple):
 
     parts: Parts
     """The parts of one of the runs. Named tensors take the place of its own tensors."""
-    loss: str
-    """The dotted name of the function that makes the loss."""
-    penalty: str | None
+    settings: dict[str, dict[str, Any]]
+    """The groups `loss` and `penalty` of the configuration."""
     hyperparameters: Hyperparameters
     """The values of one of the runs. Those in `varied` are replaced by each run's own."""
     varied: tuple[str, ...]
@@ -75,8 +74,7 @@ def make_program(
             raise NotSupported(f"the {group} keeps a state from step to step")
     return Program(
         parts,
-        cfg.loss._target_,
-        cfg.penalty._target_,
+        {group: plain(cfg[group]) for group in ("loss", "penalty")},
         hyperparameters(cfg),
         tuple(varied),
         stacked,
@@ -120,11 +118,11 @@ def _trainable_gan(program: Program, tensors: Tensors) -> TrainableGAN:
 
 
 def _differentiable(network: nn.Module, tensors: Tensors) -> Tensors:
-    """Return a network's weights as leaves of a new autograd graph, and then its buffers.
+    """Return a network's weights as leaves of a new autograd graph, and then its other tensors.
 
     They share the memory of `tensors`, so that updates are seen there.
     """
-    names = [name for name, _ in network.named_parameters()]
+    names = trained_weights(network)
     return {name: tensors[name].detach().requires_grad_() for name in names} | {
         name: buffer for name, buffer in tensors.items() if name not in names
     }
@@ -228,6 +226,5 @@ def _with_settings(program: Program, group: str, own: Tensors) -> Any:
     """Return the loss or the penalty, with its own values of the settings in which runs differ."""
     if not own:
         return getattr(program.parts, group)
-    factory = get_method(getattr(program, group))
-    made = factory(**(below(program.hyperparameters, group) | own))
+    made = call_target(group, program.settings[group] | own)
     return as_loss(made) if group == "loss" else as_penalty(made)

@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from gan.build import Parts, optimizer_settings
+from gan.build import Parts, optimizer_settings, trained_weights
 from gan.config.checks import plain
 from gan.errors import NotSupported
 from gan.functional.optimizers import prepare_state
@@ -40,7 +40,7 @@ def named_tensors(parts: Parts, state: State) -> Tensors:
     for role in ("generator", "discriminator"):
         optimizer = getattr(parts, f"{role}_optimizer")
         prepare_state(optimizer)
-        for name, weight in getattr(parts, role).named_parameters():
+        for name, weight in trained_weights(getattr(parts, role)).items():
             for key, value in optimizer.state[weight].items():
                 tensors[f"{role}_optimizer/{name}/{key}"] = value
     return tensors

@@ -82,7 +82,8 @@ class Discriminator(nn.Module):
     """Network from samples to logits.
 
     Samples are (batch, pac * channels, height, width), or (batch, pac * d) for vectors; logits are
-    (batch, 1). The sigmoid of a logit is the probability that the sample is real.
+    (batch, 1). With the losses non_saturating and minimax, the sigmoid of a logit is the
+    probability that the sample is real.
 
     The last of `layers` is linear in its inputs (batch, features). With `classes` above 0 the
     network also takes labels (batch,). The inner product of the features and an embedding of the

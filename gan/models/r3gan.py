@@ -44,13 +44,13 @@ def r3gan_pair(
     1x1 convolution back, with a LeakyReLU after each of the first two. Only these two have biases,
     which start at zero. The last one starts at zero. The others start with a variance by which the
     activations do not grow with the number of blocks, as in Fixup (arXiv:1901.09321). Between
-    stages of blocks the map is resized bilinearly: the generator doubles it, and the discriminator
-    halves it to the averages of 2x2 pixels. A 1x1 convolution changes the number of channels where
-    the next stage has another one. The generator starts with a learned map for each channel, times
-    a number that is linear in the latent, and the discriminator ends in the inner product of each
-    channel with such a map. Both have the size of the smallest map, 4x4 in the paper. The
-    generator's output is linear, so its values may lie outside [-1, 1]; pictures and metrics clip
-    them.
+    stages of blocks a filter, (1, 3, 3, 1) along both sides with zeros around the map, doubles the
+    map in the generator and halves it in the discriminator. A 1x1 convolution changes the number of
+    channels where the next stage has another one. The generator starts with a learned map for each
+    channel, times a number that is linear in the latent, and the discriminator ends in the inner
+    product of each channel with such a map. Both have the size of the smallest map, 4x4 in the
+    paper. The generator's output is linear, so its values may lie outside [-1, 1]; pictures and
+    metrics clip them.
 
     The authors' class-conditional networks are those with `embed_labels`. A learned vector for each
     class stands beside the latent. The discriminator has a linear layer from channels to channels
@@ -104,7 +104,7 @@ def r3gan_pair(
     generator = Layers(_FirstMap(latent_dim + label_dim, channels, height, width), *stages[0]())
     for (inputs, outputs), stage in zip(itertools.pairwise(widths), stages[1:], strict=True):
         generator.extend(_change_width(inputs, outputs))
-        generator.append(nn.Upsample(scale_factor=2, mode="bilinear"))
+        generator.append(_Resize(outputs, doubles=True))
         generator.extend(stage())
     generator.append(_convolution(widths[-1], image_shape[0]))
 
@@ -113,7 +113,7 @@ def r3gan_pair(
         reversed([*itertools.pairwise(widths)]), stages[:0:-1], strict=True
     ):
         discriminator.extend(stage())
-        discriminator.append(nn.AvgPool2d(2))
+        discriminator.append(_Resize(inputs, doubles=False))
         discriminator.extend(_change_width(inputs, outputs))
     discriminator.extend(stages[0]())
     discriminator.append(_LastMap(channels, height, width))
@@ -148,6 +148,24 @@ class _FirstMap(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         scaled: Tensor = self.maps * self.linear(z)[:, :, None, None]
         return scaled
+
+
+class _Resize(nn.Module):
+    """A filter that doubles or halves the sides of maps."""
+
+    kernel: Tensor
+
+    def __init__(self, channels: int, *, doubles: bool):
+        super().__init__()
+        self._channels, self._doubles = channels, doubles
+        row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / (4.0 if doubles else 8.0)
+        # It never changes, so checkpoints need not hold it.
+        self.register_buffer("kernel", torch.outer(row, row), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.kernel.expand(self._channels, 1, 4, 4)
+        resize = nn.functional.conv_transpose2d if self._doubles else nn.functional.conv2d
+        return resize(x, kernel, stride=2, padding=1, groups=self._channels)
 
 
 class _LastMap(nn.Module):

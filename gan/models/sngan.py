@@ -46,10 +46,10 @@ def sngan_pair(
     The generator starts with a small map and doubles it until it has the size of the image. Table
     4 has maps of equal widths: its discriminator halves the image twice, and has two blocks more.
     Tables 5 (48x48 pixels) and 6 (128x128 pixels) are pyramids: maps of half the side have twice as
-    many channels. Their discriminators halve the image until it has at most 4 pixels a side, and
-    have one block more. 64x64 pixels, of which the paper has no table, get the widths of table 5
-    and the first map of table 6. Where a block changes the width, the generator's does so by its
-    first convolution and the discriminator's by its second.
+    many channels. Their discriminators halve the image until a side has at most 4 pixels or is odd,
+    and have one block more. 64x64 pixels, of which the paper has no table, get the widths of
+    table 5 and the first map of table 6. Where a block changes the width, the generator's does so
+    by its first convolution and the discriminator's by its second.
 
     Weights are drawn by Glorot's uniform rule, sqrt(2) times as wide in the 3x3 convolutions of the
     residual paths. Biases start at zero.

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gan.build import build_schedules
+from gan.config.curves import unreached_curves
 from gan.config.overrides import as_override
 from gan.errors import UserError
 from gan.run.directory import (
@@ -58,6 +59,17 @@ def total_steps(cfg: DictConfig, per_epoch: int) -> int:
     """
     steps, epochs = cfg.trainer.max_steps, cfg.trainer.max_epochs
     return int(epochs * per_epoch if steps is None else steps)
+
+
+def doubts_of_length(cfg: DictConfig, total_steps: int) -> list[str]:
+    """Return warnings about what a run is too short for, one line each."""
+    found = unreached_curves(cfg, total_steps)
+    if total_steps < cfg.trainer.n_critic:
+        found.append(
+            f"trainer.n_critic={cfg.trainer.n_critic}: the generator is updated for the first time "
+            f"at that step, and the run ends at step {total_steps}"
+        )
+    return found
 
 
 def gets_other_length(run_dir: Path, cfg: DictConfig) -> bool:

@@ -55,6 +55,7 @@ from gan.run.evaluation import Evaluation
 from gan.run.initial import load_initial_weights, with_init_hash, with_init_overrides
 from gan.run.length import (
     check_length,
+    doubts_of_length,
     gets_other_length,
     length_settings,
     reopen_result,
@@ -561,7 +562,8 @@ class Run:
             return
         if place := cfg.trainer.get("init_from"):
             log.info("%s: starting from the weights of %s", self.run_dir, place)
-        for doubt in (*doubts(cfg), rounding_doubt(cfg, parts)):
+        early = doubts_of_length(cfg, self.total_steps)
+        for doubt in (*doubts(cfg), *early, rounding_doubt(cfg, parts)):
             if doubt:
                 log.warning("%s", doubt)
         if self.data_hash is None:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gan.build import Parts
+from gan.build import Parts, trained_weights
 from gan.errors import NotSupported, first_line, is_out_of_memory
 from gan.functional.step import Program, functional_step
 from gan.functional.tensors import Tensors, named_tensors
@@ -267,7 +267,7 @@ def _gradients(parts: Parts, result: StepResult, index: int | None = None) -> Te
         "discriminator": (parts.discriminator, result.discriminator_gradients),
     }
     for role, (network, gradients) in networks.items():
-        named = zip(network.named_parameters(), gradients, strict=bool(gradients))
+        named = zip(trained_weights(network).items(), gradients, strict=bool(gradients))
         for (name, weight), gradient in named:
             if gradient is not None and index is not None:
                 gradient = gradient[index][tuple(map(slice, weight.shape))]

@@ -120,6 +120,12 @@ def test_all_keys_are_those_of_all_options() -> None:
     [
         ("loss=wasserstein penalty=none", "loss=wasserstein"),
         ("loss=wasserstein penalty=none model.discriminator_spectral_norm=true", None),
+        (
+            "loss=wasserstein penalty=none model=dcgan model.discriminator_spectral_norm=true",
+            "batch norm scales what spectral norm bounds",
+        ),
+        ("recipe=hinge_sn model=dcgan_small", None),
+        ("recipe=hinge_sn model.discriminator_norm=batch", "set model.discriminator_norm=none"),
         ("loss=wasserstein penalty=wgan_gp", None),
         ("loss=wasserstein penalty=weight_clip", None),
         ("model.discriminator_norm=batch", "penalty=r1"),
@@ -131,6 +137,15 @@ def test_all_keys_are_those_of_all_options() -> None:
         ("trainer.augment_p=0.5", "trainer.augment_p: has no effect without trainer.augment"),
         ("trainer.augment_p=0.5 trainer.augment=[flip]", None),
         ("trainer.ada_images=9", "trainer.ada_images: has no effect without trainer.ada_target"),
+        *(
+            (f"trainer.augment=[flip] trainer.ada_target=0.6 {loss}", fragment)
+            for loss, fragment in (
+                ("loss=hinge penalty=none", None),
+                ("loss=relativistic", "trainer.ada_target with loss=relativistic"),
+                ("loss=least_squares", "trainer.ada_target with loss=least_squares"),
+                ("recipe=wgan_gp", "trainer.ada_target with loss=wasserstein"),
+            )
+        ),
         ("trainer.consistency_real=3", "no effect without trainer.consistency"),
         ("trainer.consistency_real=3 trainer.consistency=[flip]", None),
         ("+schedule.trainer.augment_p.values=[0,1]", "trainer.augment_p: has no effect"),

@@ -140,13 +140,13 @@ def test_swept_recipes_are_different_runs_in_an_experiment() -> None:
 
 
 def test_experiment_sets_keys_of_the_options_that_it_sweeps_over_itself() -> None:
-    swept = identities("experiment=zoo", "recipe=hinge_sn")
+    swept = identities("experiment=zoo", "recipe=least_squares")
     key = "model.discriminator_norm=none"
-    narrowed = identities("experiment=zoo", "recipe=hinge_sn", "model=base,dcgan_small", key)
+    narrowed = identities("experiment=zoo", "recipe=least_squares", "model=base,dcgan_small", key)
     assert {name.split()[0]: value for name, value in swept.items()} == {
         name.split()[-1]: value for name, value in narrowed.items()
     }
-    chosen = identities("experiment=zoo", "recipe=hinge_sn", "model=dcgan_small")
+    chosen = identities("experiment=zoo", "recipe=least_squares", "model=dcgan_small")
     assert not {*chosen.values()} & {*swept.values()}
 
 

@@ -215,6 +215,28 @@ def test_stacked_run_has_the_same_weights_as_alone(
     assert_trained_as_alone(two_runs(model, loss, penalty, optimizer, varied), double=True)
 
 
+def test_frozen_weights_stay_and_the_others_are_trained_alone_and_stacked() -> None:
+    cfg = compose(*SHORT[1:])
+    others = [
+        f"~model.{name}"
+        for name in cfg.model
+        if name not in ("_target_", "latent_dim", "conditional")
+    ]
+    base = ["model._target_=outside.frozen_pair", *others, "penalty=r1"]
+    runs = [base, [*base, "seed=5", "optimizer.lr=3e-4"]]
+    assert_trained_as_alone(runs, double=True)
+    (one,) = trained = [make_training(base, double=True)]
+    before = {name: weight.clone() for name, weight in one.parts.discriminator.named_parameters()}
+    train_alone(trained, 3)
+    for name, weight in one.parts.discriminator.named_parameters():
+        assert torch.equal(weight, before[name]) == ("directions" in name), name
+
+
+def test_penalty_that_takes_a_key_of_the_program_is_made_alike_alone_and_stacked() -> None:
+    base = ["penalty._target_=outside.lazy_r1", "penalty.interval=2"]
+    assert_trained_as_alone([base, [*base, "penalty.gamma=1"]], double=True)
+
+
 @pytest.mark.parametrize(("loss", "penalty", "optimizer", "varied"), OBJECTIVES)
 def test_stacked_run_in_single_precision_differs_by_rounding_only(
     loss: str, penalty: str, optimizer: str, varied: tuple[str, ...]
