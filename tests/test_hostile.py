@@ -411,6 +411,8 @@ def test_stored_jobs_run_nothing_and_stay_in_the_directory(
         ("experiment/new.yaml", '# @package _global_\nnotes: "\\x24{oc.env:TOKEN}"\n'),
         ("experiment/new.yaml", "notes: 2001-99-99\nloss: {_target_: canary.touch}\n"),
         ("data/digits.yaml", "_target_: gan.data.digits\nroot: ${oc.env:TOKEN}\n"),
+        ("data/digits.yaml", "a: &x {b: *x}\n_target_: canary.touch\n"),
+        ("data/digits.yaml", "a: &x [*x]\n_target_: canary.touch\n"),
     ],
 )
 def test_copies_of_yaml_files_in_a_sweep_name_nothing_new(

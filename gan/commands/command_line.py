@@ -25,6 +25,7 @@ from gan.commands.train_help import train_help
 from gan.config.checks import checked, is_under
 from gan.config.compose import can_explain, explain
 from gan.config.loader import VERSION_BASE, as_given
+from gan.config.paths import make_paths_absolute
 from gan.config.schema import CONF_DIR
 from gan.config.values import explain_value
 from gan.distributed.processes import current_processes, refused_sweep
@@ -156,6 +157,8 @@ class CheckConfig(Callback):
             for word in _words_about(config, OF_SWEEPS):
                 raise UserError(f"{word}: is about a sweep, and this is one run; add -m to sweep")
             checked(config)
+            # Hydra may change the working directory after this.
+            make_paths_absolute(config)
         except UserError as error:
             # Hydra turns any exception of a callback into a warning, except SystemExit.
             fail(error)

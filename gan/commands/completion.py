@@ -27,6 +27,8 @@ def print_words() -> None:
         for option, value in itertools.pairwise(words):
             if option in ("--config-dir", "-cd"):
                 sys.argv += ["--config-dir", value]
+            elif value.startswith("--config-dir="):
+                sys.argv.append(value)
         os.environ["COMP_LINE"] = " ".join(["gan", *words[1:]])
         import_module("gan.commands.train").main()
     elif words[0] in COMMANDS:

@@ -322,9 +322,12 @@ def _load_data(run_dir: Path, trained: "TrainedGenerator") -> "Data":
     import torch
 
     from gan.build import load_data
+    from gan.config.checks import plain
+    from gan.config.trust import powers, refuse_untrusted
     from gan.data import content_hash
     from gan.run import checkpoint
 
+    refuse_untrusted(run_dir, powers({"data": plain(trained.cfg.data)}))
     data = load_data(trained.cfg, torch.device("cpu"))
     checkpoint.refuse_other_data(run_dir, trained.data_hash, content_hash(data))
     return data

@@ -6,8 +6,9 @@ fashion_mnist.safetensors, were made with `data=mnist epochs=6` and `data=fashio
 and one thread (OMP_NUM_THREADS=1).
 """
 
-import logging
+import math
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from gan.data import ImageData
     from gan.metrics.lenet import LeNet
-
-log = logging.getLogger(__name__)
 
 NAMES = ("mnist", "fashion_mnist")
 """Values of the option `data`."""
@@ -65,6 +64,10 @@ def train_classifier(paths: list[Path], options: Options) -> None:
     for name in ("epochs", "batch_size"):
         if getattr(options, name) < 1:
             raise UserError(f"{name}={getattr(options, name)}: must be at least 1")
+    if not 0 < options.lr < math.inf:
+        raise UserError(f"lr={options.lr}: must be above 0 and finite")
+    if not 0 <= options.seed < 2**63:
+        raise UserError(f"seed={options.seed}: must be from 0 to 2**63 - 1")
     out = options.out
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +83,10 @@ def train_classifier(paths: list[Path], options: Options) -> None:
 
     data = load_data(compose(f"data={options.data}"), torch.device("cpu"))
     assert isinstance(data, ImageData)
+    if options.batch_size > data.size:
+        raise UserError(
+            f"batch_size={options.batch_size}: must be at most {data.size}, the training images"
+        )
     network, right = train(
         data,
         flip=options.data == "fashion_mnist",
@@ -130,7 +137,8 @@ def train(
         optimizer.step()
         schedule.step()
         if (number + 1) % batches.per_epoch == 0:
-            log.info("epoch %d: loss %.4f", (number + 1) // batches.per_epoch, loss.item())
+            epoch = (number + 1) // batches.per_epoch
+            print(f"epoch {epoch} of {epochs}: loss {loss.item():.4f}", file=sys.stderr)
     network.eval()
     return network, accuracy(network, data.test_images, data.test_labels)
 

@@ -109,7 +109,7 @@ function marked(points) {
 
 // A cell for each pair of `row` and `column`, as strong as its `strength` from 0 to 1, hatched where it is `bad`.
 function heatMapSpec({ cells, rows, columns, rowTitle, columnTitle, description }) {
-  const lines = Math.max(...cells.map((cell) => cell.text.length), 1);
+  const lines = cells.reduce((most, cell) => Math.max(most, cell.text.length), 1);
   const axis = { grid: false, labelAngle: 0, labelOverlap: false };
   const box = { type: "rect", stroke: "var(--line)" };
   return {

@@ -85,15 +85,15 @@ function readFilter(text, columns, valueOf, textOf) {
       if (byNumber && !isNumber) throw new Error(`${side.text} is not a number`);
       if (ordering && !byNumber) throw new Error(`${operator} compares numbers, and ${left.text} holds texts`);
     }
-    const of = (side, row) => {
-      const value = side.column === undefined ? side.value : valueOf(row, side.column);
-      // Words are compared as the table shows them, so that `true` and 1 are found as well.
-      return value === null || byNumber ? value : String(value).toLowerCase();
-    };
+    const of = (side, row) => side.column === undefined ? side.value : valueOf(row, side.column);
+    // Words are compared as the table shows them, and true and false are 1 and 0 beside a number.
+    const beside = (value, other) => byNumber ? value : typeof value === "boolean" && typeof other === "number"
+      ? String(Number(value)) : String(value).toLowerCase();
     return (row) => {
       const [a, b] = [of(left, row), of(right, row)];
       // As in pandas, what is not there differs from everything.
-      return a !== null && b !== null ? OPERATORS[operator](a, b) : operator === "!=";
+      if (a === null || b === null) return operator === "!=";
+      return OPERATORS[operator](beside(a, b), beside(b, a));
     };
   }
   if (!tokens.length) return () => true;

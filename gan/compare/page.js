@@ -275,11 +275,17 @@ const ZOOMS = {
 
 // --- Heat map ---
 
+// More cells than a reader can look at, and than a browser draws in a moment.
+const MOST_CELLS = 1000;
+const tooManyCells = (rows, columns) =>
+  `${rows.length} times ${columns.length} values are too many to show. Choose other keys, or filter the runs.`;
+
 function showHeatMap() {
   const [rowKey, columnKey, name] = ["#heat-rows", "#heat-columns", "#heat-value"].map((id) => find(id).value);
   const chart = find("#heat .chart"), label = (value) => format(value) || "none";
   if (!rowKey || !state.visible.length) { showNoChart(chart, rowKey ? "There is nothing to draw." : "Runs differ in no key."); return; }
   const rows = distinct(rowKey, state.visible), columns = distinct(columnKey, state.visible);
+  if (rows.length * columns.length > MOST_CELLS) { showNoChart(chart, tooManyCells(rows, columns)); return; }
   const cells = rows.flatMap((row) => columns.map((column) => {
     const members = counted().filter((run) => cell(run, rowKey) === row && cell(run, columnKey) === column);
     const values = members.filter((run) => cell(run, "status") !== "diverged").map((run) => cell(run, name))
@@ -372,6 +378,10 @@ function showSamples() {
   const [rowKey, columnKey] = [find("#sample-rows").value, find("#sample-columns").value];
   if (step === undefined || !rowKey) return;
   const down = distinct(rowKey, state.visible), across = distinct(columnKey, state.visible);
+  if (down.length * across.length > MOST_CELLS) {
+    find("#samples table").replaceChildren(make("caption", { textContent: tooManyCells(down, across) }));
+    return;
+  }
   // Cells show one seed, and so the same latents, unless a side of the table is the seed.
   const anySeed = !data.keys.includes("seed") || rowKey === "seed" || columnKey === "seed";
   const seed = find("#sample-seed").value;

@@ -96,6 +96,11 @@ def _digest(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
+def _holds_numbers(column: "pd.Series[Any]") -> bool:
+    kinds = pd.api.types
+    return bool(kinds.is_numeric_dtype(column)) and not kinds.is_bool_dtype(column)
+
+
 def page_data(table: Table, title: str) -> Json:
     """Return the data that page.js shows."""
     frame = table.frame.drop(columns=["path"])
@@ -110,8 +115,7 @@ def page_data(table: Table, title: str) -> Json:
         "copies": [row for row, number in enumerate(frame.index) if number in table.copies],
         "objective": table.objective,
         "columns": [
-            {"name": name, "numeric": bool(pd.api.types.is_numeric_dtype(frame[name]))}
-            for name in map(str, frame)
+            {"name": name, "numeric": _holds_numbers(frame[name])} for name in map(str, frame)
         ],
         "rows": _json_rows(frame),
         "keys": table.defining_keys,

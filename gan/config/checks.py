@@ -1,6 +1,7 @@
 """Checks of a composed configuration, and which of its keys decide a run's result."""
 
 import copy
+import keyword
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -188,8 +189,8 @@ def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
         UserError: names the first key that is wrong, its value and what is allowed.
     """
     for path, value, limits in _limited_keys(cfg, prefix):
-        for item in value if isinstance(value, ListConfig) else [value]:
-            if problem := broken_limit(item, limits):
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None and (problem := broken_limit(item, limits)):
                 raise UserError(f"{path}={shown(value)}: must {problem}")
         if "length" in limits and len(value) != limits["length"]:
             raise UserError(f"{path}={shown(value)}: must hold {limits['length']} values")
@@ -322,16 +323,17 @@ def typed(cfg: DictConfig) -> DictConfig:
 def _typed(group: str, node: DictConfig) -> DictConfig:
     """Return an option of a group with the types of the parameters of its target."""
     target, names = node.get("_target_"), [str(name) for name in node if name != "_target_"]
+    if target is not None and not isinstance(target, str):
+        raise UserError(f"{group}._target_={shown(target)}: must be the dotted name of a function")
     try:
         settings = settings_of(group, target)
-        names += [n for n in TARGET_GROUPS[group].defaults if n not in names]
-        schema = target_schema(group, target, tuple(names))
+        takes_any = target is not None and read_signature(target).takes_any
     except UserError as error:
         raise UserError(f"{group}._target_={target}: {error}") from error
-    if OmegaConf.get_type(node) is schema:
-        return node
+    names += [n for n in TARGET_GROUPS[group].defaults if n not in names]
     for name in names:
-        if name not in settings and not (target and read_signature(target).takes_any):
+        can_be_passed = name.isidentifier() and not keyword.iskeyword(name)
+        if name not in settings and not (takes_any and can_be_passed):
             has = f"; {group} has {', '.join(['_target_', *settings])}"
             hint = nearest(name, settings, f"{group}.") or has
             raise UserError(f"{group}.{name}: unknown key{hint}")
@@ -342,6 +344,9 @@ def _typed(group: str, node: DictConfig) -> DictConfig:
     for name, setting in settings.items():
         if setting.is_required and name not in names:
             raise UserError(f"{group}.{name}: must be set, as in {group}.{name}=VALUE")
+    schema = target_schema(group, target, tuple(names))
+    if OmegaConf.get_type(node) is schema:
+        return node
     # Plain values, because the node may have the types of another target.
     values: Any = OmegaConf.to_container(node, resolve=False)
     if group == "schedule":
@@ -428,4 +433,14 @@ def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any,
         if isinstance(value, DictConfig):
             yield from _limited_keys(value, f"{path}.")
         elif value is not None:
+            if isinstance(value, ListConfig):
+                value = _resolved(path, value)
             yield path, value, dict(limits[name]) if limits else {}
+
+
+def _resolved(path: str, values: ListConfig) -> list[Any]:
+    try:
+        resolved: Any = OmegaConf.to_container(values, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+    return list(resolved)

@@ -38,6 +38,7 @@ CONFIG_NAME = "config"
 _PLACES = {"config-dir": "-cd", "config-path": "-cp", "config-name": "-cn"}
 _GLOBAL_GROUPS = ("recipe", "experiment", "protocol", "hydra/launcher", "hydra/sweeper")
 _NO_OPTION = "Config group override must be a string or a list"
+_NO_DEFAULTS = "Invalid defaults list"
 _FLAGS = {
     "Only one of --run": "give one of --run, --multirun, --cfg, --info and --shell-completion; "
     "--multirun with sweep.dry_run=true shows the plan of a sweep",
@@ -223,8 +224,10 @@ def chosen_options(hydra_cfg: Any) -> dict[str, str]:
 
 def can_explain(error: Exception) -> bool:
     """Return whether Hydra raises such an error for a wrong override."""
-    known = isinstance(error, HydraException | OmegaConfBaseException)
-    return known or str(error).startswith((_NO_OPTION, *_FLAGS))
+    known = isinstance(
+        error, HydraException | OmegaConfBaseException | yaml.YAMLError | UnicodeDecodeError
+    )
+    return known or str(error).startswith((_NO_OPTION, _NO_DEFAULTS, *_FLAGS))
 
 
 def explain(error: Exception, words: Sequence[str]) -> str:
@@ -233,6 +236,11 @@ def explain(error: Exception, words: Sequence[str]) -> str:
     given = {with_quotes(override): override for override in overrides}
     if nameless := [override for override in overrides if not override.partition("=")[0].strip()]:
         return f"{nameless[0] or repr('')}: cannot be read as KEY=VALUE"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: {error.problem}"
+    if isinstance(error, yaml.YAMLError | UnicodeDecodeError):
+        return _unreadable_file(words) or str(error)
     if isinstance(error, OverrideParseException):
         return f"{given.get(error.override, error.override)}: cannot be read as KEY=VALUE"
     if flags := [hint for start, hint in _FLAGS.items() if text.startswith(start)]:
@@ -243,10 +251,18 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         # Hydra does not say in which override it read a number or null as the name of an option.
         for group, _, option in (override.partition("=") for override in overrides):
             is_group = group in (*GROUPS, *_GLOBAL_GROUPS)
+            if group in ("recipe", "experiment", "protocol") and yaml.safe_load(option) is None:
+                return f"{group}={option}: leave it out for no option, or write ~{group}"
             if is_group and not isinstance(yaml.safe_load(option), str):
                 return _unknown_option(f"{group}/{option}", words)
     if found := re.match(r"Could not override '([^']+)'", text):
-        return _unknown_key(found[1], words)
+        inner = re.search(r"full_key: (\S+)", str(error.__cause__))
+        is_below = inner and inner[1].startswith(f"{found[1]}.")
+        return _unknown_key(inner[1] if inner and is_below else found[1], words)
+    if found := re.match(r"Multiple values for (\S+?)\. To override", text):
+        return f"+{found[1]}: is a group that has an option already; leave out the plus"
+    if found := re.search(r"[Ff]orce.add of config groups is not supported: '?\+*([^'=]+)", text):
+        return f"++{found[1]}: is a group; leave out the pluses"
     if found := re.match(r"Error merging override (.*)", text):
         cause = explain_value(error.__cause__ or error)
         hint = "; leave it out for the default" if cause.endswith("not be null") else ""
@@ -259,6 +275,20 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         return f"{found[1]}: takes one option, as in {found[1]}=OPTION"
     lines = [*text.splitlines(), *str(error.__cause__ or "").splitlines()]
     return " ".join(line.strip() for line in lines if line.strip())
+
+
+def _unreadable_file(words: Sequence[str]) -> str | None:
+    """Return what is wrong with the first YAML file that is no UTF-8, if there is one."""
+    with config_loader(words) as loader:
+        sources = [source.path for source in loader.get_sources() if source.scheme() == "file"]
+    for path in (path for source in sources for path in sorted(Path(source).rglob("*.yaml"))):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            return f"{path}: is no UTF-8 at byte {error.start}"
+        except OSError:
+            continue
+    return None
 
 
 def _unknown_option(config_file: str, words: Sequence[str]) -> str:
@@ -287,7 +317,7 @@ def _unknown_key(name: str, words: Sequence[str]) -> str:
         groups = [*loader.list_groups(""), *_GLOBAL_GROUPS]
     given = next((o for o in overrides if o.lstrip("+~").startswith(name + "=")), name)
     # The options that are chosen decide which keys there are.
-    values = [o for o in overrides if o.partition("=")[0] not in groups or "," in o]
+    values = [o for o in overrides if o.partition("=")[0] not in groups or {*",{"} & {*o}]
     of_hydra = name.startswith("hydra.")
     parent, _, leaf = name.rpartition(".")
     choices = [w for w in words if w not in values or w.startswith("hydra.searchpath=")]

@@ -151,7 +151,7 @@ def _numbers(cfg: DictConfig, group: str) -> dict[str, _Number]:
         return {name: _Number(f"{group}.{name}", node[name], limits[name]) for name in names}
     found = {}
     for name, setting in settings_of(group, node._target_).items():
-        if name == "betas" and name in node:
+        if name == "betas" and name in node and len(node.betas) == len(BETAS):
             for beta, value in zip(BETAS, node.betas, strict=True):
                 found[beta] = _Number(f"{group}.betas", value, setting.limits)
         elif setting.type in (float, float | None) and name in node:

@@ -21,7 +21,7 @@ from hydra._internal import defaults_list
 from hydra._internal import hydra as hydra_program
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
-from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault, ResultDefault
+from hydra.core.default_element import GroupDefault, InputDefault, ResultDefault
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
@@ -103,10 +103,10 @@ class Loader(ConfigLoaderImpl):
                 raise UserError(f"hydra.{key}.dir=: must be the path of a directory")
             OmegaConf.update(cfg, f"hydra.{key}.dir", expanded(path))
         folder = cfg.hydra.output_subdir
-        if folder is not None and Path(folder) == Path():
+        if folder is not None and (Path(folder).name != str(folder) or folder == ".."):
             raise UserError(
-                f"hydra.output_subdir={folder}: Hydra's files would take the place of the run's; "
-                "name a folder, or take null for none"
+                f"hydra.output_subdir={folder}: must be the name of a folder inside the run's "
+                "directory, or null"
             )
         return cfg
 
@@ -136,7 +136,7 @@ class Loader(ConfigLoaderImpl):
         repo.choices.refuse_misfit()
         cfg: DictConfig = super()._compose_config_from_defaults_list(defaults, repo)
         for default in defaults:
-            group, _, name = str(default.config_path).rpartition("/")
+            group, _, name = str(default.config_path).partition("/")
             # A protocol that another one extends comes before it.
             if group == "protocol":
                 self._protocol = name, repo.choices.protocol_settings(repo, name)
@@ -476,7 +476,8 @@ def _read_option(files: IConfigRepository, group: str, option: str | list[str] |
     path, _, package = group.partition("@")
     for name in option if isinstance(option, list) else [option]:
         if name is not None:
-            node = ConfigDefault(path=f"{path}/{name}", package=package or None)
+            # An option in a folder below has the package of its group.
+            node = GroupDefault(group=path, value=name, package=package or None)
             node.update_parent("", "")
             settings = _read(files, node)
             found = _Settings(found.options | settings.options, found.values | settings.values)

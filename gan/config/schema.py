@@ -350,19 +350,27 @@ def settings_of(group: str, target: str | None) -> dict[str, Setting]:
     }
 
 
-@lru_cache(maxsize=1024)
 def target_schema(group: str, target: str | None, names: tuple[str, ...]) -> type:
     """Return the schema of an option of a group that sets the keys of these names.
 
     Raises:
         UserError: see `settings_of`.
     """
+    # A cell of a notebook may define its function anew.
+    is_in_notebook = target is not None and target.startswith("__main__.")
+    return (_target_schema if is_in_notebook else _target_schema_once)(group, target, names)
+
+
+def _target_schema(group: str, target: str | None, names: tuple[str, ...]) -> type:
     settings = settings_of(group, target)
     kinds: list[tuple[str, Any, Any]] = [("_target_", str | None, key())]
     for name in names:
         setting = settings.get(name, Setting(Any, {}, False))
         kinds.append((name, setting.type, key(**setting.limits)))
     return make_dataclass(group, kinds)
+
+
+_target_schema_once = lru_cache(maxsize=1024)(_target_schema)
 
 
 LAUNCHERS: dict[str, type] = {

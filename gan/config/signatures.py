@@ -62,7 +62,6 @@ class _Parameter(NamedTuple):
 _EMPTY = inspect.Parameter.empty
 
 
-@lru_cache(maxsize=1024)
 def read_signature(target: str) -> Signature:
     """Return the parameters of the function or class with a dotted name.
 
@@ -70,6 +69,11 @@ def read_signature(target: str) -> Signature:
         UserError: there is no such function. The message is to be read after the key of the
             target and its value.
     """
+    # A cell of a notebook may define its function anew.
+    return _read(target) if target.startswith("__main__.") else _read_once(target)
+
+
+def _read(target: str) -> Signature:
     try:
         parameters, takes_any = _from_source(target)
     except _NotReadable:
@@ -83,6 +87,9 @@ def read_signature(target: str) -> Signature:
         stacking = next((item for item in metadata if isinstance(item, Stacking)), None)
         settings[name] = Setting(kind, _limits(metadata), default is _EMPTY, stacking)
     return Signature(settings, takes_any)
+
+
+_read_once = lru_cache(maxsize=1024)(_read)
 
 
 class _NotReadable(Exception):
@@ -156,7 +163,7 @@ def _from_source(target: str) -> tuple[list[_Parameter], bool]:
     module = _read_module(module_name)
     if module is None or module_name in ("", "__main__"):
         raise _NotReadable
-    function, module = _find_function(module, name)
+    function, module, is_method = _find_function(module, name)
     arguments = function.args
     if arguments.posonlyargs or arguments.vararg:
         raise _NotReadable
@@ -170,21 +177,24 @@ def _from_source(target: str) -> tuple[list[_Parameter], bool]:
             _default(default, module) if default else _EMPTY,
         )
         for argument, default in zip([*positional, *arguments.kwonlyargs], defaults, strict=True)
-        if argument.arg != "self"
     ]
-    return parameters, arguments.kwarg is not None
+    # The first one is the object, or the class.
+    return parameters[is_method:], arguments.kwarg is not None
 
 
-def _find_function(module: _Module, name: str, depth: int = 8) -> tuple[ast.FunctionDef, _Module]:
-    """Return the definition that a name of a module stands for, and the module that has it."""
+def _find_function(
+    module: _Module, name: str, depth: int = 8
+) -> tuple[ast.FunctionDef, _Module, bool]:
+    """Return the definition that a name of a module stands for, the module that has it, and True
+    if it is a method."""
     binding = module.bindings.get(name)
     if isinstance(binding, ast.FunctionDef):
-        return binding, module
+        return binding, module, False
     if isinstance(binding, ast.ClassDef) and not binding.decorator_list:
         methods = [node for node in binding.body if isinstance(node, ast.FunctionDef)]
         made = [node for node in methods if node.name in ("__init__", "__new__")]
         if len(made) == 1:
-            return made[0], module
+            return made[0], module, True
     if isinstance(binding, ast.ImportFrom) and depth:
         alias = next(alias for alias in binding.names if (alias.asname or alias.name) == name)
         source = _read_module(module.source_of(binding))
@@ -219,11 +229,17 @@ def import_target(target: str) -> Any:
     module_name, _, name = target.rpartition(".")
     if not module_name:
         raise UserError("must be the dotted name of a function, such as package.module.function")
+    module: Any
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        hint = "; is its package installed, or its folder in PYTHONPATH?"
-        raise UserError(f"there is no module '{error.name}'{hint}") from error
+        # It may be a method of a class.
+        above, _, owner = module_name.rpartition(".")
+        if error.name == module_name and above and inspect.isclass(found := _class(above, owner)):
+            module = found
+        else:
+            hint = "; is its package installed, or its folder in PYTHONPATH?"
+            raise UserError(f"there is no module '{error.name}'{hint}") from error
     except Exception as error:
         text = " ".join(str(error).split())
         raise UserError(
@@ -235,13 +251,22 @@ def import_target(target: str) -> Any:
     return found
 
 
+def _class(module_name: str, name: str) -> Any:
+    return getattr(sys.modules.get(module_name), name, None)
+
+
 @lru_cache(maxsize=1024)
 def _read_module(name: str) -> _Module | None:
     """Return the source of a module, or None if it is not written in Python or is not there."""
     for path in _places(name):
         for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
             if file.is_file():
-                tree = ast.parse(file.read_text(encoding="utf-8"))
+                try:
+                    tree = ast.parse(file.read_text(encoding="utf-8"))
+                except (SyntaxError, ValueError) as error:
+                    line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+                    text = error.msg if isinstance(error, SyntaxError) else "is no UTF-8"
+                    raise UserError(f"{file}{line}: {text}") from error
                 return _Module(name, file.name == "__init__.py", dict(_bindings(tree.body)))
     return None
 
@@ -335,13 +360,16 @@ def _plain_type(annotation: Any) -> tuple[Any, list[Any]]:
     if annotation is Path:
         return str, [("path", True)]
     if origin is tuple and members and members[-1] is not Ellipsis:
-        kinds, metadata = _member_types(members)
-        return list[kinds], [*metadata, ("length", len(members))]  # type: ignore[valid-type]
+        kind, metadata = _member_types(members)
+        metadata = [] if get_origin(kind) is list else metadata
+        return list[kind], [*metadata, ("length", len(members))]  # type: ignore[valid-type]
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return dict[str, Any], []
     if isinstance(origin, type) and issubclass(origin, Iterable) and members:
         kind, metadata = _member_types(members[:1])
-        return list[kind], metadata  # type: ignore[valid-type]
+        # Limits are those of the members, and members that are lists have none of their own.
+        is_nested = get_origin(kind) is list
+        return list[kind], [] if is_nested else metadata  # type: ignore[valid-type]
     return Any, []
 
 

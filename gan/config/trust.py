@@ -34,6 +34,8 @@ _HARMLESS = re.compile(
     r"|hydra\.sweep\.dir=.*"
 )
 """Overrides of Hydra's keys that a search needs. Its directory is given anew."""
+_NO_OPTIONS = frozenset({"pyvenv.cfg", "provenance.json", "sweep.json"})
+"""Files of which each shows that a folder is a virtual environment, a run or a sweep."""
 _PLACES = ("--config-dir=", "--config-path=")
 
 _given: set[str] = set()
@@ -85,9 +87,25 @@ def word_powers(words: Iterable[str]) -> Iterator[str]:
 @cache
 def folder_powers(folder: Path) -> tuple[str, ...]:
     """Return a line for each value of this kind in the YAML files below a folder."""
-    paths = sorted(folder.rglob("*.yaml"))
+    paths = option_files(folder)
     found = (_file_powers(path, path.parent.relative_to(folder).parts) for path in paths)
     return tuple(itertools.chain.from_iterable(found))
+
+
+def option_files(folder: Path) -> list[Path]:
+    """Return the YAML files below a folder that may be options, in order.
+
+    Hidden folders, virtual environments, runs and sweeps are left out: a folder of options may be
+    that of a whole project.
+    """
+    found = []
+    for place, folders, names in os.walk(folder):
+        if place != str(folder) and not _NO_OPTIONS.isdisjoint(names):
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if name.endswith(".yaml")]
+    return sorted(found)
 
 
 def trust(lines: Iterable[str]) -> None:
@@ -152,16 +170,20 @@ def _file_powers(path: Path, folders: tuple[str, ...]) -> Iterator[str]:
     try:
         text = path.read_text(encoding="utf-8")
         values = yaml.load(text, YAML_LOADER)
-        listed = json.dumps(values.pop("defaults", []), default=str) if values else ""
-    except (OSError, ValueError, AttributeError, yaml.YAMLError, RecursionError):
+        if not isinstance(values, dict):
+            # Hydra takes no such file.
+            return
+        listed = json.dumps(values.pop("defaults", []), default=str)
+        header = re.search(r"^#\s*@package\s+(\S+)", text, re.MULTILINE)
+        package = header[1] if header else ".".join(folders)
+        found = [*powers(values, "" if package in ("_global_", "") else f"{package}.")]
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
         yield f"{path.name}, which cannot be read"
         return
     # Hydra would read a file outside of the copies.
     if ".." in listed or "//" in listed:
         yield _line(f"defaults={listed}")
-    header = re.search(r"^#\s*@package\s+(\S+)", text, re.MULTILINE)
-    package = header[1] if header else ".".join(folders)
-    yield from powers(values or {}, "" if package in ("_global_", "") else f"{package}.")
+    yield from found
 
 
 def _is_same(copy: Path, original: Path) -> bool:

@@ -29,7 +29,9 @@ def broken_limit(value: Any, limits: Mapping[str, Any]) -> str | None:
         return "be the path of a file or a folder"
     if "pattern" in limits and not re.fullmatch(limits["pattern"], value):
         return f"match {limits['pattern'].replace('|', ' | ')}"
-    if isinstance(value, float) and math.isinf(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if math.isinf(value):
         return "be finite"
     # These are written so that NaN, which compares false to everything, is outside too.
     if "min" in limits and not value >= limits["min"]:

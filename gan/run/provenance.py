@@ -197,7 +197,7 @@ def _package(name: str) -> dict[str, Any]:
         spec = importlib.util.find_spec(name)
     places = [*(spec.submodule_search_locations or []), spec.origin] if spec else []
     place = Path(places[0]).resolve() if places and places[0] else Path()
-    if name not in LIBRARIES and (code := _hash_code(place)):
+    if places and name not in LIBRARIES and (code := _hash_code(place)):
         found["code"] = code
     if place.is_absolute() and not {"site-packages", "dist-packages"} & set(place.parts):
         folder = place if place.is_dir() else place.parent

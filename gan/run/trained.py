@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan.arithmetic import exact_matmul
 from gan.build import build_networks
-from gan.config.checks import as_config
+from gan.config.checks import as_config, plain
 from gan.config.trust import powers, refuse_untrusted
 from gan.data import Scaling
 from gan.errors import UserError, nearest
@@ -245,8 +245,12 @@ def describe(trained: TrainedGenerator) -> dict[str, str]:
         "scaling": trained.scaling and [part.tolist() for part in trained.scaling],
         "data_hash": trained.data_hash,
     }
-    cfg = OmegaConf.to_container(trained.cfg, resolve=True)
-    return {"config": json.dumps(cfg), "generator": json.dumps(facts)}
+    # Other settings, such as those of trackers, are nobody's business who gets the file.
+    cfg = OmegaConf.masked_copy(trained.cfg, ["seed", "data", "model"])
+    config = plain(cfg) | {
+        "trainer": {name: trained.cfg.trainer[name] for name in ("pac", "batch_size")}
+    }
+    return {"config": json.dumps(config), "generator": json.dumps(facts)}
 
 
 def _from_file(path: Path, weights: str) -> TrainedGenerator:
@@ -260,7 +264,7 @@ def _from_file(path: Path, weights: str) -> TrainedGenerator:
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         reason = str(error) if isinstance(error, OSError) else "is damaged or holds no generator"
         raise UserError(f"{path}: {reason}") from error
-    refuse_untrusted(path, powers(config))
+    refuse_untrusted(path, powers({"model": config["model"]}))
     if weights not in ("auto", facts["weights"]):
         raise UserError(f"weights={weights}: {path} holds {facts['weights']}")
     if facts["scaling"]:

@@ -27,8 +27,8 @@ from gan.config.compose import (
     take_out_hydra,
 )
 from gan.config.loader import as_given, leaves
-from gan.config.overrides import value_as_written
-from gan.config.trust import refuse_untrusted_copies
+from gan.config.overrides import value_as_written, with_quotes
+from gan.config.trust import option_files, refuse_untrusted_copies
 from gan.errors import UserError
 from gan.system.files import write_text
 
@@ -136,7 +136,7 @@ class Composer:
         return typed(cfg)
 
     def _parse(self, text: str) -> Override:
-        return OverridesParser.create(config_loader=self._loader).parse_override(text)
+        return OverridesParser.create(config_loader=self._loader).parse_override(with_quotes(text))
 
     def _sets_a_value(self, override: Override) -> bool:
         changes_value = not (override.is_add() or override.is_force_add() or override.is_delete())
@@ -179,8 +179,14 @@ def save_sources(master: DictConfig, folder: Path) -> None:
     """Copy every folder of YAML files that a configuration was composed from."""
     shutil.rmtree(folder, ignore_errors=True)
     files = [source for source in master.hydra.runtime.config_sources if source.schema == "file"]
-    for index, source in enumerate(files):
-        shutil.copytree(source.path, folder / str(index), ignore=_other_files)
+    # The folder of the sweep may lie below one of them, so look for the files before any is copied.
+    options = [(source.path, option_files(Path(source.path))) for source in files]
+    for index, (source, paths) in enumerate(options):
+        (folder / str(index)).mkdir(parents=True)
+        for path in paths:
+            copied = folder / str(index) / path.relative_to(source)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copied)
     write_text(folder / CHECKSUM_FILE, _checksum(folder))
 
 
@@ -225,10 +231,6 @@ def _checksum(folder: Path) -> str:
         digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest() + "\n"
-
-
-def _other_files(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if not (name.endswith(".yaml") or Path(folder, name).is_dir())]
 
 
 def _refuse_settings_of_sweep(master: DictConfig, own: DictConfig, choices: Sequence[str]) -> None:

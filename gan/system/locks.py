@@ -8,6 +8,8 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 WITHOUT_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of a file system that knows no flock."""
+ON_WINDOWS = os.name == "nt"
+"""Windows has no flock, and other locks instead."""
 LOOK_SECONDS = 0.2
 """Seconds within which a process that only looks at a lock lets it go."""
 
@@ -21,32 +23,38 @@ def lock_at(path: Path) -> BaseFileLock:
     Raises:
         OSError: the file cannot be written.
     """
-    # Windows has no flock, and other locks instead.
-    if os.name == "nt" or _try_lock(path, os.O_RDWR | os.O_CREAT) not in WITHOUT_FLOCK:
+    if ON_WINDOWS or _try_lock(path, os.O_RDWR | os.O_CREAT) not in WITHOUT_FLOCK:
         return FileLock(path)
     return SoftFileLock(_holder_file(path))
 
 
 def is_locked(path: Path) -> bool:
     """Return whether a process holds the lock. With flock, nothing is written to find out."""
+    if ON_WINDOWS:
+        return path.exists() and _is_held(FileLock(path))
     try:
         problem = _try_lock(path, os.O_RDONLY)
     except OSError:
         return False
     if problem not in WITHOUT_FLOCK or not _holder_file(path).exists():
         return problem in (errno.EWOULDBLOCK, errno.EACCES)
-    try:
-        SoftFileLock(_holder_file(path)).acquire(timeout=0).lock.release()
-    except Timeout:
-        return True
-    except OSError:
-        return False
-    return False
+    return _is_held(SoftFileLock(_holder_file(path)))
 
 
 def way_to_free(lock: BaseFileLock) -> str:
     """Return advice on a lock that cannot be had, to end a message; the system frees most alone."""
     return f"; if none is, remove {lock.lock_file}" if isinstance(lock, SoftFileLock) else ""
+
+
+def _is_held(lock: BaseFileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
 
 
 def _holder_file(path: Path) -> Path:

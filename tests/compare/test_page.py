@@ -240,6 +240,34 @@ def test_in_a_browser_the_filter_reads_conditions(browser: Any, text: str, runs:
 
 
 @pytest.mark.browser
+def test_in_a_browser_a_filter_reads_true_and_a_chart_of_too_many_cells_says_so(
+    chrome: Any, tmp_path: Path
+) -> None:
+    for number in range(40):
+        flip, lr = str(number < 5).lower(), 1e-4 * (1 + number)
+        make_run(
+            tmp_path / str(number), f"trainer.flip={flip}", f"optimizer.lr={lr}", f"seed={number}"
+        )
+    out = tmp_path / "page.html"
+    write_page(read_table([tmp_path]), out, "")
+    chrome.get(out.as_uri())
+    wait(chrome, "document.querySelectorAll('#heat .chart').length === 1")
+    for text in ("flip == true", "flip == 1", "flip != 0", "not (flip == False)"):
+        choose(chrome, "filter", text)
+        assert chrome.find_element("id", "filter-message").text == ""
+        assert "5 of 40" in chrome.find_element("id", "count").text, text
+    choose(chrome, "filter", "")
+    choose(chrome, "heat-rows", "seed")
+    choose(chrome, "heat-columns", "lr")
+    assert "40 times 40 values are too many" in chrome.find_element("css selector", "#heat").text
+    choose(chrome, "sample-rows", "seed")
+    choose(chrome, "sample-columns", "lr")
+    assert "40 times 40 values" in chrome.find_element("css selector", "#samples").text
+    choose(chrome, "filter", "seed < 5")
+    wait(chrome, "document.querySelectorAll('#heat .chart svg').length === 1")
+
+
+@pytest.mark.browser
 def test_in_a_browser_a_filter_that_cannot_be_read_says_so(browser: Any) -> None:
     choose(browser, "filter", "seed == 1")
     for text, reason in (

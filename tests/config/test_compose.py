@@ -68,7 +68,10 @@ WRONG = [
     ("data=cifar", ["data=cifar", "mnist5k"]),
     ("experiment=none", ["experiment=none", "no such option", "lab"]),
     ("seed=1 model=null", ["model=null", "no such option", "base, dcgan, "]),
-    ("recipe=null", ["recipe=null", "no such option", "wgan_gp"]),
+    ("recipe=null", ["recipe=null: leave it out for no option, or write ~recipe"]),
+    ("+experiment=ring8", ["+experiment: is a group that has an option already; leave out"]),
+    ("++recipe=lab", ["++recipe: is a group; leave out the pluses"]),
+    ("model={foo:1}", ["model.foo: unknown key", "model has _target_, latent_dim"]),
     ("model=3", ["model=3", "no such option", "base, dcgan, "]),
     ("+model=base", ["model", "one option"]),
     # Types
@@ -82,6 +85,10 @@ WRONG = [
     ("logging.tensorboard=maybe", ["logging.tensorboard=maybe", "true or false"]),
     ("optimizer.betas=0.5", ["optimizer.betas=0.5", "must be a list"]),
     ("optimizer.betas=[a,b]", ["optimizer.betas=[a,b]", "a number"]),
+    ("optimizer.betas=['${nope}',0.9]", ["optimizer.betas: Interpolation key 'nope' not found"]),
+    ("+penalty.lambda=1", ["penalty.lambda: unknown key"]),
+    ("+optimizer.weight-decay=1", ["unknown key; did you mean 'optimizer.weight_decay'?"]),
+    ("loss._target_=3", ["loss._target_=3: must be the dotted name of a function"]),
     ("tags=a", ["tags=a", "must be a list"]),
     # Ranges
     ("model.hidden_dim=0", ["model.hidden_dim=0", "at least 1"]),

@@ -12,6 +12,7 @@ from sweep_commands import compose_sweep
 from gan.config.checks import checked, flatten
 from gan.config.compose import compose
 from gan.config.schema import CONF_DIR
+from gan.config.trust import folder_powers, option_files
 from gan.errors import UserError
 from gan.sweep.composer import Composer, plain_config
 from gan.sweep.plan import identity
@@ -178,6 +179,30 @@ def own(tmp_path: Path) -> Path:
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"# @package _global_\n{text}")
     return tmp_path
+
+
+def test_option_in_a_folder_below_a_group_is_one_of_the_group(own: Path) -> None:
+    text = (CONF_DIR / "model/base.yaml").read_text().replace("hidden_dim: 256", "hidden_dim: 77")
+    (own / "model/sub").mkdir(parents=True)
+    (own / "model/sub/deep.yaml").write_text(text)
+    assert compose_own(own, "model=sub/deep").model.hidden_dim == 77
+    (own / "protocol/ours").mkdir(parents=True)
+    settings = "# @package _global_\nmetrics: {names: [fid], samples: 99, every: 10}\n"
+    (own / "protocol/ours/small.yaml").write_text(settings)
+    cfg = compose_own(own, "protocol=ours/small", "metrics.objective=fid")
+    assert cfg.metrics.protocol == "ours/small"
+
+
+def test_folder_of_options_may_be_that_of_a_whole_project(tmp_path: Path) -> None:
+    for name in ("loss/mine", ".hidden/a", "venv/b", "outputs/run/config", "outputs/sweep/conf/c"):
+        file = tmp_path / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    for name in ("venv/pyvenv.cfg", "outputs/run/provenance.json", "outputs/sweep/sweep.json"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.yaml").write_text("- a\n")
+    assert option_files(tmp_path) == [tmp_path / "list.yaml", tmp_path / "loss/mine.yaml"]
+    assert folder_powers(tmp_path) == ()
 
 
 def compose_own(own: Path, *overrides: str) -> DictConfig:

@@ -63,7 +63,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "Mode = Literal['fast', 'slow']\nWeight = Annotated[float, Interval(ge=0, le=2)]\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    signatures.read_signature.cache_clear()
+    signatures._read_once.cache_clear()
     signatures._read_module.cache_clear()
     path = package / "parts.py"
     path.write_text(
@@ -76,6 +76,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "              steps: tuple[int, int] = (1, 2), names: list[str] = [],\n"
         "              size: int | None = 3, guessed=0.5, odd: torch.Tensor = None): ...\n"
         "class Made:\n    def __init__(self, rate: float, **others): ...\n"
+        "class New:\n    def __new__(cls, *, rate: float): ...\n"
+        "def lists(*, pairs: list[tuple[int, int]], weights: list[Weight],\n"
+        "          deep: list[list[Weight]]): ...\n"
         "def untyped(*, width): ...\n"
     )
     return path
@@ -95,6 +98,13 @@ def test_types_and_ranges_are_read_without_importing_the_module(module: Path) ->
     found, takes_any = read_signature("strangers.parts.Made")
     assert list(found) == ["rate"]
     assert takes_any
+    assert list(read_signature("strangers.parts.New").settings) == ["rate"]
+    lists = read_signature("strangers.parts.lists").settings
+    assert {name: setting[:2] for name, setting in lists.items()} == {
+        "pairs": (list[list[int]], {}),
+        "weights": (list[float], {"min": 0, "max": 2}),
+        "deep": (list[list[float]], {}),
+    }
     assert read_signature("strangers.parts.untyped").settings["width"].type is UNTYPED
     assert "strangers" not in sys.modules
 
@@ -111,6 +121,35 @@ def test_types_and_ranges_are_read_without_importing_the_module(module: Path) ->
 def test_target_that_is_not_there_is_explained(module: Path, target: str, message: str) -> None:
     with pytest.raises(UserError, match="^" + message if target != "margin" else message):
         read_signature(target)
+
+
+def test_a_method_is_a_target_and_a_module_with_an_error_is_told_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "holders.py").write_text(
+        "class Holder:\n    @classmethod\n    def make(cls, *, width: float = 1.0): return width\n"
+    )
+    (tmp_path / "unclosed.py").write_text("x = 1\ndef f(:\n")
+    assert list(read_signature("holders.Holder.make").settings) == ["width"]
+    assert signatures.import_target("holders.Holder.make")(width=2.0) == 2.0
+    with pytest.raises(UserError, match=r"^holders\.Holder has no function 'mak'"):
+        read_signature("holders.Holder.mak")
+    with pytest.raises(UserError, match=r"unclosed\.py, line 2: invalid syntax$"):
+        read_signature("unclosed.f")
+
+
+def test_a_function_of_a_notebook_is_read_again_when_it_is_defined_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import __main__
+
+    def margin(*, width: float = 1.0) -> None: ...
+    def wider(*, width: float = 1.0, shift: float = 0.0) -> None: ...
+
+    for function, names in ((margin, ["width"]), (wider, ["width", "shift"])):
+        monkeypatch.setattr(__main__, "margin", function, raising=False)
+        assert list(read_signature("__main__.margin").settings) == names
 
 
 def test_ways_of_stacking_are_declared_by_our_functions_only() -> None:

@@ -88,6 +88,7 @@ def test_a_program_carries_the_configuration_of_its_run(
     torch.export.load(tmp_path / "a.pt2", extra_files=texts)
     assert json.loads(texts["config"])["model"]["hidden_dim"] == 16
     assert json.loads(texts["generator"])["step"] == 2
+    assert json.loads(texts["config"]).keys() == {"seed", "data", "model", "trainer"}
     if HAS_ONNX:
         import onnx
 

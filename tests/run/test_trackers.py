@@ -179,8 +179,10 @@ def test_an_unwritable_tracker_gives_one_warning(alone: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["_target_=nowhere.Tracker"], "_target_=nowhere.Tracker: cannot be imported"),
-        (["_target_=fake_trackers.Notebok"], "_target_=fake_trackers.Notebok: cannot be imported"),
+        (["_target_=nowhere.Tracker"], "_target_=nowhere.Tracker: there is no module 'nowhere'"),
+        (["_target_=fake_trackers.Notebok"], "has no function 'Notebok'; did you mean 'Notebook'?"),
+        (["_target_=argparse.Namespace"], "is no tracker, it has no method 'start'"),
+        (["_target_=os.path"], "_target_=os.path: os has no function 'path'"),
         (["_target_=fake_trackers.Careless"], "cannot be made (OSError: no such socket)"),
         (["folder=a"], "_target_=None: must name a class"),
         (["_target_=fake_trackers.Notebook"], "cannot be made (TypeError: "),
@@ -201,6 +203,12 @@ def test_a_wrong_tracker_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_tracker_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^logging\.trackers\.x=3: must be a mapping, such as"):
+        run(short("+logging.trackers.x=3"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_tracker_whose_library_is_missing_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +222,7 @@ def test_a_sweep_with_a_wrong_tracker_is_refused_before_any_run(tmp_path: Path) 
     key = "+logging.trackers.x._target_=nowhere.Tracker"
     code, _, err = execute(sweep_command(tmp_path / "sweep", "seed=0,1", key))
     assert code == 2
-    assert err.strip().startswith("logging.trackers.x._target_=nowhere.Tracker: cannot be imported")
+    assert err.strip().startswith("logging.trackers.x._target_=nowhere.Tracker: there is no")
     assert not (tmp_path / "sweep").exists()
 
 

@@ -19,6 +19,7 @@ from gan.errors import Busy, UserError
 from gan.run.directory import LOCK_FILE, claimed, in_use
 from gan.run.result import read_result
 from gan.sweep.directory import owned
+from gan.system import locks
 from gan.system.locks import WITHOUT_FLOCK, is_locked, lock_at
 from gan.train import run
 
@@ -48,6 +49,19 @@ def test_one_process_works_in_a_run_directory_without_flock(tmp_path: Path) -> N
     assert not (path / ".lock.held").exists()
     with claimed(path):
         assert in_use(path)
+
+
+def test_a_lock_is_looked_at_without_flock_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "ON_WINDOWS", True)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    path = tmp_path / "lock"
+    assert not is_locked(path)
+    assert not path.exists()
+    with lock_at(path):
+        assert is_locked(path)
+    assert not is_locked(path)
 
 
 @pytest.mark.usefixtures("without_flock")

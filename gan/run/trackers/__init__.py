@@ -5,14 +5,12 @@ of a run, each by its target and its settings. Imports no torch.
 """
 
 import importlib.util
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hydra.utils import get_object
-
+from gan.config.signatures import import_target, read_signature
 from gan.errors import UserError, first_line, nearest
 
 END_SECONDS = 20.0
@@ -91,18 +89,19 @@ def require(library: str) -> None:
 
 
 def _make(key: str, settings: Mapping[str, Any]) -> Tracker:
+    if not isinstance(settings, Mapping):
+        raise UserError(f"{key}={settings}: must be a mapping, such as {{_target_: package.Class}}")
     keywords = dict(settings)
     target = keywords.pop("_target_", None)
     if not isinstance(target, str):
         raise UserError(f"{key}._target_={target}: must name a class, such as package.module.Class")
     try:
-        tracker_class = get_object(target)
-    except Exception as error:
-        raise UserError(
-            f"{key}._target_={target}: cannot be imported ({first_line(error)})"
-        ) from error
-    parameters = inspect.signature(tracker_class).parameters
-    for name in keywords.keys() - parameters.keys():
+        tracker_class = import_target(target)
+        takes = read_signature(target)
+    except UserError as error:
+        raise UserError(f"{key}._target_={target}: {error}") from error
+    parameters = takes.settings
+    for name in () if takes.takes_any else keywords.keys() - parameters.keys():
         has = f"; {target} has {', '.join(parameters) or 'no keys'}"
         hint = nearest(name, parameters, f"{key}.") or has
         raise UserError(f"{key}.{name}={keywords[name]}: unknown key{hint}")
@@ -112,4 +111,7 @@ def _make(key: str, settings: Mapping[str, Any]) -> Tracker:
         raise
     except Exception as error:
         raise UserError(f"{key}: {target} cannot be made ({first_line(error)})") from error
+    for method in ("start", "scalars", "image", "finish"):
+        if not callable(getattr(tracker, method, None)):
+            raise UserError(f"{key}._target_={target}: is no tracker, it has no method '{method}'")
     return tracker
