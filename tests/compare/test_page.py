@@ -245,9 +245,8 @@ def test_in_a_browser_a_filter_reads_true_and_a_chart_of_too_many_cells_says_so(
 ) -> None:
     for number in range(40):
         flip, lr = str(number < 5).lower(), 1e-4 * (1 + number)
-        make_run(
-            tmp_path / str(number), f"trainer.flip={flip}", f"optimizer.lr={lr}", f"seed={number}"
-        )
+        keys = f"trainer.flip={flip}", f"optimizer.lr={lr}", f"seed={number}"
+        make_run(tmp_path / str(number), *keys, image=number)
     out = tmp_path / "page.html"
     write_page(read_table([tmp_path]), out, "")
     chrome.get(out.as_uri())
