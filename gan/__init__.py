@@ -1,8 +1,9 @@
 """Train generative adversarial networks, alone or in sweeps, from Hydra configurations.
 
 `gan.compose`, `gan.run`, `gan.open_run`, `gan.sweep`, `gan.load_runs`, `gan.history`,
-`gan.load_generator` and `gan.sample` are the functions of `gan.api`. Importing this package loads
-none of what they need.
+`gan.load_generator` and `gan.sample` are the functions of `gan.api`. The modules `gan.losses`,
+`gan.penalties`, `gan.models`, `gan.data` and `gan.metrics` need no configuration. Importing this
+package loads none of what they need.
 """
 
 from importlib import import_module
@@ -13,6 +14,11 @@ from gan import run as _run_package
 from gan import sweep as _sweep_package
 
 if TYPE_CHECKING:
+    from gan import data as data
+    from gan import losses as losses
+    from gan import metrics as metrics
+    from gan import models as models
+    from gan import penalties as penalties
     from gan.api import TrainedRun as TrainedRun
     from gan.api import compose as compose
     from gan.api import history as history
@@ -35,6 +41,8 @@ __all__ = [
     "sample",
     "sweep",
 ]
+_MODULES = ("data", "losses", "metrics", "models", "penalties")
+"""Modules that are loaded when they are first asked for."""
 
 
 class _CallablePackage(ModuleType):
@@ -58,8 +66,10 @@ if not TYPE_CHECKING:  # A type checker would take any attribute for one of the 
     def __getattr__(name: str) -> Any:
         if name in __all__:
             return getattr(import_module("gan.api"), name)
+        if name in _MODULES:
+            return import_module(f"gan.{name}")
         raise AttributeError(f"module 'gan' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), *__all__, *_MODULES]
