@@ -28,6 +28,8 @@ the same sign by chance with probability 2 / 2^n."""
 MAX_CHOICES = 20_000
 """The most ways to split values into two groups that are all looked at. Larger groups have so many
 ranks that the finer order of `p_value` makes no difference."""
+MOST_EXACT = 100
+"""The most values of two groups together for which the distribution of rank sums is computed."""
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
@@ -61,7 +63,10 @@ def median_interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def p_value(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the exact p value of a two-sided test that two groups have the same distribution.
+    """Return the p value of a two-sided test that two groups have the same distribution.
+
+    It is exact up to MOST_EXACT values, and larger groups take the normal distribution. So do
+    groups with ties that can be split in more than MAX_CHOICES ways.
 
     The test orders all splits of the values into two groups by the rank sum of Mann and Whitney
     (doi:10.1214/aoms/1177730491), as theirs does, and splits of equal rank sums by the sum of their
@@ -70,7 +75,9 @@ def p_value(first: np.ndarray, second: np.ndarray) -> float:
     """
     values, count = np.concatenate([first, second]), len(first)
     if math.comb(len(values), count) > MAX_CHOICES:
-        return float(stats.mannwhitneyu(first, second).pvalue)
+        has_ties = len(np.unique(values)) < len(values)
+        method = "asymptotic" if has_ties or len(values) > MOST_EXACT else "exact"
+        return float(stats.mannwhitneyu(first, second, method=method).pvalue)
     ranks = stats.rankdata(values)
     # The scores are so small that they never change the order of different rank sums.
     scores = ranks + 1e-3 * stats.norm.ppf(ranks / (len(values) + 1))

@@ -45,6 +45,12 @@ def test_two_groups_are_told_apart_at_least_as_often_as_by_mann_and_whitney(
         assert ours == pytest.approx(0.704, abs=3 * (0.704 * 0.296 / 200) ** 0.5)
 
 
+@pytest.mark.parametrize("size", [8, 9, 10, 20])
+def test_large_groups_have_an_exact_p_value(size: int) -> None:
+    low, high = np.arange(size, dtype=float), np.arange(size, 2.0 * size)
+    assert p_value(low, high) == pytest.approx(least_p_value(size, size))
+
+
 @pytest.mark.parametrize("sizes", [(3, 3), (3, 5), (4, 4), (5, 5), (2, 6)])
 def test_the_p_value_is_exact_and_never_above_that_of_mann_and_whitney(
     sizes: tuple[int, int],

@@ -127,9 +127,19 @@ def test_key_with_the_name_of_a_statistic_keeps_its_full_name(name: str, tmp_pat
             config = (path / "config.yaml").read_text()
             (path / "config.yaml").write_text(config + f"mine:\n  {name}: {value}\n")
     table = read_table([tmp_path])
-    if table.keys.get(f"mine.{name}"):
-        ranking = rank(table, "seed", "sliced_wasserstein")
-        assert {f"mine.{name}", name} <= {*ranking.frame}
+    assert list(table.keys) == [f"mine.{name}", "seed"]
+    ranking = rank(table, "seed", "sliced_wasserstein").frame
+    assert {f"mine.{name}", name} <= {*ranking}
+    assert ranking[f"mine.{name}"].tolist() == [4, 8]
+    assert ranking["n"].tolist() == [3, 3]
+
+
+def test_groups_are_formed_over_several_columns(table: Table) -> None:
+    ranking = rank(table, "seed, lr", "sliced_wasserstein")
+    assert ranking.frame["n"].tolist() == [10, 10]
+    assert "lr" not in ranking.frame
+    with pytest.raises(UserError, match="hidden_dim: cannot be ranked by"):
+        rank(table, "seed", "hidden_dim")
 
 
 def test_best_run_is_the_best_by_the_objective_where_a_key_sorts_the_table(tmp_path: Path) -> None:

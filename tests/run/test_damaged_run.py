@@ -184,6 +184,8 @@ def test_damaged_event_file_is_written_again_from_the_records(
     for tag in tags:
         values = [[(e.step, e.value) for e in events.Scalars(tag)] for events in (seen, right)]
         assert dict(values[0]).items() >= dict(values[1]).items(), tag
+        steps = [step for step, _ in values[0]]
+        assert steps == sorted({*steps}), tag
     steps = [event.step for event in seen.Images("samples")]
     assert steps == [event.step for event in right.Images("samples")] == [0, 10, 20, 30]
     assert seen.Graph()

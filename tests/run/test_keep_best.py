@@ -96,10 +96,14 @@ def test_run_without_a_best_checkpoint_and_wrong_names_are_refused(tmp_path: Pat
 
 
 def test_run_that_goes_on_without_the_option_leaves_the_kept_checkpoint(tmp_path: Path) -> None:
-    fail_at(19, short(*KEPT), tmp_path / "run")
-    words = [word for word in KEPT if "keep_best" not in word]
-    run(short(*words), tmp_path / "run")
-    assert best_paths(tmp_path / "run")
+    run_dir = tmp_path / "run"
+    fail_at(19, short(*KEPT), run_dir)
+    before = {path: path.read_bytes() for path in best_paths(run_dir)}
+    # The run goes on from step 10, and a best step after it is made again.
+    kept = {path: old for path, old in before.items() if int(path.stem.split("-")[1]) <= 10}
+    assert 0 < len(kept) < len(before)
+    run(short(*[word for word in KEPT if "keep_best" not in word]), run_dir)
+    assert {path: path.read_bytes() for path in best_paths(run_dir)} == kept
 
 
 def test_run_that_goes_on_by_another_metric_keeps_what_it_has_until_a_better_step(

@@ -62,11 +62,14 @@ def test_everything_is_due_once_after_a_step(tmp_path: Path) -> None:
         for due in ("record_due", "evaluation_due", "samples_due", "checkpoint_due"):
             assert not getattr(opened, due), due
         train_for(opened, 1)
+        made = [*(run_dir / "samples").glob("step-000001*"), *checkpoint_paths(run_dir)]
+        assert len(made) == 2
         for path in (*(run_dir / "samples").glob("step-*"), *checkpoint_paths(run_dir)):
             path.unlink()
         with opened.active():
             after_step(opened)
-        assert len(read_records(run_dir)) == 1
+        (record,) = read_records(run_dir)
+        assert "sliced_wasserstein" in record
         assert not list((run_dir / "samples").glob("step-*"))
         assert not checkpoint_paths(run_dir)
 

@@ -97,7 +97,9 @@ def test_a_tracker_follows_the_run_while_it_trains(
 def test_any_number_of_trackers_follow_a_run(tmp_path: Path) -> None:
     both = [*notebook(tmp_path / "a", name="a"), *notebook(tmp_path / "b", name="b")]
     run(short(*both), tmp_path / "run")
-    assert scalars(the_file(tmp_path / "a")) == scalars(the_file(tmp_path / "b"))
+    found = scalars(the_file(tmp_path / "a"))
+    assert [step for step, _ in found] == [r["step"] for r in read_records(tmp_path / "run")]
+    assert scalars(the_file(tmp_path / "b")) == found
 
 
 @pytest.mark.parametrize("step", [4, 23])

@@ -4,13 +4,14 @@ import signal
 from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gan.config.compose import compose
 from gan.errors import Interrupted
-from gan.launchers.base import Ended, Event, Launcher, Progress, Started
+from gan.launchers.base import Ended, Event, Launcher, Progress, Requeued, Started
 from gan.run.attempt import Attempt, Ending
 from gan.run.directory import claimed
 from gan.run.result import Status, read_result, write_result
@@ -225,3 +226,42 @@ def make_dir(path: Path) -> Path:
     """Make a directory and return it."""
     path.mkdir()
     return path
+
+
+def test_attempt_that_is_queued_again_has_its_whole_time_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    launcher = ScriptedLauncher({"a": []}, timeout=10.0)
+    sweep = make_sweep(tmp_path, "a")
+    scheduler = Scheduler(sweep, launcher)
+    scheduler.submit(sweep.jobs["a"])
+    launcher.events.append(Requeued("a", "preempted"))
+    seen = []
+    for event in scheduler.events(StopRequest()):
+        seen.append(type(event))
+        if isinstance(event, Requeued):
+            now[0] += 60.0
+            launcher.events.append(Started("a"))
+        if seen.count(Started) == 2 and isinstance(event, Started):
+            launcher.events.append(Ended("a", Ending(COMPLETED, 1.5)))
+        if isinstance(event, JobEnded):
+            assert event.status is COMPLETED
+    assert seen == [Started, Requeued, Started, JobEnded]
+    assert not launcher.killed
+
+
+def test_job_that_is_asked_to_stop_twice_keeps_the_first_status(tmp_path: Path) -> None:
+    launcher = ScriptedLauncher({"a": []}, ignores_stop=True)
+    sweep = make_sweep(tmp_path, "a")
+    scheduler, ends = Scheduler(sweep, launcher), []
+    scheduler.submit(sweep.jobs["a"])
+    for event in scheduler.events(StopRequest()):
+        if isinstance(event, Started):
+            scheduler.stop("a", Status.PRUNED, "worse")
+            scheduler.stop("a", Status.FAILED, "another")
+            launcher.events.append(Ended("a", Ending(Status.INTERRUPTED)))
+        if isinstance(event, JobEnded):
+            ends.append((event.status, event.reason))
+    assert ends == [(Status.PRUNED, "worse")]

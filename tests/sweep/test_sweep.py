@@ -389,11 +389,11 @@ def test_sweep_that_has_begun_or_whose_cluster_is_silent_is_kept(path: Path) -> 
     assert list(stored_sweep(path).jobs) == ["seed=1", "seed=2"]
     shutil.rmtree(path)
     begun = RefusingLauncher(UserError("no such partition"), after_runs=True)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="no such partition"):
         sweep_instantly(path, "seed=1,2", runs=begun)
     assert (path / "seed=1" / "result.json").exists()
     # A sweep that was planned before stays, too.
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="no such partition"):
         sweep_instantly(path, "seed=3", runs=RefusingLauncher(UserError("no such partition")))
     assert "seed=1" in stored_sweep(path).jobs
 

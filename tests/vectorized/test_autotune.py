@@ -110,6 +110,8 @@ def test_cohort_that_compares_strategies_completes_its_runs(
     assert all(returned == ("", 1) for returned in parent.returns.values())
     ended = [attempt for attempt in attempts if attempt.name in parent.endings]
     assert len(ended) + len(parent.returns) == 2
+    assert ended
+    assert set(parent.statuses.values()) == {"completed"}
     for attempt in ended:
         steps = [record["step"] for record in read_records(attempt.run_dir)]
         assert steps[-1] == 450
@@ -168,7 +170,9 @@ def test_strategy_that_does_not_fit_any_more_is_left(
     assert cohort.arranged == [STACKED, SEQUENTIAL]
 
 
-def test_kind_of_runs_that_was_trained_before_is_trained_together_at_once(tmp_path: Path) -> None:
+def test_kind_of_runs_that_was_trained_before_is_trained_together_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events: list[str] = []
     inbox = SimpleNamespace(new=[], stop_signals=dict)
 
@@ -188,11 +192,21 @@ def test_kind_of_runs_that_was_trained_before_is_trained_together_at_once(tmp_pa
     settings = CohortSettings(vectorize=True, measure=False)
     cohort = Cohort(cast(Any, inbox), cast(Any, reporter), settings)
     tuner = Autotuner(cohort)
+    compared: list[str] = []
+    compare = tuner._compare
+    kind = ""
+
+    def note_and_compare() -> Strategy | None:
+        compared.append(kind)
+        return compare()
+
+    monkeypatch.setattr(tuner, "_compare", note_and_compare)
     for kind, n_critic in (("a", 1), ("b", 2), ("c", 1)):
         events.clear()
+        words = (f"trainer.n_critic={n_critic}", "penalty.interval=1")
         inbox.new = [
-            make_attempt(tmp_path, f"{kind}{seed}", f"seed={seed}", f"trainer.n_critic={n_critic}")
-            for seed in range(3)
+            make_attempt(tmp_path, f"{kind}{seed}", f"seed={seed}", *words) for seed in range(3)
         ]
         tuner.train()
+        assert set(compared) == {"a": {"a"}, "b": {"a", "b"}, "c": {"a", "b"}}[kind]
         assert sorted(events[:3]) == [f"+{kind}{seed}" for seed in range(3)], events

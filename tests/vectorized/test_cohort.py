@@ -145,6 +145,7 @@ def test_prune_request_for_a_run_that_has_not_begun_does_not_end_it(tmp_path: Pa
     assert PRUNE is not None
     parent.actions = {("begun", 10): lambda: parent.signals.update(waiting=PRUNE)}
     train_cohort(parent, AS_CONFIGURED)
+    assert not parent.actions
     assert parent.statuses == {"begun": "completed", "waiting": "completed"}
 
 
