@@ -475,7 +475,8 @@ def _read_option(files: IConfigRepository, group: str, option: str | list[str] |
     found = _Settings()
     path, _, package = group.partition("@")
     for name in option if isinstance(option, list) else [option]:
-        if name is not None:
+        # Hydra itself complains about an override without a key.
+        if name is not None and path:
             # An option in a folder below has the package of its group.
             node = GroupDefault(group=path, value=name, package=package or None)
             node.update_parent("", "")

@@ -148,7 +148,11 @@ def test_a_folder_of_options_is_remembered_by_its_full_path(
         ("-m seed=0,1 hydra.job.chdir=true", "hydra.job.chdir=true: has no effect on the runs of"),
         ("-m seed=0,1 +hydra.job.env_set.A=1", "+hydra.job.env_set.A=1: has no effect on the"),
         ("hydra.job.env_set.A=1", "hydra.job.env_set.A=1: not there yet; add it by +hydra.job.env"),
-        ("hydra.output_subdir=", "hydra.output_subdir=: Hydra's files would take the place of"),
+        (
+            "hydra.output_subdir=",
+            "hydra.output_subdir=: must be the name of a folder inside the run's",
+        ),
+        ("hydra.output_subdir=..", "hydra.output_subdir=..: must be the name of a folder inside"),
         ("hydra.run.dir=", "hydra.run.dir=: must be the path of a directory"),
         ("-m seed=0,1 hydra.sweep.dir=", "hydra.sweep.dir=: must be the path of a directory"),
         ("data.root=", "data.root=: must be the path of a file or a folder"),
