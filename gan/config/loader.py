@@ -103,7 +103,7 @@ class Loader(ConfigLoaderImpl):
                 raise UserError(f"hydra.{key}.dir=: must be the path of a directory")
             OmegaConf.update(cfg, f"hydra.{key}.dir", expanded(path))
         folder = cfg.hydra.output_subdir
-        if folder is not None and (Path(folder).name != str(folder) or folder == ".."):
+        if folder is not None and (Path(folder).name != str(folder) or folder in ("", "..")):
             raise UserError(
                 f"hydra.output_subdir={folder}: must be the name of a folder inside the run's "
                 "directory, or null"
