@@ -110,17 +110,20 @@ def assert_close_checkpoints(one: dict[str, Any], other: dict[str, Any]) -> None
     """Check that all networks and optimizers of two checkpoints differ by rounding only."""
     for role in ("generator", "discriminator", "average"):
         for part in (role, f"{role}_optimizer"):
-            a, b = (_without_empty_states(saved.get(part)) for saved in (one, other))
+            a, b = (_tensors(saved.get(part)) for saved in (one, other))
             assert (a is None) == (b is None), part
             if a is not None:
                 torch.testing.assert_close(b, a, rtol=1e-2, atol=1e-4)
 
 
-def _without_empty_states(part: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return a part of a checkpoint without the weights of which an optimizer remembers nothing."""
+def _tensors(part: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what training changes in a part of a checkpoint.
+
+    The settings of an optimizer that follow a schedule are set anew before each step.
+    """
     if part is None or "param_groups" not in part:
         return part
-    return part | {"state": {key: state for key, state in part["state"].items() if state}}
+    return {key: state for key, state in part["state"].items() if state}
 
 
 def assert_alike(one: Path, other: Path) -> None:

@@ -129,7 +129,8 @@ def assert_has_graph_of(generator: Generator, discriminator: Discriminator) -> N
         "discriminator",
     }
     # num_batches_tracked counts in training alone.
-    weights = [tuple(w.shape) for name, w in gan.state_dict().items() if not name.endswith("ked")]
+    held = (*gan.named_parameters(), *gan.named_buffers())
+    weights = [tuple(tensor.shape) for name, tensor in held if not name.endswith("ked")]
     assert sorted(tuple(shape(n)[0]) for n in nodes if n.op == "weight") == sorted(weights)
     layers = [m for m in gan.modules() if isinstance(m, nn.ReLU | nn.LeakyReLU | nn.Tanh)]
     kinds = [node.op for node in nodes]
