@@ -20,7 +20,7 @@ from gan import ema
 from gan.arithmetic import new_loss_scale
 from gan.augment import Ada, pack
 from gan.config.checks import plain
-from gan.config.curves import read_curves
+from gan.config.curves import read_curves, steps_per_unit
 from gan.config.schema import TARGET_GROUPS
 from gan.config.signatures import Signature, import_target, read_signature
 from gan.data import Data
@@ -126,13 +126,14 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
             f"forward of the one from model._target_={cfg.model._target_} takes no `features`"
         )
     loss = make_loss()
-    for group, part in (("loss", loss), ("penalty", penalty)):
-        for key in read_curves(cfg) if part and part.state else ():
-            if key.startswith(f"{group}."):
-                raise UserError(
-                    f"schedule.{key}: {group}._target_={cfg[group]._target_} keeps a state from "
-                    "step to step, and a number that changes would make it anew; leave it constant"
-                )
+    states = {"loss": loss.state, "penalty": penalty and penalty.state}
+    for key in read_curves(cfg):
+        group = key.partition(".")[0]
+        if states.get(group):
+            raise UserError(
+                f"schedule.{key}: {group}._target_={cfg[group]._target_} keeps a state from step "
+                "to step, and a number that changes would make it anew; leave it constant"
+            )
     return Parts(
         device=device,
         data=data,
@@ -379,18 +380,19 @@ def build_schedules(cfg: DictConfig, total_steps: int) -> dict[str, Schedule]:
     # In the order of the groups, so that a curve of the discriminator's own comes last.
     for key, read in read_curves(cfg).items():
         group, _, number = key.partition(".")
-        units = {"share": total_steps, "steps": 1, "images": 1 / cfg.trainer.batch_size}
-        schedule = partial(_at_step, curve(read.values, read.at, read.shape), units[read.unit])
+        steps = steps_per_unit(cfg, total_steps)[read.unit]
+        schedule = partial(_at_step, curve(read.values, read.at, read.shape), steps)
         if group != "optimizer":
             found[f"{group}/{number}"] = schedule
             continue
         found[f"generator_optimizer/{number}"] = schedule
         own = cfg.discriminator_optimizer
-        if number == "lr" and not own._target_:
+        if own._target_:
+            continue
+        if number == "lr":
             # Both rates change in the same proportion.
             schedule = partial(_multiplied, own.lr / cfg.optimizer.lr, schedule)
-        if not own._target_:
-            found[f"discriminator_optimizer/{number}"] = schedule
+        found[f"discriminator_optimizer/{number}"] = schedule
     return found
 
 

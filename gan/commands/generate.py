@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from gan.commands.command_line import run_command
 from gan.commands.help import CHECKPOINT, DEVICES, STANDING, TRUNCATION, WEIGHTS, option
+from gan.config.checks import plain
+from gan.config.trust import powers, refuse_untrusted
 from gan.errors import UserError
 from gan.run.directory import read_config
 from gan.run.pictures import (
@@ -322,8 +324,6 @@ def _load_data(run_dir: Path, trained: "TrainedGenerator") -> "Data":
     import torch
 
     from gan.build import load_data
-    from gan.config.checks import plain
-    from gan.config.trust import powers, refuse_untrusted
     from gan.data import content_hash
     from gan.run import checkpoint
 

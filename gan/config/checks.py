@@ -426,6 +426,8 @@ def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any,
             raise UserError(f"{path}: unknown key{nearest(name, limits, prefix)}")
         try:
             value = cfg[name]
+            if isinstance(value, ListConfig):
+                value = OmegaConf.to_container(value, resolve=True)
         except MissingMandatoryValue:
             raise UserError(f"{path}: must be set, as in {path}=VALUE") from None
         except OmegaConfBaseException as error:
@@ -433,14 +435,4 @@ def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any,
         if isinstance(value, DictConfig):
             yield from _limited_keys(value, f"{path}.")
         elif value is not None:
-            if isinstance(value, ListConfig):
-                value = _resolved(path, value)
             yield path, value, dict(limits[name]) if limits else {}
-
-
-def _resolved(path: str, values: ListConfig) -> list[Any]:
-    try:
-        resolved: Any = OmegaConf.to_container(values, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
-    return list(resolved)

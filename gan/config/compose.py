@@ -27,6 +27,7 @@ from gan.config.checks import ABSENT_IF, checked, flatten, is_under
 from gan.config.loader import VERSION_BASE, leaves, use_loader
 from gan.config.overrides import as_override, escaped, with_quotes
 from gan.config.schema import CONF_DIR, CURVE_GROUPS, GROUPS, LAUNCHERS
+from gan.config.trust import option_files
 from gan.config.values import explain_value
 from gan.errors import UserError, nearest
 
@@ -281,7 +282,7 @@ def _unreadable_file(words: Sequence[str]) -> str | None:
     """Return what is wrong with the first YAML file that is no UTF-8, if there is one."""
     with config_loader(words) as loader:
         sources = [source.path for source in loader.get_sources() if source.scheme() == "file"]
-    for path in (path for source in sources for path in sorted(Path(source).rglob("*.yaml"))):
+    for path in (path for source in sources for path in option_files(Path(source))):
         try:
             path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:

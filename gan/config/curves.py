@@ -81,11 +81,15 @@ def read_curves(cfg: DictConfig) -> dict[str, Curve]:
     return found
 
 
+def steps_per_unit(cfg: DictConfig, total_steps: int) -> dict[str, float]:
+    """Return the number of steps in each unit that the places of a curve may have."""
+    return {"share": total_steps, "steps": 1, "images": 1 / cfg.trainer.batch_size}
+
+
 def unreached_curves(cfg: DictConfig, total_steps: int) -> list[str]:
     """Return a warning for each curve that goes on after the end of a run, one line each."""
-    steps_per_unit = {"share": total_steps, "steps": 1, "images": 1 / cfg.trainer.batch_size}
-    curves = read_curves(cfg).items()
-    lasts = {key: curve.at[-1] * steps_per_unit[curve.unit] for key, curve in curves}
+    steps = steps_per_unit(cfg, total_steps)
+    lasts = {key: curve.at[-1] * steps[curve.unit] for key, curve in read_curves(cfg).items()}
     return [
         f"schedule.{key}: goes on until step {last:,.0f}, and the run ends at step {total_steps:,}"
         for key, last in lasts.items()

@@ -16,7 +16,7 @@ import omegaconf
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from gan.config.signatures import Setting, find_folder, read_signature
+from gan.config.signatures import Setting, find_folder, is_in_notebook, read_signature
 from gan.metrics.catalogue import METRICS, OBJECTIVES
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -356,9 +356,8 @@ def target_schema(group: str, target: str | None, names: tuple[str, ...]) -> typ
     Raises:
         UserError: see `settings_of`.
     """
-    # A cell of a notebook may define its function anew.
-    is_in_notebook = target is not None and target.startswith("__main__.")
-    return (_target_schema if is_in_notebook else _target_schema_once)(group, target, names)
+    make = _target_schema if is_in_notebook(target) else _target_schema_once
+    return make(group, target, names)
 
 
 def _target_schema(group: str, target: str | None, names: tuple[str, ...]) -> type:

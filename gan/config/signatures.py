@@ -69,8 +69,12 @@ def read_signature(target: str) -> Signature:
         UserError: there is no such function. The message is to be read after the key of the
             target and its value.
     """
-    # A cell of a notebook may define its function anew.
-    return _read(target) if target.startswith("__main__.") else _read_once(target)
+    return _read(target) if is_in_notebook(target) else _read_once(target)
+
+
+def is_in_notebook(target: str | None) -> bool:
+    """Return whether a cell of a notebook may define a target anew, so that nothing is kept."""
+    return target is not None and target.startswith("__main__.")
 
 
 def _read(target: str) -> Signature:
@@ -233,11 +237,10 @@ def import_target(target: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        above, _, name_of_class = module_name.rpartition(".")
+        module = getattr(sys.modules.get(above), name_of_class, None)
         # It may be a method of a class.
-        above, _, owner = module_name.rpartition(".")
-        if error.name == module_name and above and inspect.isclass(found := _class(above, owner)):
-            module = found
-        else:
+        if error.name != module_name or not inspect.isclass(module):
             hint = "; is its package installed, or its folder in PYTHONPATH?"
             raise UserError(f"there is no module '{error.name}'{hint}") from error
     except Exception as error:
@@ -249,10 +252,6 @@ def import_target(target: str) -> Any:
         public = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise UserError(f"{module_name} has no function '{name}'{nearest(name, public)}")
     return found
-
-
-def _class(module_name: str, name: str) -> Any:
-    return getattr(sys.modules.get(module_name), name, None)
 
 
 @lru_cache(maxsize=1024)
@@ -361,23 +360,23 @@ def _plain_type(annotation: Any) -> tuple[Any, list[Any]]:
         return str, [("path", True)]
     if origin is tuple and members and members[-1] is not Ellipsis:
         kind, metadata = _member_types(members)
-        metadata = [] if get_origin(kind) is list else metadata
         return list[kind], [*metadata, ("length", len(members))]  # type: ignore[valid-type]
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return dict[str, Any], []
     if isinstance(origin, type) and issubclass(origin, Iterable) and members:
         kind, metadata = _member_types(members[:1])
-        # Limits are those of the members, and members that are lists have none of their own.
-        is_nested = get_origin(kind) is list
-        return list[kind], [] if is_nested else metadata  # type: ignore[valid-type]
+        return list[kind], metadata  # type: ignore[valid-type]
     return Any, []
 
 
 def _member_types(members: Iterable[Any]) -> tuple[Any, list[Any]]:
     """Return the one type of the members of a list, and their metadata."""
     found = [_plain_type(member) for member in members]
-    kinds = {kind for kind, _ in found}
-    return (kinds.pop(), found[0][1]) if len(kinds) == 1 else (Any, [])
+    if len({kind for kind, _ in found}) != 1:
+        return Any, []
+    kind, metadata = found[0]
+    # The limits of a list are those of its members. Where these are lists, nothing checks theirs.
+    return kind, [] if get_origin(kind) is list else metadata
 
 
 def _limits(metadata: Iterable[Any]) -> dict[str, Any]:
