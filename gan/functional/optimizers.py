@@ -143,7 +143,11 @@ def _correction(beta: Setting, step: Tensor, weight: Tensor) -> Tensor:
     else:
         logarithm = math.log(beta) if beta else -math.inf
     step = step.to(precise_dtype(step.device))
-    return broadcastable(-torch.expm1(step * logarithm), weight)
+    correction = (-torch.expm1(step * logarithm)).to(weight.dtype)
+    # A compiled update would compute it again for every few numbers of the weight. This view makes
+    # it a tensor in memory, which is computed once.
+    correction = correction.as_strided(correction.shape, correction.stride())
+    return broadcastable(correction, weight)
 
 
 def _decayed(weight: Tensor, gradient: Tensor, settings: Settings) -> Tensor:
