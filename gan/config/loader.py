@@ -314,12 +314,13 @@ class _Choices:
     def replaced_in_recipe(self, key: str) -> str | None:
         """Return the choice that replaces a key of a recipe, if there is one.
 
-        A recipe that the command line chooses sets keys of the options beside it. Only keys of an
-        option that the recipe chose itself go with this option.
+        A recipe that the command line chooses, or that a sweep tries, sets keys of the options
+        beside it. Only keys of an option that the recipe chose itself go with this option.
         """
+        chosen = "recipe" in self.names
         for group, settings in self.settings.items():
             stays = _has(settings, key) or group not in self.recipe_options
-            if is_under(key, [group]) and not (self.has_recipe and stays):
+            if is_under(key, [group]) and not (chosen and stays):
                 return self.options[group]
         return None
 

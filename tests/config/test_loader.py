@@ -151,6 +151,16 @@ def test_experiment_sets_keys_of_the_options_that_it_sweeps_over_itself() -> Non
     assert not {*chosen.values()} & {*swept.values()}
 
 
+def test_recipes_that_an_experiment_sweeps_over_set_keys_of_a_chosen_model() -> None:
+    key = "model.discriminator_norm=none"
+    swept = identities("experiment=zoo", key)
+    chosen = identities("experiment=zoo", "model=dcgan_small", key)
+    assert len(chosen) == len(options("recipe"))
+    for name, value in chosen.items():
+        recipe, model = name.split()
+        assert value == swept[f"{model} {recipe}"], recipe
+
+
 def test_experiment_sweeps_over_the_keys_that_a_chosen_optimizer_has() -> None:
     def params(*overrides: str) -> list[str]:
         master, _ = compose_sweep("experiment=lucic_wide", *overrides)
