@@ -49,6 +49,7 @@ def run(
     overrides: Sequence[str] = (),
     choices: Mapping[str, str] | None = None,
     extend: bool = False,
+    restart: bool = False,
     on_progress: OnProgress | None = None,
 ) -> float:
     """Train one GAN in `run_dir`, continue there, or return the objective of a finished run.
@@ -59,6 +60,7 @@ def run(
         overrides: the command line that gave `cfg`, kept with the run.
         choices: the chosen options of the config groups, kept with the run.
         extend: let a run that exists go on to the length of `cfg`, where that is another one.
+        restart: begin a run that exists again at its first step, without what it has saved.
         on_progress: called with each report of progress, in place of a bar on the terminal.
 
     Returns:
@@ -79,6 +81,7 @@ def run(
         choices=choices,
         on_progress=on_progress,
         extend=extend,
+        restart=restart,
         check=rehearsal(),
     ) as opened:
         if not opened.finished:

@@ -18,10 +18,11 @@ from gan.commands.resume import Options as ResumeOptions
 from gan.commands.resume import resume
 from gan.config.compose import compose
 from gan.errors import Interrupted, UserError
-from gan.run.checkpoint import checkpoint_paths
+from gan.run.checkpoint import checkpoint_paths, load_newest_checkpoint, save_checkpoint
 from gan.run.directory import read_config
 from gan.run.records import Records
 from gan.run.result import read_records, read_result
+from gan.run.trained import load_generator
 from gan.step import Batch, StepKind, StepResult, TrainableGAN, train_step
 from gan.system.invocation import command_line
 from gan.train import run
@@ -314,3 +315,36 @@ def test_run_that_cannot_be_begun_again_is_left_as_it_is(tmp_path: Path) -> None
             resume([run_dir], options)
     assert content(run_dir) == before
     assert read_result(run_dir)
+
+
+def test_run_that_begins_again_loses_what_measured_its_old_weights(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run(short("trainer.max_steps=12"), run_dir)
+    before = content(run_dir)
+    evaluation = run_dir / "metrics-fast.json"
+    evaluation.write_text("{}")
+    resume([run_dir], ResumeOptions(restart=True))
+    assert content(run_dir) == before
+    assert not evaluation.exists()
+
+
+def test_checkpoint_of_other_networks_is_named_and_changes_nothing(tmp_path: Path) -> None:
+    """The code of a model may change after a run has ended."""
+    run_dir = tmp_path / "run"
+    run(short("trainer.max_steps=12"), run_dir)
+    saved = load_newest_checkpoint(run_dir)
+    assert saved
+    for role in ("generator", "discriminator"):
+        name = list(saved[role])[-1]
+        saved[role][name] = torch.zeros(3)
+    save_checkpoint(run_dir, saved)
+    before = content(run_dir)
+    named = r"run: the generator's weight '.*' has shape \(3,\) there and \(.*\) here; the code"
+    with pytest.raises(UserError, match=named):
+        resume([run_dir], ResumeOptions(max_steps=20))
+    with pytest.raises(UserError, match=named):
+        load_generator(run_dir)
+    assert content(run_dir) == before
+    result = read_result(run_dir)
+    assert result
+    assert (result["status"], read_config(run_dir).trainer.max_steps) == ("completed", 12)

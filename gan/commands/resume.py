@@ -15,7 +15,6 @@ from gan.commands import train
 from gan.commands.command_line import run_command
 from gan.commands.help import DEVICES, option
 from gan.commands.processes import on_all_processes
-from gan.config.checks import checked
 from gan.config.overrides import as_override
 from gan.distributed.processes import current_processes, refused_sweep
 from gan.errors import PrintableFormatter, UserError
@@ -105,9 +104,7 @@ def resume(paths: list[Path], options: Options) -> None:
         OmegaConf.update(cfg, "device", options.device)
     # torch takes seconds to import. Help and mistakes on the command line need none of it.
     with fast_imports():
-        from gan.build import build
         from gan.run.length import with_length
-        from gan.run.records import forget
         from gan.train import run
 
     console = logging.StreamHandler(sys.stdout)
@@ -115,11 +112,8 @@ def resume(paths: list[Path], options: Options) -> None:
     console.setLevel(logging.INFO)
     console.setFormatter(PrintableFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[console])
-    if options.restart:
-        # What is thrown away cannot be had again, so everything that the run needs is there first.
-        build(checked(cfg))
-        forget(path)
-    run(with_length(cfg, **length) if length else cfg, path, extend=bool(length))
+    cfg = with_length(cfg, **length) if length else cfg
+    run(cfg, path, extend=bool(length), restart=options.restart)
     train.conclude(path)
 
 

@@ -1,18 +1,19 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped."""
 
+import copy
 import io
 import logging
 import pickle
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from gan.errors import UserError, first_line
@@ -182,6 +183,49 @@ def refuse_other_data(
             f"that of the data there now is {present[:12]}; restore them, or choose another "
             "hydra.run.dir"
         )
+
+
+def load_weights(network: nn.Module, role: str, weights: Mapping[str, Tensor], where: str) -> None:
+    """Put weights into a network.
+
+    Args:
+        role: "generator" or "discriminator".
+        where: names the place that the weights come from, for an error.
+
+    Raises:
+        UserError: names the first weight that does not fit.
+    """
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, KeyError) as error:
+        problem = first_misfit(network.state_dict(), weights)
+        reason = f"weight {problem}" if problem else f"weights do not fit ({first_line(error)})"
+        raise UserError(
+            f"{where}: the {role}'s {reason}; the code of the model has changed since, restore it"
+        ) from error
+
+
+def refuse_other_network(
+    network: nn.Module, role: str, weights: Mapping[str, Tensor], where: str
+) -> None:
+    """Refuse weights that do not fit a network, which stays as it is. See `load_weights`."""
+    # A network may know how to read weights with other names, so only trying tells.
+    if first_misfit(network.state_dict(), weights):
+        load_weights(copy.deepcopy(network), role, weights, where)
+
+
+def first_misfit(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> str | None:
+    """Describe the first weight that differs in its name or its shape; None if there is none."""
+    for name in [*here, *there]:
+        if name not in there:
+            return f"'{name}' is not there"
+        if name not in here:
+            return f"'{name}' is there only"
+        # Some layers keep other things than tensors, too.
+        old, new = (tuple(getattr(state[name], "shape", ())) for state in (there, here))
+        if old != new:
+            return f"'{name}' has shape {old} there and {new} here"
+    return None
 
 
 def load_checkpoint(path: Path, where: str) -> dict[str, Any]:

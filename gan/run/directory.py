@@ -39,6 +39,8 @@ REAL_FILE = "real.png"
 """Real samples in the folder of sample pictures, in the same arrangement."""
 LENGTH = ("trainer.max_steps", "trainer.max_epochs")
 """Keys of the length of a run: one of them is a number, and the other null."""
+EVALUATION_FILES = "metrics-*.json"
+"""The pattern of the names of the files that `gan evaluate` writes."""
 EVENT_FILES = "events.out.tfevents.*"
 """The pattern of the names of TensorBoard's event files."""
 CHECKSUM = "# The lines below have the CRC-32 "
@@ -57,7 +59,7 @@ WRITTEN = (
     "provenance.json",
     "uncommitted*.diff",
     EVENT_FILES,
-    "metrics-*.json",
+    EVALUATION_FILES,
     f"{SAMPLES}/{REAL_FILE}",
     f"{SAMPLES}/step-*.png",
     "checkpoints/step-*.pt",

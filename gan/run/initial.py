@@ -77,16 +77,19 @@ def load_initial_weights(parts: "Parts", cfg: DictConfig) -> None:
     Raises:
         UserError: no weights can be read there, they have changed, or they do not fit.
     """
+    from gan.run.checkpoint import first_misfit
+
     path = Path(cfg.trainer.init_from)
     weights = read_weights(path)
     if (found := content_hash(weights)) != cfg.trainer.init_hash:
         raise UserError(
             f"trainer.init_from={path}: its weights have changed, their hash is {found} and was "
-            f"{cfg.trainer.init_hash}; set trainer.init_hash=null to take the new ones"
+            f"{cfg.trainer.init_hash}; restore them, or train a new run with "
+            "trainer.init_hash=null, which takes those that are there"
         )
     networks = {"generator": parts.generator, "discriminator": parts.discriminator}
     for role, own in weights.items():
-        if problem := _misfit(networks[role].state_dict(), own):
+        if problem := first_misfit(networks[role].state_dict(), own):
             raise UserError(
                 f"trainer.init_from={path}: the {role}'s weight {problem}{_hint(path, cfg)}"
             )
@@ -163,18 +166,6 @@ def _hash_at(path: Path) -> str:
 def _hash_of_state(path: Path, changes: tuple[tuple[str, int], ...]) -> str:
     # The jobs of a sweep mostly start from the same weights.
     return content_hash(read_weights(path))
-
-
-def _misfit(here: Mapping[str, "Tensor"], there: Mapping[str, "Tensor"]) -> str | None:
-    """Describe the first weight that differs in its name or its shape."""
-    for name in [*here, *there]:
-        if name not in there:
-            return f"'{name}' is not there"
-        if name not in here:
-            return f"'{name}' is there only"
-        if (old := tuple(there[name].shape)) != (new := tuple(here[name].shape)):
-            return f"'{name}' has shape {old} there and {new} here"
-    return None
 
 
 def _hint(path: Path, cfg: DictConfig) -> str:

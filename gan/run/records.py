@@ -16,12 +16,12 @@ from gan.data.pictures import to_pil
 from gan.errors import PrintableFormatter, UserError
 from gan.run.directory import (
     CHECKPOINTS,
+    EVALUATION_FILES,
     LOG_FILE,
     METRICS_FILE,
     REAL_FILE,
     RESULT_FILE,
     SAMPLES,
-    claimed,
 )
 from gan.run.pictures import encode, open_exact, sample_file, sample_files
 from gan.run.result import Best, Record, best_values, read_records, whole_lines
@@ -167,18 +167,17 @@ def rewind(run_dir: Path, step: int, marks: Mapping[str, Any], samples_every: in
 
 
 def forget(run_dir: Path) -> None:
-    """Remove everything that a run has written since its first step.
+    """Remove everything that a run has written since its first step, and what measured it since.
 
-    Raises:
-        Busy: another process works in the directory.
+    The caller keeps other processes out of the directory.
     """
-    with claimed(run_dir):
-        # The records go last: without them, a run that was forgotten in part begins again.
-        folders = run_dir / CHECKPOINTS, run_dir / SAMPLES
-        kinds = ("step-*", "best-*")
-        found = [path for folder in folders for kind in kinds for path in folder.glob(kind)]
-        for path in [*found, run_dir / RESULT_FILE, *event_files(run_dir), run_dir / METRICS_FILE]:
-            path.unlink(missing_ok=True)
+    folders = run_dir / CHECKPOINTS, run_dir / SAMPLES
+    kinds = ("step-*", "best-*")
+    found = [path for folder in folders for kind in kinds for path in folder.glob(kind)]
+    found += [run_dir / RESULT_FILE, *event_files(run_dir), *run_dir.glob(EVALUATION_FILES)]
+    # The records go last: without them, a run that was forgotten in part begins again.
+    for path in [*found, run_dir / METRICS_FILE]:
+        path.unlink(missing_ok=True)
 
 
 def last_step(run_dir: Path) -> int:

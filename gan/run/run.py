@@ -32,6 +32,7 @@ from gan.run.checkpoint import (
     keep_best_only,
     load_newest_checkpoint,
     refuse_other_data,
+    refuse_other_network,
     restart_hint,
     save_best,
     save_checkpoint,
@@ -66,7 +67,7 @@ from gan.run.notices import closing, opening
 from gan.run.pictures import caption, sample_file
 from gan.run.progress import OnProgress, ShowStep, progress
 from gan.run.provenance import code_hashes, extensions, note_start
-from gan.run.records import Records, last_step, log_file, rewind, write_samples
+from gan.run.records import Records, forget, last_step, log_file, rewind, write_samples
 from gan.run.result import (
     FINISHED,
     WELL_ENDED,
@@ -153,8 +154,10 @@ class Run:
         self._watch = Watch(flatten(cfg))
         self._best: Best = {}
         """The best value of each metric so far, and its step."""
+        self._followed: Best = {}
+        """The best value of the objective for `trainer.patience`, and its step."""
         self._measured_since_best = 0
-        """Measurements of the objective since its best value."""
+        """Measurements of the objective since that value."""
         self.final_status = Status.COMPLETED
         """The status of the run when it has made all its steps."""
 
@@ -169,6 +172,7 @@ class Run:
         load: LoadData = load_data,
         on_progress: OnProgress | None = None,
         extend: bool = False,
+        restart: bool = False,
         check: CheckParts | None = None,
     ) -> "Run":
         """Claim `run_dir` and make a run ready for its next step, or find its stored result.
@@ -179,13 +183,16 @@ class Run:
             load: returns the data set; runs that share one pass their own function.
             on_progress: called with each report of progress, in place of a bar on the terminal.
             extend: let a run that exists go on to the length of `cfg`, where that is another one.
+            restart: begin a run that exists again at its first step. What it has recorded and saved
+                is removed once everything that it needs is there.
             check: raises a UserError if the parts of the run cannot be trained, before anything is
                 stored.
 
         Raises:
             UserError: see `gan.train.run`.
         """
-        _check_processes(cfg, is_new=not checkpoint_paths(run_dir))
+        is_new = restart or not checkpoint_paths(run_dir)
+        _check_processes(cfg, is_new=is_new)
         cfg = with_init_hash(with_absolute_paths(cfg), run_dir)
         overrides = with_init_overrides(overrides_with_absolute_paths(overrides, flatten(cfg)), cfg)
         run = cls(cfg, run_dir)
@@ -194,7 +201,7 @@ class Run:
             run._is_extended = extend and gets_other_length(run_dir, cfg)
             refuse_other_config(run_dir, cfg, LENGTH if run._is_extended else ())
             stored = read_result(run_dir)
-            if stored and stored["status"] in FINISHED and not run._is_extended:
+            if stored and stored["status"] in FINISHED and not (run._is_extended or restart):
                 if moved := find_moved_data(run_dir, cfg):
                     present = content_hash(load(cfg))
                     refuse_other_data(run_dir, stored.get("data_hash"), present, moved)
@@ -202,7 +209,9 @@ class Run:
                 run.result = stored
                 log.info("%s: already %s at step %d", run_dir, stored["status"], stored["steps"])
             else:
-                run._build(overrides, choices, load, check)
+                run._build(overrides, choices, load, check, is_new=is_new)
+                if restart:
+                    forget(run_dir)
                 with run.active():
                     run._begin(on_progress)
         except BaseException as error:
@@ -455,6 +464,8 @@ class Run:
         choices: Mapping[str, str] | None,
         load: LoadData,
         check: CheckParts | None,
+        *,
+        is_new: bool,
     ) -> None:
         # Runs of earlier versions have no trackers.
         self._made_trackers = make_trackers(plain(self.cfg.logging).get("trackers", {}))
@@ -462,7 +473,7 @@ class Run:
         if check:
             check(self.cfg, self.parts)
         self.data_hash = content_hash(self.parts.data)
-        if self.cfg.trainer.get("init_from") and not checkpoint_paths(self.run_dir):
+        if self.cfg.trainer.get("init_from") and is_new:
             load_initial_weights(self.parts, self.cfg)
         self.evaluation = Evaluation(self.cfg, self.parts)
         self.cfg = store_config(
@@ -506,13 +517,16 @@ class Run:
         back.
 
         Raises:
-            UserError: the data are others than those of the checkpoint, or there were checkpoints,
-                and they are gone.
+            UserError: the data or the networks are others than those of the checkpoint, or there
+                were checkpoints, and they are gone.
         """
         saved = load_newest_checkpoint(self.run_dir)
         if saved:
             moved = find_moved_data(self.run_dir, self.cfg)
             refuse_other_data(self.run_dir, saved.get("data_hash"), self.data_hash, moved)
+            for role in ("generator", "discriminator"):
+                network = getattr(self.parts, role)
+                refuse_other_network(network, role, saved[role], str(self.run_dir))
         elif (step := last_step(self.run_dir)) > self.cfg.trainer.checkpoint_every:
             raise UserError(
                 f"{self.run_dir}: was trained to step {step}, and its checkpoints are gone; "
@@ -720,9 +734,10 @@ class Run:
         if step % self.cfg.metrics.every and step != self.total_steps:
             # The run ended here before it was to be trained longer.
             return
-        is_best = self._best[name]["step"] == record["step"]
+        self._followed = best_values([{"step": step, name: record[name]}], self._followed)
+        is_best = self._followed[name]["step"] == step
         self._measured_since_best = 0 if is_best else self._measured_since_best + 1
-        if self._measured_since_best >= patience and record["step"] == self.step:
+        if self._measured_since_best >= patience and step == self.step:
             self.total_steps, self.final_status = self.step, Status.STOPPED
 
     def _say_verdict(self, record: Record) -> None:

@@ -16,7 +16,7 @@ from gan.config.checks import as_config, plain
 from gan.config.trust import powers, refuse_untrusted
 from gan.data import Scaling
 from gan.errors import UserError, nearest
-from gan.run.checkpoint import load_best_checkpoint, load_newest_checkpoint
+from gan.run.checkpoint import load_best_checkpoint, load_newest_checkpoint, load_weights
 from gan.run.directory import read_trusted_config
 from gan.run.evaluation import LatentGrid, arrange_latents, draw_latents, generate
 from gan.seeds import derive_seed
@@ -44,6 +44,7 @@ class TrainedGenerator(nn.Module):
         step: int,
         weights: str,
         state: dict[str, Tensor],
+        origin: Path,
         scaling: Scaling | None = None,
         data_hash: str | None = None,
     ):
@@ -55,8 +56,12 @@ class TrainedGenerator(nn.Module):
             step: the number of training steps that the weights have seen.
             weights: "average" or "generator", whichever `state` holds.
             state: the state of the network.
+            origin: the place that the weights come from, for an error.
             scaling: the way from raw samples to the data's own units; None if they are in these.
             data_hash: the hash of the data that it was trained on, if it is known.
+
+        Raises:
+            UserError: the weights do not fit the network.
         """
         super().__init__()
         self.cfg = cfg
@@ -66,7 +71,7 @@ class TrainedGenerator(nn.Module):
         self.weights = weights
         self.scaling, self.data_hash = scaling, data_hash
         self.network, _ = build_networks(cfg, self.image_shape, data_classes, cfg.trainer.pac)
-        self.network.load_state_dict(state)
+        load_weights(self.network, "generator", state, str(origin))
         self.eval()
 
     @property
@@ -123,7 +128,7 @@ def load_generator(
     # Checkpoints of earlier versions hold neither a scaling nor a hash.
     scaling = Scaling(**saved["scaling"]) if saved.get("scaling") else None
     return TrainedGenerator(
-        cfg, shape, classes, step, chosen, saved[chosen], scaling, saved.get("data_hash")
+        cfg, shape, classes, step, chosen, saved[chosen], path, scaling, saved.get("data_hash")
     )
 
 
@@ -271,4 +276,4 @@ def _from_file(path: Path, weights: str) -> TrainedGenerator:
         facts["scaling"] = Scaling(
             *(torch.tensor(part, dtype=torch.float64) for part in facts["scaling"])
         )
-    return TrainedGenerator(as_config(config), **facts, state=state)
+    return TrainedGenerator(as_config(config), **facts, state=state, origin=path)

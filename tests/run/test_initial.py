@@ -13,6 +13,8 @@ from runs import content, interrupt_at, short
 from safetensors.torch import save_file
 from sweep_commands import compose_sweep, execute, sweep_command
 
+from gan.commands.resume import Options as ResumeOptions
+from gan.commands.resume import resume
 from gan.compare.read import read_run
 from gan.compare.repeat import command
 from gan.config.checks import flatten
@@ -55,6 +57,20 @@ def assert_equal(networks: dict[str, dict[str, torch.Tensor]], run: Run) -> None
         own = getattr(run.parts, role).state_dict()
         assert own.keys() == expected.keys()
         assert all(torch.equal(own[name], expected[name]) for name in own)
+
+
+def test_run_whose_first_weights_are_gone_does_not_begin_again(tmp_path: Path) -> None:
+    run(short(), tmp_path / "source")
+    run(short(f"trainer.init_from={tmp_path / 'source'}"), tmp_path / "run")
+    before = content(tmp_path / "run")
+    run(short("trainer.max_steps=60"), tmp_path / "source", extend=True)
+    with pytest.raises(UserError, match="its weights have changed"):
+        resume([tmp_path / "run"], ResumeOptions(restart=True))
+    shutil.rmtree(tmp_path / "source")
+    with pytest.raises(UserError, match="does not exist"):
+        resume([tmp_path / "run"], ResumeOptions(restart=True))
+    assert content(tmp_path / "run") == before
+    assert read_result(tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", ["run", "checkpoint", "safetensors"])

@@ -85,6 +85,24 @@ def test_run_that_is_trained_longer_stops_where_one_of_its_length_stops(tmp_path
     assert (longer["status"], longer["steps"]) == (whole["status"], whole["steps"])
 
 
+def test_a_better_value_at_the_first_end_does_not_end_the_longer_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Evaluation.measure
+
+    def better_between(evaluation: Evaluation) -> dict[str, float]:
+        regular = evaluation.now % 4 == 0  # type: ignore[attr-defined]
+        return measure(evaluation) if regular else {"sliced_wasserstein": 0.5}
+
+    monkeypatch.setattr(Evaluation, "measure", better_between)
+    run(short(*PATIENT, "trainer.max_steps=18"), tmp_path / "longer")
+    assert read_records(tmp_path / "longer")[-1]["sliced_wasserstein"] == 0.5
+    run(short(*PATIENT), tmp_path / "longer", extend=True)
+    result = read_result(tmp_path / "longer")
+    assert result
+    assert (result["status"], result["steps"]) == ("stopped", END)
+
+
 def test_run_that_died_before_its_result_was_written_has_stopped(tmp_path: Path) -> None:
     run(short(*PATIENT), tmp_path / "run")
     (tmp_path / "run" / RESULT_FILE).unlink()
