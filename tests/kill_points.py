@@ -301,7 +301,7 @@ def outcome(folder: Path) -> dict[str, object]:
 
         study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'study.db'}")
         found["trials"] = [(t.number, t.state, t.params, t.values) for t in study.get_trials()]
-    leftovers = [path.name for path in folder.rglob(".*.tmp")]
+    leftovers = [path.name for path in folder.rglob(".*.gan-tmp")]
     assert not leftovers, f"left behind: {leftovers}"
     return found
 

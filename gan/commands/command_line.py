@@ -274,6 +274,8 @@ def parse(
         if groups and (is_dotted or (name == "--config-dir" and value)):
             values["words"] = (*values.get("words", ()), argument)
             continue
+        if groups and argument == "--config-dir":
+            raise UserError("--config-dir: give the folder as --config-dir=FOLDER")
         if argument.startswith("-"):
             raise UserError(f"{argument}: no such flag; there are --help and --version")
         if _is_path(argument, entries, names):

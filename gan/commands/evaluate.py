@@ -5,8 +5,9 @@ them it takes folders of images and .npz files that any program has made; data=O
 data they are compared with. `metrics` is an option of that config group, or names of metrics:
 metrics=lenet_fid,precision. `samples` and `split` (train or test) change its settings. `protocol`
 measures as others did, and `features` chooses the network behind the metrics. Other keys of these
-groups are set as in training, such as data.folder=FOLDER or features.weights=FILE, and
---config-dir=FOLDER adds options of your own.
+groups are set as in training, such as features.weights=FILE or, with data=image_folder,
+data.folder=FOLDER; --config-dir=FOLDER adds options of your own. Runs are measured on their own
+data. If these lie somewhere else now, give the new place, such as data.root=FOLDER.
 
 Writes metrics-NAME.json into each run's directory and each folder, and beside each .npz file, where
 NAME is the value of `metrics` or `protocol` unless `name` is given. Prints a table of the metrics
@@ -16,6 +17,7 @@ and, where split is test, their floor: the values that real training images get.
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,7 +38,8 @@ from gan.commands.help import (
 )
 from gan.compare.read import BEST_NAME, find_runs
 from gan.config.compose import compose
-from gan.errors import NotFinite, UserError, printable
+from gan.config.paths import make_paths_absolute, with_data_at
+from gan.errors import NotFinite, UserError, nearest, printable
 from gan.metrics.catalogue import METRICS, direction
 from gan.run.directory import read_trusted_config
 from gan.run.result import environment
@@ -51,7 +54,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
-    from gan.data import Data
     from gan.metrics.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
@@ -92,6 +94,10 @@ class Options:
     standing: int = option(0, STANDING)
     weights: str = option("auto", WEIGHTS)
     checkpoint: str = option("newest", CHECKPOINT)
+    latent_seed: int | None = option(
+        None,
+        "seed of other latents than those of training; null takes these, or 0 for checkpoint=best",
+    )
     device: str = option("auto", DEVICES)
     words: tuple[str, ...] = passed_on()
     """Words for Hydra, such as `data.folder=images`."""
@@ -116,8 +122,15 @@ def evaluate(paths: list[Path], options: Options) -> None:
         import gan.run.trained  # noqa: F401
     files, run_paths = divide(paths)
     run_dirs = runs_to_measure(run_paths)
+    if files and not run_dirs:
+        refuse_options_of_runs(options)
     cfg = measuring_config(options)
     name = options.name or options.protocol or options.metrics or DEFAULT
+    if options.protocol and not (options.name or cfg.metrics.protocol):
+        raise UserError(
+            f"protocol={options.protocol}: the other options make it another protocol; give a name "
+            "for what is measured, such as name=changed"
+        )
     if not re.fullmatch(r"[\w.,+-]+", name) or name == BEST_NAME:
         raise UserError(
             f"name={name}: must be letters, digits and . , + - and not best, since it is a part of "
@@ -141,13 +154,21 @@ def evaluate(paths: list[Path], options: Options) -> None:
             standing=options.standing,
             weights=options.weights,
             checkpoint=options.checkpoint,
+            latent_seed=options.latent_seed,
             device=options.device,
+            data_words=[] if options.data else _data_words(options),
             on_part=show_part,
         )
+    problems = [row.problem for row in rows if row.problem]
+    rows = [row for row in rows if row.values]
+    if not rows:
+        raise _as_error(problems)
     if cfg.metrics.protocol is not None:
         out.print(f"protocol={cfg.metrics.protocol}", highlight=False)
     floors = {str(row.values): row for row in rows if row.name == FLOOR}
     _print_table([*(row for row in rows if row.name != FLOOR), *floors.values()], out)
+    if problems:
+        raise _as_error(problems)
 
 
 OnPart = Callable[[str], None]
@@ -163,6 +184,9 @@ class Measurement(NamedTuple):
     weights: str
     """Either "average" or "generator"; empty for samples that no run made here."""
     values: dict[str, float]
+    """Empty if they could not be measured."""
+    problem: str = ""
+    """The reason why there are no values, or no file of them."""
 
 
 class Others(NamedTuple):
@@ -187,6 +211,29 @@ def divide(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return files, [path for path in paths if path not in files]
 
 
+def _as_error(problems: Sequence[str]) -> UserError:
+    """Print all problems but the last one, and return the error that tells this one."""
+    *others, last = problems
+    for problem in others:
+        print(UserError(problem), file=sys.stderr)
+    return UserError(last)
+
+
+def refuse_options_of_runs(options: Options) -> None:
+    """Refuse options that say how a run's generator is sampled, where there are only files.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for name in ("truncation", "standing", "weights", "checkpoint", "latent_seed"):
+        if (value := getattr(options, name)) != getattr(Options(), name):
+            raise UserError(f"{name}={value}: is about runs, and there are only samples here")
+
+
+def _data_words(options: Options) -> list[str]:
+    return [word for word in options.words if word.startswith("data.")]
+
+
 def measuring_config(options: Options) -> DictConfig:
     """Return the configuration whose groups `metrics`, `features` and `data` the options choose.
 
@@ -204,13 +251,20 @@ def measuring_config(options: Options) -> DictConfig:
     metrics = options.metrics if options.protocol else options.metrics or DEFAULT
     if metrics is not None:
         names = metrics.split(",")
-        is_option = not all(name in METRICS for name in names)
-        listed = [f"metrics.names=[{metrics}]", f"metrics.objective={names[0]}"]
-        overrides += [f"metrics={metrics}"] if is_option else listed
+        unknown = [name for name in names if name not in METRICS]
+        if unknown and len(names) > 1:
+            allowed = f"allowed: {', '.join(METRICS)}{nearest(unknown[0], METRICS)}"
+            raise UserError(f"metrics={metrics}: there is no metric {unknown[0]!r}; {allowed}")
+        # Names take the numbers of samples and the split of the protocol, or of the default option.
+        listed = [] if options.protocol else [f"metrics={DEFAULT}"]
+        listed += [f"metrics.names=[{metrics}]", f"metrics.objective={names[0]}"]
+        overrides += [f"metrics={metrics}"] if unknown else listed
     for key in ("samples", "split"):
         if (value := getattr(options, key)) is not None:
             overrides.append(f"metrics.{key}={value}")
-    cfg = compose(*overrides, *options.words)
+    words = set(_data_words(options)) if options.data is None else set()
+    cfg = compose(*overrides, *(word for word in options.words if word not in words))
+    make_paths_absolute(cfg)
     if not cfg.metrics.names:
         raise UserError(f"metrics={metrics}: measures nothing")
     return cfg
@@ -236,27 +290,21 @@ def load_others(
                 f"{paths[0]}: name the data to compare it with, such as data=mnist, or "
                 "data=image_folder data.folder=FOLDER"
             )
-        cfg = OmegaConf.merge(cfg, {})  # type: ignore[assignment]
-        cfg.data = read_trusted_config(next(iter(known.values()))).data
+        cfg = cfg.copy()
+        run_cfg = read_trusted_config(next(iter(known.values())))
+        cfg.data = with_data_at(run_cfg, _data_words(options)).data
     target = find_device(options.device)
     data = load_data(cfg, target)
     extractor = evaluation.make_extractor(cfg.features, data)
     measure = evaluation.make_evaluator(cfg.metrics, data, extractor)
     samples = {path: load_samples(path, data, cfg.metrics.samples) for path in paths}
-    return Others(
-        {path: raw.to(target) for path, raw in samples.items()},
-        measure,
-        _floor(measure, data, cfg.metrics),
-    )
+    raw_samples = {path: raw.to(target) for path, raw in samples.items()}
+    return Others(raw_samples, measure, measure.floor())
 
 
 def measure_others(others: Others, name: str, on_part: OnPart) -> Iterator[Measurement]:
     """Measure samples from elsewhere, and write metrics-NAME.json into each folder of images, and
-    STEM-metrics-NAME.json beside each .npz file. The floor follows.
-
-    Raises:
-        UserError: a file cannot be written.
-    """
+    STEM-metrics-NAME.json beside each .npz file. The floor follows."""
     from gan.data.base import sha256
 
     for path, samples in others.samples.items():
@@ -266,8 +314,8 @@ def measure_others(others: Others, name: str, on_part: OnPart) -> Iterator[Measu
         facts |= others.measure.facts | {"values": values, "floor": others.floor} | environment()
         file = f"metrics-{name}.json"
         beside = path.with_name(f"{path.stem}-{file}")
-        _write_facts(path / file if path.is_dir() else beside, facts)
-        yield Measurement(str(path), None, "", values)
+        problem = _write_facts(path / file if path.is_dir() else beside, facts)
+        yield Measurement(str(path), None, "", values, problem)
     if others.floor is not None:
         yield Measurement(FLOOR, None, "", others.floor)
 
@@ -303,26 +351,31 @@ def measure_runs(
     weights: str,
     device: str,
     checkpoint: str = "newest",
+    latent_seed: int | None = None,
     truncation: float | None = None,
     standing: int = 0,
     features: DictConfig | None = None,
+    data_words: Sequence[str] = (),
     on_part: OnPart = lambda part: None,
 ) -> Iterator[Measurement]:
     """Measure the newest checkpoint of each run, and write metrics-NAME.json into its directory.
 
     Training may go on meanwhile. Where the split is "test", the floor of the metrics follows the
-    first run of each data set: the values that real training samples get.
+    first run of each data set: the values that real training samples get. A run that cannot be
+    measured, or whose file cannot be written, has a `problem`, and the next one follows.
 
     Args:
         settings, features: composed config groups `metrics` and `features`.
         weights, checkpoint: as for `gan.run.trained.load_generator`.
+        latent_seed: seed of the latents. None takes those with which training measures; the best
+            checkpoint, which was chosen by these, gets the ones of 0.
         truncation: threshold of the latents, see `gan.run.evaluation.draw_latents`.
         standing: see `gan.run.trained.take_standing_statistics`.
+        data_words: places of the runs' data, see `gan.config.paths.with_data_at`.
         on_part: called for each run before its samples are drawn, and before each metric.
 
     Raises:
-        UserError: a run has no checkpoint, gives NaN or was trained on other data than are there
-            now, a metric does not fit its data, or a file cannot be written.
+        UserError: before anything is measured: a run has no such checkpoint or weights.
     """
     from gan.build import find_device, load_data
     from gan.data import content_hash
@@ -340,46 +393,44 @@ def measure_runs(
         trained = load_generator(run_dir, weights, checkpoint)
         evaluation.draw_latents(1, trained.latent_dim, 0, truncation=truncation)
         layers_with_statistics(trained, standing)
+    if latent_seed is None and checkpoint == "best":
+        latent_seed = 0
+    stream = "evaluation" if latent_seed is None else f"evaluation {latent_seed}"
     by_data: dict[str, tuple[Evaluator, dict[str, float] | None, str | None]] = {}
+    shown = set()
     for run_dir in run_dirs:
         on_part("samples")
-        cfg = read_trusted_config(run_dir)
-        key = OmegaConf.to_yaml(cfg.data)
-        is_first = key not in by_data
-        if is_first:
-            data = load_data(cfg, target)
-            extractor = evaluation.make_extractor(features, data)
-            measure = evaluation.make_evaluator(settings, data, extractor)
-            by_data[key] = measure, _floor(measure, data, settings), content_hash(data)
-        measure, floor, data_hash = by_data[key]
-        trained = load_generator(run_dir, weights, checkpoint)
-        refuse_other_data(run_dir, trained.data_hash, data_hash)
-        take_standing_statistics(trained.to(target), standing, truncation)
-        z = evaluation.draw_latents(
-            settings.samples, trained.latent_dim, cfg.seed, "evaluation", truncation
-        )
-        labels = measure.labels_like_real(len(z)) if trained.classes else None
         try:
+            cfg = with_data_at(read_trusted_config(run_dir), data_words)
+            key = OmegaConf.to_yaml(cfg.data)
+            if key not in by_data:
+                data = load_data(cfg, target)
+                extractor = evaluation.make_extractor(features, data)
+                measure = evaluation.make_evaluator(settings, data, extractor)
+                by_data[key] = measure, measure.floor(), content_hash(data)
+            measure, floor, data_hash = by_data[key]
+            trained = load_generator(run_dir, weights, checkpoint)
+            moved = [word.partition("=")[0] for word in data_words]
+            refuse_other_data(run_dir, trained.data_hash, data_hash, moved)
+            take_standing_statistics(trained.to(target), standing, truncation)
+            z = evaluation.draw_latents(
+                settings.samples, trained.latent_dim, cfg.seed, stream, truncation
+            )
+            labels = measure.labels_like_real(len(z)) if trained.classes else None
             samples = evaluation.generate(trained, z.to(target), labels)
             values = measure(samples, on_part)
-        except NotFinite as error:
-            raise UserError(f"{run_dir}: at step {trained.step} {error}") from error
+        except (NotFinite, UserError) as error:
+            where = f"{run_dir}: at step {trained.step} " if isinstance(error, NotFinite) else ""
+            yield Measurement(str(run_dir), None, "", {}, f"{where}{error}")
+            continue
         facts: dict[str, Any] = {"step": trained.step, "weights": trained.weights}
-        facts |= {"truncation": truncation, "standing": standing}
+        facts |= {"truncation": truncation, "standing": standing, "latent_seed": latent_seed}
         facts |= measure.facts | {"values": values, "floor": floor} | environment()
-        _write_facts(run_dir / f"metrics-{name}.json", facts)
-        yield Measurement(str(run_dir), trained.step, trained.weights, values)
-        if is_first and floor is not None:
+        problem = _write_facts(run_dir / f"metrics-{name}.json", facts)
+        yield Measurement(str(run_dir), trained.step, trained.weights, values, problem)
+        if key not in shown and floor is not None:
+            shown.add(key)
             yield Measurement(FLOOR, None, "", floor)
-
-
-def _floor(measure: "Evaluator", data: "Data", settings: DictConfig) -> dict[str, float] | None:
-    # Compared with the training images themselves, training images would be perfect.
-    if settings.split != "test":
-        return None
-    available = data.real_size("train")
-    count = settings.samples if available is None else min(settings.samples, available)
-    return measure(data.real("train", count)[0])
 
 
 @contextmanager
@@ -400,11 +451,13 @@ def _progress(out: "Console", parts: int) -> Iterator[OnPart]:
         yield show
 
 
-def _write_facts(path: Path, facts: dict[str, Any]) -> None:
+def _write_facts(path: Path, facts: dict[str, Any]) -> str:
+    """Write a file of values, and return the reason if it cannot be written."""
     try:
         write_text(path, json.dumps(facts, indent=2) + "\n")
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        return f"{path}: cannot be written ({error.strerror or error})"
+    return ""
 
 
 def _print_table(rows: Sequence[Measurement], out: "Console") -> None:

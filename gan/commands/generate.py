@@ -60,7 +60,11 @@ MOST_FRAMES = 60
 class Options:
     """Options of `gan generate`."""
 
-    n: int = option(64, "number of samples, or of latents that a walk passes")
+    n: int = option(
+        64,
+        "number of samples, or of latents that a walk passes; with classes, of as many whole rows "
+        "as fit into it",
+    )
     seed: int = option(0, "seed of the latents")
     out: Path = option(
         Path("samples.png"),
@@ -192,7 +196,6 @@ def write_samples(
 
     Grids and walks are enlarged, and their caption has the step of the checkpoint.
 
-
     The arrays are `images`, uint8 (n, height, width, channels), `points`, (n, 2), or `samples`,
     (n, *shape), and `latents`, float32 (n, latent_dim). Samples are in the data's own units. A
     conditional generator adds `labels` (n,); its samples
@@ -218,6 +221,10 @@ def write_samples(
     from gan.run.evaluation import generate
     from gan.run.trained import inputs, load_generator, take_standing_statistics
 
+    if out.suffix not in ("", ".png", ".npz", ".gif"):
+        raise UserError(f"out={out}: must end in .png, .npz or .gif, or be a folder's name")
+    if not out.suffix and out.exists():
+        raise UserError(f"out={out}: is there already")
     walk = interpolate or out.suffix == ".gif"
     for name, value, least in (("n", count, 2 if walk else 1), ("frames", frames, 2)):
         if value < least:
@@ -380,8 +387,6 @@ def _write_file(
         with replacing(out) as path, path.open("wb") as file:
             plain: dict[str, Any] = {name: array.numpy() for name, array in arrays.items()}
             np.savez_compressed(file, **plain)
-    elif out.suffix:
-        raise UserError(f"out={out}: must end in .png, .npz or .gif, or be a folder's name")
     else:
         _write_folder(out, list(samples) if is_image else [show(one[None], 1) for one in samples])
 
@@ -389,8 +394,6 @@ def _write_file(
 def _write_folder(out: Path, images: "Sequence[Tensor]") -> None:
     from gan.data.pictures import to_pil
 
-    if out.exists():
-        raise UserError(f"out={out}: is there already")
     # The folder gets its name when it is complete.
     with temporary_folder(out) as temporary:
         folder = temporary / "images"

@@ -49,6 +49,8 @@ BEST_NAME = "best"
 
 MAX_TEXT, MAX_DEPTH, MAX_VALUES = 2**20, 12, 20_000
 """Limits of what a file of a run holds: characters of YAML, levels, and values."""
+MAX_RESULT = 2**24
+"""Bytes that no result of a run has."""
 LARGEST = 1e308
 """Numbers up to this one fit into a table."""
 
@@ -280,8 +282,8 @@ def _runs_below(folder: Path) -> Iterator[Path]:
         # Not ours to read, or gone since.
         return
     # A run that failed before it could start has a result and no configuration.
-    began = {OVERRIDES_FILE, METRICS_FILE} & entries.keys()
-    if (CONFIG_FILE in entries and began) or RESULT_FILE in entries:
+    began = CONFIG_FILE in entries and {OVERRIDES_FILE, METRICS_FILE, RESULT_FILE} & entries.keys()
+    if began or (RESULT_FILE in entries and not _is_of_others(folder / RESULT_FILE)):
         yield folder
         return
     for name, entry in entries.items():
@@ -289,6 +291,17 @@ def _runs_below(folder: Path) -> Iterator[Path]:
         is_copy = name == "conf" and SWEEP_FILE in entries
         if entry.is_dir(follow_symlinks=False) and not name.startswith(".") and not is_copy:
             yield from _runs_below(folder / name)
+
+
+def _is_of_others(path: Path) -> bool:
+    """Return whether a result.json can be read and is none of a run. Other programs write some."""
+    try:
+        if path.stat().st_size > MAX_RESULT:
+            return True
+        content = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return not (isinstance(content, dict) and "status" in content)
 
 
 def _planned_jobs(sweep_dir: Path) -> dict[str, dict[str, Any]]:

@@ -30,6 +30,7 @@ from gan.config.schema import CONF_DIR, CURVE_GROUPS, GROUPS, LAUNCHERS
 from gan.config.trust import option_files
 from gan.config.values import explain_value
 from gan.errors import UserError, nearest
+from gan.system.files import expanded
 
 use_loader()
 
@@ -161,6 +162,7 @@ def config_loader(words: Sequence[str]) -> Iterator[ConfigLoader]:
         UserError: a folder is not there.
     """
     places, _ = split_words(words)
+    places = {name: expanded(path) for name, path in places.items()}
     main = Path(places.get("config-path", CONF_DIR)).absolute()
     for given in (str(main), places.get("config-dir", str(main))):
         if not Path(given).is_dir():

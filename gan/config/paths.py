@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from gan.config.checks import identifies_run
-from gan.config.overrides import as_override
+from gan.config.overrides import as_override, escaped
 from gan.config.schema import SCHEMAS, TARGET_GROUPS, settings_of
 from gan.errors import UserError
 from gan.system.files import expanded
@@ -28,6 +29,31 @@ def make_paths_absolute(cfg: DictConfig) -> None:
     """Let the paths of a configuration mean the same in every working directory."""
     for key, path in [*_absolute_paths(partial(OmegaConf.select, cfg))]:
         OmegaConf.update(cfg, key, path)
+
+
+def with_data_at(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
+    """Return the configuration of a run whose data lie somewhere else now.
+
+    Args:
+        words: the places as KEY=PATH, such as `data.root=/data`.
+
+    Raises:
+        UserError: a key says something else about the data, which would then be other data.
+    """
+    moved = copy.deepcopy(cfg)
+    allowed = [f"data.{name}" for name in _path_settings("data", cfg.data.get("_target_"))]
+    for word in words:
+        key, _, place = word.partition("=")
+        if key not in allowed:
+            others = f"allowed: {', '.join(allowed)}" if allowed else "none"
+            raise UserError(
+                f"{word}: runs are measured on their own data, of which only the place may be "
+                f"another ({others}); data=OPTION chooses data for folders and .npz files"
+            )
+        value = yaml.safe_load(place) if place.startswith("[") else place
+        OmegaConf.update(moved, key, escaped(value))
+    make_paths_absolute(moved)
+    return moved
 
 
 def flat_with_absolute_paths(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -349,7 +349,11 @@ def _decode(folder: Path, name: str, image_size: int | None, channels: int) -> n
     # Pillow's plugins raise errors of any kind if a file is damaged.
     try:
         with Image.open(folder / name) as file:
-            image = _on_white(_to_8_bits(ImageOps.exif_transpose(file)))
+            image = ImageOps.exif_transpose(file)
+            largest: Any = image.getextrema()[1]
+            if file.format == "TIFF" and image.mode == "I" and 0 < largest <= 255:
+                raise ValueError("its pixels have 32 bits and are at most 255: white is not known")
+            image = _on_white(_to_8_bits(image))
         image = image.convert("L" if channels == 1 else "RGB")
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

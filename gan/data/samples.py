@@ -1,6 +1,5 @@
 """Samples that any program has made, read from a folder of images or from an array."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from gan.data.base import Data
 from gan.data.folder import image_files, read_images
-from gan.errors import UserError, first_line
+from gan.errors import UserError, first_line, is_out_of_memory
 from gan.seeds import derive_seed
 
 KEYS = ("images", "samples", "points", "arr_0")
@@ -28,7 +27,8 @@ def holds_samples(path: Path) -> bool:
 def load_samples(path: Path, data: Data, count: int) -> Tensor:
     """Return `count` raw samples (count, *shape) of the kind of a data set.
 
-    Where there are more, they are chosen without replacement, the same at every call.
+    They are in a random order, the same at every call: metrics may take the first ones, and files
+    are often sorted by class. Where there are more, they are chosen without replacement.
 
     Args:
         path: a folder of images, or an .npz file. In it are images, uint8 (n, height, width,
@@ -44,8 +44,6 @@ def load_samples(path: Path, data: Data, count: int) -> Tensor:
             f"{path}: holds {len(raw)} samples, and {count} are to be measured; give "
             f"samples={len(raw)}, and compare it with values of as many"
         )
-    if len(raw) == count:
-        return raw
     chosen = torch.Generator().manual_seed(derive_seed(0, "samples"))
     return raw[torch.randperm(len(raw), generator=chosen)[:count]]
 
@@ -55,7 +53,10 @@ def _read_array(path: Path, data: Data) -> Tensor:
         with np.load(path, allow_pickle=False) as file:
             found = [name for name in KEYS if name in file.files] or list(file.files)
             array: Any = file[found[0]] if found[:1] else None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        # A damaged archive raises errors of many types.
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{path}: cannot be read as arrays ({first_line(error)})") from error
     if array is None:
         raise UserError(f"{path}: holds no array")

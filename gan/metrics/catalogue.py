@@ -84,6 +84,8 @@ class Metric:
     """A flag for metrics of the features' covariance, which need more samples than features."""
     classes: bool = False
     """A flag for metrics that classify samples: points by the nearest mode, images by LeNet."""
+    has_floor: bool = True
+    """A flag for metrics of which real training samples give the best value to be expected."""
     typical: tuple[Typical, ...] = ()
     """Values that are known. Where none is, a number says less than it seems to."""
 
@@ -260,7 +262,7 @@ _METRICS = (
         ),
     ),
     Metric("high_quality", MAXIMIZE, MIXTURES, _high_quality),
-    Metric("data_copying", MINIMIZE, HELD_OUT, _data_copying),
+    Metric("data_copying", MINIMIZE, HELD_OUT, _data_copying, has_floor=False),
 )
 
 ENTRY_POINTS = "gan.metrics"

@@ -87,7 +87,6 @@ class Evaluator:
         Raises:
             UserError: it has not.
         """
-        needed = metric.min_samples
         if metric.features:
             extractor = self._extract()
             name = str(extractor.facts.get("name"))
@@ -98,13 +97,30 @@ class Evaluator:
                     f"of {name}; choose features={network}, or a metric of any features, such as "
                     "fid, kid or precision"
                 )
-            needed = max(needed, extractor.width + 1) if metric.covariance else needed
         count, samples = self.facts["real"], self.facts["samples"]
-        if min(count, samples) < needed:
+        if min(count, samples) < (needed := self._needed(metric)):
             raise UserError(
                 f"metrics.samples={samples}: {metric.name} needs {needed} samples at least, both "
                 f"generated and real; there are {count} real ones"
             )
+
+    def _needed(self, metric: Metric) -> int:
+        """Return the least number of samples that a metric needs."""
+        width = self._extract().width if metric.features and metric.covariance else 0
+        return max(metric.min_samples, width + 1)
+
+    def floor(self) -> dict[str, float] | None:
+        """Return the metrics of real training samples, which generated ones can hardly improve on.
+
+        Metrics without such a floor are left out, and those for which there are too few samples.
+        There is nothing where training samples are what is compared with.
+        """
+        if self.facts["split"] != "test":
+            return None
+        samples, available = self.facts["samples"], self._data.real_size("train")
+        count = samples if available is None else min(samples, available)
+        metrics = [m for m in self._metrics if m.has_floor and self._needed(m) <= count]
+        return self._values(self._data.real("train", count)[0], metrics) if metrics else None
 
     def labels_like_real(self, count: int) -> Tensor:
         """Return labels (count,) that are as frequent as those of the real samples."""
@@ -120,11 +136,19 @@ class Evaluator:
         Args:
             on_metric: called with the name of each metric before it is computed.
         """
+        return self._values(fake, self._metrics, on_metric)
+
+    def _values(
+        self,
+        fake: Tensor,
+        metrics: Sequence[Metric],
+        on_metric: Callable[[str], None] = lambda name: None,
+    ) -> dict[str, float]:
         generated = Samples(fake, self._extract)
         comparison = Comparison(self._data, self._real, generated, self._extract)
         values: dict[str, float] = {}
         with exact_matmul():
-            for metric in self._metrics:
+            for metric in metrics:
                 on_metric(metric.name)
                 values |= metric.values(comparison)
         return values

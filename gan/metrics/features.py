@@ -64,7 +64,9 @@ class OwnExtractor:
         Raises:
             UserError: it is no extractor, or returns something else than features.
         """
-        self._call: Callable[[Tensor], Any] = getattr(made, "features", made)
+        # A module may have a part of this name, which is no whole extractor.
+        own = getattr(made, "features", made)
+        self._call: Callable[[Tensor], Any] = made if isinstance(own, nn.Module) else own
         if not callable(self._call):
             kind = type(made).__name__
             raise UserError(f"must make an object with `features`, or a function, not a {kind}")
@@ -154,12 +156,20 @@ def content_hash(made: Any, origin: str = "") -> str:
     return digest.hexdigest()
 
 
+_HOLDERS = (nn.Module, Tensor, np.ndarray, list, tuple, dict)
+"""Types of what lists and dictionaries may hold that is not hashed with them."""
+
+
 def _parts(made: Any, depth: int = 3) -> list[Any]:
     """Return an object, its attributes and the variables that a function has kept, and theirs."""
     if isinstance(made, nn.Module | Tensor | np.ndarray) or not depth:
         return [made]
     held = [cell.cell_contents for cell in getattr(made, "__closure__", None) or ()]
     held += getattr(made, "__dict__", {}).values()
+    if isinstance(made, list | tuple | dict):
+        # Plain values are hashed with the list or dictionary that holds them.
+        items = made.values() if isinstance(made, dict) else made
+        held += [item for item in items if isinstance(item, _HOLDERS)]
     if isinstance(made, partial):
         held += [made.func, *made.args, *made.keywords.values()]
     return [made, *(part for one in held for part in _parts(one, depth - 1))]

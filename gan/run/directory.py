@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
         what = "another process is at work in this run directory"
         raise Busy(f"{run_dir}: {what}{way_to_free(lock)}") from None
     try:
-        remove_leftovers(run_dir)
-        for folder in run_dir.iterdir():
-            if folder.is_dir() and not folder.is_symlink():
-                remove_leftovers(folder)
+        _remove_leftovers(run_dir)
         yield
     finally:
         if not (run_dir / CONFIG_FILE).exists() and not has_history(run_dir):
@@ -101,6 +99,22 @@ def claimed(run_dir: Path) -> Iterator[None]:
                 (run_dir / name).unlink(missing_ok=True)
         lock.release()
         remove_empty(run_dir, created)
+
+
+def _remove_leftovers(run_dir: Path) -> None:
+    """Remove what a killed process was writing of a run.
+
+    Samples, exports and evaluations may be written here at the same time, by other processes.
+    """
+    written = [pattern for pattern in WRITTEN if pattern != EVALUATION_FILES]
+    for name in {pattern.rpartition("/")[0] for pattern in written}:
+        if (folder := run_dir / name).is_dir() and not folder.is_symlink():
+            is_own = partial(_matches, written, f"{name}/" if name else "")
+            remove_leftovers(folder, is_own=is_own)
+
+
+def _matches(patterns: Sequence[str], begin: str, name: str) -> bool:
+    return any(fnmatch(begin + name, pattern) for pattern in patterns)
 
 
 def refuse_links(run_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from gan.errors import NotFinite, UserError
 from gan.metrics.diversity import Diversity
 from gan.metrics.evaluator import Evaluator
 from gan.metrics.features import FeatureExtractor, as_extractor
+from gan.run.pictures import LARGEST_GRID
 from gan.run.provenance import code_hashes
 from gan.seeds import derive_seed
 
@@ -32,6 +34,7 @@ class Evaluation:
     """
 
     def __init__(self, cfg: DictConfig, parts: Parts):
+        _refuse_large_grid(cfg.logging.samples, parts.data.shape)
         self._data = parts.data
         self._generator = parts.averaged_generator or parts.generator
         self._weights = "average" if parts.averaged_generator else "generator"
@@ -123,6 +126,23 @@ def make_evaluator(
         extractor=extractor,
         protocol=settings.get("protocol"),
     )
+
+
+def _refuse_large_grid(count: int, shape: Sequence[int]) -> None:
+    """Refuse a picture of samples that is too large for programs that show pictures.
+
+    Raises:
+        UserError: says how many samples would fit.
+    """
+    if len(shape) != 3:
+        return
+    _, height, width = shape
+    pixels = (height + 2) * (width + 2)
+    if count * pixels > LARGEST_GRID:
+        raise UserError(
+            f"logging.samples={count}: as many images of {width}x{height} pixels make too large a "
+            f"picture; allowed are at most {max(1, LARGEST_GRID // pixels)}"
+        )
 
 
 def make_extractor(settings: DictConfig | None, data: Data) -> FeatureExtractor | None:

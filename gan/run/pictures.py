@@ -20,8 +20,10 @@ SIDE = 800
 SMALLEST_TEXT, TEXT_SHARE = 16, 40
 """Height of a caption's letters in pixels: at least the first, and the picture's longer side
 divided by the second, so that it can be read where a large picture is shown in a small window."""
-MAX_PIXELS = 2**26
-"""The pixels of a picture that is read. A larger one is no picture of samples."""
+LARGEST_GRID = 80_000_000
+"""The most pixels of a picture of samples, without its caption."""
+MAX_PIXELS = 89_000_000
+"""The pixels of a picture that is read: Pillow warns of a larger one."""
 SCALE, BOX = "Scale", "Box"
 """Texts in a PNG file: by how much the picture is enlarged, and where it lies in the file."""
 

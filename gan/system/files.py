@@ -7,7 +7,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,10 @@ YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The fastest loader of YAML that makes plain data alone; not every build of yaml has it."""
 DAY = 24 * 60 * 60.0
 """Seconds after which a temporary file that nobody writes to belongs to a process that died."""
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+_SUFFIX = ".gan-tmp"
+"""The ending of temporary files, which no other program's have."""
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.gan-tmp")
+"""The name of a temporary file, with that of the file that it was to become."""
 
 
 def expanded(path: str) -> str:
@@ -38,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
     the old file or the new one.
     """
     _tidy(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -56,21 +59,25 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, which is removed in the end."""
     _tidy(path.parent)
     with tempfile.TemporaryDirectory(
-        prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
+        prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent
     ) as name:
         yield Path(name)
 
 
-def remove_leftovers(folder: Path, age: float = 0.0) -> None:
+def remove_leftovers(
+    folder: Path, age: float = 0.0, is_own: Callable[[str], bool] = lambda name: True
+) -> None:
     """Remove temporary files and folders in `folder` that processes left behind as they died.
 
     Args:
-        age: the seconds for which nobody has written to them. 0 is for a folder in which no other
-            process may write.
+        age: the seconds for which nobody has written to them. 0 is for files that no other process
+            may write.
+        is_own: tells by the name of a file if its temporary ones may be removed.
     """
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not _TEMPORARY.fullmatch(entry.name):
+            found = _TEMPORARY.fullmatch(entry.name)
+            if not (found and is_own(found[1])):
                 continue
             # Another process may remove them at the same time.
             with suppress(OSError):

@@ -28,9 +28,12 @@ from gan.commands.evaluate import (
     runs_to_measure,
 )
 from gan.compare.frame import read_table
+from gan.config.paths import with_data_at
 from gan.data import ImageData, mnist5k
+from gan.data.samples import load_samples
 from gan.errors import UserError
 from gan.run.checkpoint import checkpoint_paths
+from gan.run.directory import read_config
 from gan.run.evaluation import draw_latents, generate, make_evaluator
 from gan.run.result import read_records, read_result
 from gan.run.trained import load_generator
@@ -404,7 +407,9 @@ def test_samples_from_elsewhere_are_measured_like_those_of_a_run(
     data = mnist5k(root=str(data_root))
     array, pictures = write_samples(Path(), data, 150)
     evaluate(array, pictures, "data=mnist5k", "samples=150")
-    expected = make_evaluator(metric_settings("fast", 150, None), data)(data.real("train", 150)[0])
+    # KID depends on the order a little.
+    measure = make_evaluator(metric_settings("fast", 150, None), data)
+    expected = measure(load_samples(array, data, 150))
     for path in (pictures / "metrics-fast.json", tmp_path / "theirs-metrics-fast.json"):
         facts = json.loads(path.read_text())
         assert facts["values"] == expected
@@ -447,6 +452,17 @@ def test_samples_are_compared_with_the_data_of_the_runs_beside_them(
         (["{array}", "data=mnist5k", "data.rot=x"], "data.rot=x: unknown key 'data.rot'; did you"),
         (["{array}", "data=mnist5k", "protocol=lucci"], "protocol=lucci: no such option; allowed:"),
         (["{array}", "data=mnist5k", "features=lent"], "features=lent: no such option; allowed: a"),
+        (
+            ["{array}", "data=mnist5k", "metrics=lenet_fid,precison"],
+            "there is no metric 'precison'; ",
+        ),
+        (["{array}", "data=mnist5k", "--config-dir", "{pictures}"], "as --config-dir=FOLDER"),
+        (
+            ["{array}", "data=mnist5k", "weights=average"],
+            "weights=average: is about runs, and ther",
+        ),
+        (["{empty}", "data=mnist5k", "metrics=default"], "empty.npz: cannot be read as arrays"),
+        (["{renamed}", "data=mnist5k", "metrics=default"], "renamed.npz: cannot be read as arrays"),
         (["{array}", "data=mnist5k", "--config-dir=nowhere"], "nowhere: there is no such folder"),
     ],
 )
@@ -459,7 +475,11 @@ def test_what_cannot_be_measured_is_told_in_one_line(
     expected: str,
 ) -> None:
     array, pictures = write_samples(tmp_path, mnist5k(root=str(data_root)), 20)
-    paths = {name: tmp_path / f"{name}.npz" for name in ("floats", "small", "broken")}
+    names = ("floats", "small", "broken", "empty", "renamed")
+    paths = {name: tmp_path / f"{name}.npz" for name in names}
+    paths["empty"].touch()
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(paths["renamed"])
     np.savez(paths["floats"], np.zeros((20, 28, 28)))
     np.savez(paths["small"], np.zeros((20, 9, 9), np.uint8))
     paths["broken"].write_bytes(b"PK")
@@ -469,6 +489,105 @@ def test_what_cannot_be_measured_is_told_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert expected in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_samples_that_are_sorted_by_class_are_taken_in_another_order(
+    tmp_path: Path, data_root: Path
+) -> None:
+    """Metrics may take the first samples, or parts of them."""
+    data = mnist5k(root=str(data_root))
+    images = np.zeros((100, 28, 28), np.uint8)
+    images[:, 0, 0] = range(100)
+    np.savez(tmp_path / "sorted.npz", images)
+    for count in (100, 50):
+        found = load_samples(tmp_path / "sorted.npz", data, count)[:, 0, 0, 0].tolist()
+        assert len(set(found)) == count
+        assert 30 < sum(found[: count // 2]) / (count // 2) < 70
+
+
+def test_metrics_that_are_named_are_measured_like_those_of_the_default_option() -> None:
+    named, fast = (metric_settings(metrics, None, None) for metrics in ("lenet_fid", "fast"))
+    assert (named.samples, named.split, named.real) == (fast.samples, fast.split, fast.real)
+    assert named.names == ["lenet_fid"]
+
+
+def test_the_best_checkpoint_is_measured_with_other_latents_than_training(
+    sweep: Path, evaluate: Evaluate
+) -> None:
+    run_dir = min(sweep.iterdir())
+    newest = checkpoint_paths(run_dir)[0]
+    shutil.copy(newest, newest.with_name(newest.name.replace("step", "best")))
+    for name, words in {
+        "newest": [],
+        "best": ["checkpoint=best"],
+        "again": ["checkpoint=best"],
+        "zero": ["latent_seed=0"],
+        "one": ["latent_seed=1"],
+    }.items():
+        evaluate(run_dir, "metrics=lenet_kid", "samples=60", f"name=x{name}", *words)
+    values = {
+        name: read_metrics(run_dir, f"x{name}")["values"]["lenet_kid"]
+        for name in ("newest", "best", "again", "zero", "one")
+    }
+    assert values["best"] == values["again"] == values["zero"]
+    assert len({values[name] for name in ("newest", "best", "one")}) == 3
+
+
+def test_a_run_that_cannot_be_measured_is_named_and_the_others_are_measured(
+    sweep: Path, evaluate: Evaluate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = sorted(sweep.iterdir())
+    (first / "metrics-x.json").mkdir()
+    third = shutil.copytree(second, sweep / "third")
+    path = checkpoint_paths(third)[0]
+    saved = torch.load(path, weights_only=True)
+    next(iter(saved["average"].values())).fill_(torch.nan)
+    torch.save(saved, path)
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(sweep, "metrics=default", "samples=60", "name=x")
+    out, err = capsys.readouterr()
+    unwritten, unmeasured = err.splitlines()
+    assert stopped.value.code == 2
+    assert unwritten.startswith(f"{first}/metrics-x.json: cannot be written (")
+    assert unmeasured == f"{third}: at step 40 the generator's samples are not finite"
+    # The values of the first one are not lost.
+    assert out.count("0.001,seed=") == 2
+    assert read_metrics(second, "x")["values"]
+    assert not (third / "metrics-x.json").exists()
+
+
+def test_data_of_a_run_are_found_at_another_place(
+    sweep: Path, evaluate: Evaluate, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = min(sweep.iterdir())
+    cfg = read_config(run_dir)
+    assert with_data_at(cfg, ["data.root=~/here"]).data.root == str(Path.home() / "here")
+    evaluate(run_dir, "metrics=default", "samples=60", f"data.root={data_root}", "name=x")
+    assert read_metrics(run_dir, "x")["values"]
+    with pytest.raises(SystemExit):
+        evaluate(run_dir, "metrics=default", "data.held_out=3", "name=y")
+    assert "of which only the place may be another (allowed: data.root)" in capsys.readouterr().err
+
+
+def test_a_floor_needs_training_samples_enough_and_a_metric_that_has_one(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = mnist5k(root=str(data_root))
+    settings = metric_settings("lenet_fid,precision,data_copying", 200, "test")
+    measure = make_evaluator(settings, data)
+    assert list(measure.floor() or {}) == ["lenet_fid", "precision"]
+    size = data.real_size
+    monkeypatch.setattr(data, "real_size", lambda split: 100 if split == "train" else size(split))
+    assert list(measure.floor() or {}) == ["precision"]
+
+
+def test_a_folder_of_images_with_a_result_of_another_program_is_measured(
+    tmp_path: Path, evaluate: Evaluate, data_root: Path
+) -> None:
+    _, pictures = write_samples(tmp_path, mnist5k(root=str(data_root)), 20)
+    (pictures / "result.json").write_text('{"images": [], "annotations": []}')
+    evaluate(pictures, "data=mnist5k", "metrics=default", "samples=20")
+    assert (pictures / "metrics-default.json").exists()
 
 
 def test_a_run_is_measured_by_ones_own_extractor_and_protocol(
@@ -503,6 +622,17 @@ def test_values_of_two_protocols_or_extractors_are_not_ranked_together(
     evaluate(second, "protocol=mine", "features.power=2", *words)
     columns = {"x/kid[protocol=mine]", "x/kid[protocol=none]"}
     assert columns < set(read_table([sweep]).frame.columns)
+
+
+def test_a_changed_protocol_needs_a_name_of_its_own(
+    sweep: Path, own: Path, evaluate: Evaluate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (f"--config-dir={own}", "protocol=mine", "samples=50")
+    with pytest.raises(SystemExit):
+        evaluate(min(sweep.iterdir()), *words)
+    assert "the other options make it another protocol; give a name" in capsys.readouterr().err
+    evaluate(min(sweep.iterdir()), *words, "name=changed")
+    assert read_metrics(min(sweep.iterdir()), "changed")["samples"] == 50
 
 
 def test_a_protocol_that_does_not_fit_the_data_is_refused_before_anything_starts(

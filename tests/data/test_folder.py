@@ -368,7 +368,12 @@ def test_an_error_names_the_link_that_leads_nowhere(photos: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "value", "reason"), [("F", 0.5, "fractions"), ("I", 70000, "more than 16 bits")]
+    ("mode", "value", "reason"),
+    [
+        ("F", 0.5, "fractions"),
+        ("I", 70000, "more than 16 bits"),
+        ("I", 200, "32 bits and are at most 255: white is not known"),
+    ],
 )
 def test_pixels_without_a_known_range_are_refused(
     photos: Path, mode: str, value: float, reason: str

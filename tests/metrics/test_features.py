@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,7 +89,22 @@ def test_lenet_is_refused_for_colour_images() -> None:
         as_extractor(lenet.load("mnist"), "mine", "", IMAGES[:1].expand(-1, 3, -1, -1))
 
 
-@pytest.mark.parametrize("wrap", [lambda network: network, partial, lambda n: lambda x: n(x)])
+def test_a_module_with_a_part_of_the_name_features_is_called_itself() -> None:
+    network = Pixels(5)
+    network.features = nn.Conv2d(1, 1, 1)
+    assert as_extractor(network, "mine", "", IMAGES[:1]).width == 5
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda network: network,
+        partial,
+        lambda n: lambda x: n(x),
+        lambda network: SimpleNamespace(features=None, networks=[network]),
+        lambda network: SimpleNamespace(features=None, by_size={"small": (network,)}),
+    ],
+)
 def test_the_hash_changes_with_any_weight_wherever_the_network_is_kept(
     wrap: Callable[[Pixels], Any],
 ) -> None:

@@ -1,5 +1,6 @@
 """Pictures of samples as files: large and with a caption for people, exact for programs."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from gan.data.pictures import to_pil
 from gan.errors import UserError
 from gan.run.evaluation import Evaluation
 from gan.run.pictures import (
+    LARGEST_GRID,
     as_png,
     caption,
     encode,
@@ -61,6 +63,26 @@ def test_a_caption_is_readable_whatever_the_picture(
     assert 2 < columns.min() < columns.max() < shown.width - 2, "the text is cut"
     assert 0 < rows.min() < rows.max() < len(bar) - 1, "the text is cut"
     assert np.abs(bar.astype(int) - level).max() > 200, "ink and paper are alike"
+
+
+def test_the_largest_grid_of_samples_is_read_back(tmp_path: Path) -> None:
+    """As large as that of 64 images of 1,024 pixels and more."""
+    exact = Image.new("L", (LARGEST_GRID // 8000, 8000), 200)
+    (tmp_path / "grid.png").write_bytes(encode(exact, "step 1"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_exact(tmp_path / "grid.png").size == exact.size
+
+
+def test_samples_that_make_too_large_a_picture_are_refused(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("L", (1024, 1024)).save(tmp_path / name)
+    words = [f"data.folder={tmp_path}", "data.channels=1", "model.hidden_dim=1", "metrics=none"]
+    words += ["trainer.batch_size=2"]
+    cfg = short("data=image_folder", "logging.samples=100", *words)
+    with pytest.raises(UserError, match=r"logging.samples=100: .* allowed are at most 75"):
+        run(cfg, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_picture_without_a_caption_is_only_enlarged() -> None:

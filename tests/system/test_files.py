@@ -17,18 +17,18 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from gan.system.files import replacing, temporary_folder
-with replacing(Path(sys.argv[1], "large.pt")) as file, temporary_folder(Path(sys.argv[1], "out")):
+with replacing(Path(sys.argv[1], sys.argv[2])) as file, temporary_folder(Path(sys.argv[1], "out")):
     file.write_bytes(b"half of it")
     os.kill(os.getpid(), 9)
 """
 
 
-def killed_in_a_write(folder: Path) -> None:
+def killed_in_a_write(folder: Path, name: str = "large.pt") -> None:
     """Let a process be killed while it writes a file and a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder)])
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder), name])
     assert killed.returncode == -9
-    assert len(list(folder.glob(".*.????????.tmp"))) == 2
+    assert len(list(folder.glob(".*.????????.gan-tmp"))) == 2
 
 
 ROOT = Path(__file__).parent.parent.parent
@@ -63,16 +63,22 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> N
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_run_and_a_sweep_remove_what_a_killed_process_was_writing_there(tmp_path: Path) -> None:
-    folders = (tmp_path, tmp_path / "samples", tmp_path / "checkpoints")
-    for folder in folders:
-        killed_in_a_write(folder)
-    (tmp_path / ".note.tmp").touch()
-    with owned(tmp_path):
-        assert [path.name for path in tmp_path.glob(".*.tmp")] == [".note.tmp"]
+def test_a_sweep_removes_what_a_killed_process_was_writing_there(tmp_path: Path) -> None:
     killed_in_a_write(tmp_path)
+    (tmp_path / ".note.gan-tmp").touch()
+    with owned(tmp_path):
+        assert [path.name for path in tmp_path.glob(".*.gan-tmp")] == [".note.gan-tmp"]
+
+
+def test_a_run_removes_what_a_killed_process_was_writing_of_it(tmp_path: Path) -> None:
+    """Samples and exports may be written into its directory at the same time."""
+    own = {"": "config.yaml", "samples": "step-000001.png", "checkpoints": "step-00000001.pt"}
+    for folder, name in own.items():
+        killed_in_a_write(tmp_path / folder, name)
+    killed_in_a_write(tmp_path / "exports", "generator.onnx")
     with claimed(tmp_path):
-        assert [path.name for path in tmp_path.rglob(".*.tmp")] == [".note.tmp"]
+        left = [path.name.rsplit(".", 2)[0] for path in tmp_path.rglob(".*.gan-tmp")]
+    assert sorted(left) == [".generator.onnx", *[".out"] * 4]
 
 
 def test_leftovers_elsewhere_go_after_a_day_with_the_next_write(tmp_path: Path) -> None:
@@ -90,7 +96,7 @@ def test_leftovers_elsewhere_go_after_a_day_with_the_next_write(tmp_path: Path) 
 def test_a_link_is_removed_as_a_leftover_and_not_what_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/file").touch()
-    (tmp_path / ".out.12345678.tmp").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / ".out.12345678.gan-tmp").symlink_to(tmp_path / "elsewhere")
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
     assert (tmp_path / "elsewhere/file").exists()
