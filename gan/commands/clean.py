@@ -2,8 +2,8 @@
 
 Lists what can go, and removes it with yes=true: checkpoints of finished runs that are not among the
 `keep` best, failed runs, and runs that ended before anything was logged. Interrupted runs stay, as
-they can go on. So does everything that a process is working in. At the end it says what takes
-up the disk, and how much of that can go.
+they can go on. So do runs without a value of the measure, and everything that a process is working
+in. At the end it says what takes up the disk, and how much of that can go.
 """
 
 import sys

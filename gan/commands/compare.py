@@ -21,6 +21,7 @@ an experiment: gan compare DIR best export=conf/experiment/NAME.yaml. With group
 sweep that repeats the best point with each of its seeds.
 """
 
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def compare(paths: list[Path], options: Options) -> None:
         runs = query.where(runs, options.where)
     if options.last is not None:
         runs = query.newest(runs, options.last)
-    runs = query.ordered(runs, options.sort or runs.objective)
+    runs = query.ordered(runs, options.sort or query.ranking_measure(runs, None))
     if BEST in paths:
         _repeat_best(runs, options)
         return
@@ -141,7 +142,9 @@ def compare(paths: list[Path], options: Options) -> None:
         metric = query.ranking_metric(runs, options.sort)
         print(*write_figures(runs, options.png, metric), sep="\n")
     elif options.group is None:
-        columns = [name.strip() for name in (options.columns or "").split(",") if name.strip()]
+        # A comma in brackets is a part of a name, as in lenet_fid[samples=600,split=test].
+        names = re.split(r",(?![^\[]*\])", options.columns or "")
+        columns = [name.strip() for name in names if name.strip()]
         table.print_runs(runs, options.format, columns)
     else:
         metric = query.ranking_metric(runs, options.sort)

@@ -15,6 +15,7 @@ from gan.compare.read import StoredRun
 from gan.errors import UserError
 from gan.run.directory import (
     CHECKPOINTS,
+    EVALUATION_FILES,
     EVENT_FILES,
     SAMPLES,
     WRITTEN,
@@ -22,7 +23,7 @@ from gan.run.directory import (
     in_use,
     remove_empty,
 )
-from gan.run.result import FINISHED, WELL_ENDED
+from gan.run.result import FINISHED, WELL_ENDED, Status
 from gan.sweep import SWEEP_FILE
 
 ALL = "all"
@@ -70,13 +71,17 @@ def removals(
             runs that ended before anything was logged or saved.
     """
     to_keep: set[int] = set()
+    compared: set[int] = set()
     for way in table.ways_of(metric):
         best = ordered(table.measured_by(way), way).frame
         to_keep |= {*best[best["status"].isin(WELL_ENDED)].index[:keep]}
+        compared |= {*best.index[best[way].notna()]}
+    # Nobody knows how good a run is that has no value. One that diverged is good for nothing.
+    compared |= {*table.frame.index[table.frame["status"] == Status.DIVERGED]}
     for number, status in table.frame["status"].items():
         run = table.runs[number]
         run_dir = Path(run.path)
-        if status == "running" or max(0.0, time.time() - run.changed) < older:
+        if status == "running" or max(0.0, time.time() - _last_change(run)) < older:
             continue
         if not run.is_ours:
             continue
@@ -86,7 +91,7 @@ def removals(
             what, reason = ALL, f"failed: {run.result.get('error') or 'for a reason unknown'}"
         elif status == "interrupted" and _is_empty(run) and "empty" in kinds:
             what, reason = ALL, "empty: ended before anything was logged or saved"
-        elif status in FINISHED and number not in to_keep and "checkpoints" in kinds:
+        elif status in FINISHED and number in compared - to_keep and "checkpoints" in kinds:
             what, reason = CHECKPOINTS, f"{status}, not among the {keep} best"
         else:
             continue
@@ -138,6 +143,15 @@ def _files_below(folder: Path) -> Iterator[Path]:
         paths = (Path(place, name) for name in names)
         # What a link leads to lies elsewhere.
         yield from (path for path in paths if path.is_file() and not path.is_symlink())
+
+
+def _last_change(run: StoredRun) -> float:
+    """Return the time when a file of a run last changed, those of its evaluations included."""
+    times = [run.changed]
+    for path in Path(run.path).glob(EVALUATION_FILES):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def _is_empty(run: StoredRun) -> bool:

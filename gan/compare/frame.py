@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from gan.system.invocation import command_line
 DESCRIPTIVE_KEYS = ("name", "tags", "notes")
 """Keys that do not change a result. They still become columns if runs differ in them."""
 
-STATISTICS = ("rank", "n", "missing", "median", "IQR", "low", "high", "coverage")
+STATISTICS = ("rank", "n", "missing", "median", "IQR", "low", "high", "coverage", "interval")
 """The columns of a ranking that do not come from the configuration."""
 
 TARGET = "._target_"
@@ -62,7 +63,9 @@ class Table:
     copies: set[int] = field(default_factory=set)
     """The numbers of runs that repeat another one, and so count for nothing in statistics."""
     remarks: list[str] = field(default_factory=list)
-    """Lines for people about all of the runs."""
+    """Lines for people about the runs."""
+    damage: list[str] = field(default_factory=list)
+    """Lines for people about files that could not be read."""
 
     @property
     def defining_keys(self) -> list[str]:
@@ -92,7 +95,7 @@ class Table:
             f"own: {listed}"
             for listed, names in alike.items()
         ]
-        return [*self.remarks, *lines]
+        return [*self.remarks, *self.damage, *lines]
 
     def ways_of(self, name: str) -> dict[str, int]:
         """Return the columns of a metric, one for each way in which runs of this table were
@@ -136,10 +139,18 @@ class Table:
         if name in self.frame:
             return self.frame[name]
         keys = list(dict.fromkeys([*(key for run in self.runs for key in run.config), *ABSENT_IF]))
+        if name in GROUPS and None not in (options := _options(self.runs, name)):
+            # The option says more than the function that it calls.
+            return self._series(options)
         if name in keys:
             matches = [name]
         else:
             matches = [key for key in keys if f".{_without_target(key)}".endswith(f".{name}")]
+        columns_by_key = {key: self._values_of(key) for key in matches}
+        found = list(columns_by_key.values())
+        if len(matches) > 1 and all(values == found[0] for values in found):
+            # Such as both learning rates, of which one follows the other.
+            matches = matches[:1]
         if len(matches) > 1:
             raise UserError(f"{name}: may be any of {', '.join(matches)}")
         if not matches:
@@ -149,8 +160,14 @@ class Table:
             raise UserError(
                 f"{name}: no such column" + (hint or f"; there are {', '.join(columns)}")
             )
-        found = [_value(run.config, matches[0]) for run in self.runs]
-        values = [_comparable(matches[0], None if v is ABSENT else v) for v in found]
+        return self._series(columns_by_key[matches[0]])
+
+    def _values_of(self, key: str) -> list[Any]:
+        found = [_value(run.config, key) for run in self.runs]
+        return [_comparable(key, None if value is ABSENT else value) for value in found]
+
+    def _series(self, values: Sequence[Any]) -> "pd.Series[Any]":
+        """Return values of all runs as a column of those of this table."""
         return pd.Series(_readable(values), index=range(len(values))).loc[self.frame.index]
 
     def scores(self, metric: str) -> "pd.Series[Any]":
@@ -175,6 +192,29 @@ class Table:
     def with_rows(self, frame: pd.DataFrame) -> "Table":
         """Return this table with some of its rows, in the order of `frame`."""
         return replace(self, frame=frame)
+
+    def chosen(self, frame: pd.DataFrame) -> "Table":
+        """Return the table of the runs that somebody asks for, which are rows of this one.
+
+        Their objective, and which of them repeat others, are decided among themselves.
+        """
+        numbers = [int(number) for number in frame.index]
+        runs = [self.runs[number] for number in numbers]
+        name = _most_frequent_objective(runs)
+        ways = {way: len({*numbers} & members) for way, members in self.ways.get(name, {}).items()}
+        objective = max(ways, key=lambda way: ways[way]) if ways else name
+        found, lines = find_copies(runs)
+        copies = {numbers[copy]: self.runs[numbers[best]].path for copy, best in found.items()}
+        frame = frame.drop(columns="copy_of", errors="ignore")
+        if copies:
+            frame = frame.assign(copy_of=_readable([copies.get(number) for number in numbers]))
+        return replace(
+            self,
+            frame=frame,
+            objective=objective if objective in frame else self.objective,
+            copies={*copies},
+            remarks=[*lines, *_remarks(runs, name)],
+        )
 
 
 def load(*paths: str | Path, keys: Sequence[str] = ()) -> pd.DataFrame:
@@ -238,7 +278,7 @@ def read_table(paths: Sequence[str | Path], keys: Sequence[str] = ()) -> Table:
     if damaged:
         others = f", and {len(damaged) - 3} more" if len(damaged) > 3 else ""
         listed = ", ".join(damaged[:3]) + others
-        table.remarks.append(
+        table.damage.append(
             f"{listed}: missing or damaged, and what is not known from other files is left out; "
             f"restore it, or go on with the run: {command_line('resume')} RUN_DIR"
         )
@@ -310,12 +350,7 @@ def make_table(runs: list[StoredRun]) -> Table:
         max(ways[objective], key=lambda way: len(ways[objective][way])),
         {name: of_name for name, of_name in ways.items() if len(of_name) > 1},
         {*copies},
-        [
-            *lines,
-            *_remarks_on_weights(runs),
-            *_remarks_on_objective(runs, objective),
-            *_remarks_on_protocols(runs),
-        ],
+        [*lines, *_remarks(runs, objective)],
     )
 
 
@@ -389,6 +424,15 @@ def _follow(values: Sequence[Any], causes: Sequence[Any]) -> bool:
     return all(found[cause] == value for cause, value in zip(causes, values, strict=True))
 
 
+def elements_of(value: Any) -> list[str]:
+    """Return the elements of a list, such as tags, that a column holds as a text; else none."""
+    found: Any = None
+    if isinstance(value, str) and value.startswith("["):
+        with suppress(ValueError):
+            found = json.loads(value)
+    return [str(element) for element in found] if isinstance(found, list) else []
+
+
 def is_metric(column: str) -> bool:
     """Return whether a column holds a metric, such as `lenet_fid` or `best/lenet_fid`."""
     return logged_name(column) in METRICS
@@ -428,6 +472,14 @@ def _ways(name: str, values: Sequence[Any], runs: Sequence[StoredRun]) -> dict[s
 def _planned_metrics(run: StoredRun) -> Sequence[str]:
     names = run.config.get("metrics.names")
     return names if isinstance(names, list) else []
+
+
+def _remarks(runs: Sequence[StoredRun], objective: str) -> list[str]:
+    return [
+        *_remarks_on_weights(runs),
+        *_remarks_on_objective(runs, objective),
+        *_remarks_on_protocols(runs),
+    ]
 
 
 def _remarks_on_weights(runs: Sequence[StoredRun]) -> list[str]:

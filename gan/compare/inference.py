@@ -28,6 +28,8 @@ the same sign by chance with probability 2 / 2^n."""
 MAX_CHOICES = 20_000
 """The most ways to split values into two groups that are all looked at. Larger groups have so many
 ranks that the finer order of `p_value` makes no difference."""
+MOST_PAIRS = 16
+"""The most pairs for which all 2^n signs of their differences are looked at."""
 MOST_EXACT = 100
 """The most values of two groups together for which the distribution of rank sums is computed."""
 
@@ -44,7 +46,8 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     enough = len(array) >= MIN_VALUES
     low, high, coverage = median_interval(array) if enough else (np.nan, np.nan, np.nan)
     first, third = quantile(array, 0.25), quantile(array, 0.75)
-    iqr = 0.0 if first == third else third - first
+    # Nobody knows how far two infinite values are from each other.
+    iqr = np.nan if np.isinf(first) and first == third else third - first
     median = quantile(array, 0.5)
     return {"median": median, "IQR": iqr, "low": low, "high": high, "coverage": coverage}
 
@@ -91,10 +94,19 @@ def least_p_value(first: int, second: int) -> float:
 
 
 def paired_p_value(differences: np.ndarray) -> float:
-    """Return the two-sided p value of Wilcoxon's signed-rank test (doi:10.2307/3001968)."""
-    if not differences.any():
+    """Return the two-sided p value of Wilcoxon's signed-rank test (doi:10.2307/3001968).
+
+    Differences of zero are left out. It is exact up to MOST_PAIRS others, also with ties.
+    """
+    unequal = differences[differences != 0]
+    if not len(unequal):
         return 1.0
-    return float(stats.wilcoxon(differences).pvalue)
+    if len(unequal) > MOST_PAIRS:
+        return float(stats.wilcoxon(unequal).pvalue)
+    ranks = stats.rankdata(np.abs(unequal))
+    signs = 1 - 2 * ((np.arange(2 ** len(ranks))[:, None] >> np.arange(len(ranks))) & 1)
+    observed = abs(np.sign(unequal) @ ranks)
+    return float((np.abs(signs @ ranks) >= observed - 1e-9).mean())
 
 
 def signed_rank(differences: np.ndarray) -> float:
@@ -165,6 +177,9 @@ def _scaled(groups: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     if all((group > 0).all() for group in groups):
         groups = [np.log(group) for group in groups]
+    elif all((group < 0).all() for group in groups):
+        # Values of which higher ones are better come with the other sign.
+        groups = [-np.log(-group) for group in groups]
     finite_parts = [group[np.isfinite(group)] for group in groups]
     finite = np.concatenate(finite_parts)
     if len(finite) == 0:

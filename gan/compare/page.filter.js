@@ -13,7 +13,9 @@ function readFilter(text, columns, valueOf, textOf) {
     if (other) throw new Error(`${whole.trim()} is not expected`);
     return { text: whole.trim(), quoted: quoted?.slice(1, -1), name, operator, bracket, word };
   });
-  const numeric = new Map(columns.map((column) => [column.name, column.numeric]));
+  // A column is known by its name and by the key of the configuration that it holds.
+  const byName = new Map([...columns.map((column) => [column.key, column]), ...columns.map((column) => [column.name, column])]);
+  const numeric = new Map([...byName].map(([name, column]) => [name, column.numeric]));
   let at = 0;
   const isWord = (word) => tokens[at]?.word === word;
   const isBracket = (bracket) => tokens[at]?.bracket === bracket;
@@ -48,7 +50,7 @@ function readFilter(text, columns, valueOf, textOf) {
     at += 1;
     if (token.quoted !== undefined) return { ...token, value: token.quoted };
     const name = token.name ?? token.word;
-    if (numeric.has(name)) return { ...token, column: name };
+    if (byName.has(name)) return { ...token, column: byName.get(name).name };
     if (token.name !== undefined) throw new Error(unknownColumn(name, columns));
     const number = Number(token.word);
     return { ...token, value: Number.isNaN(number) ? token.word : number };
@@ -69,10 +71,12 @@ function readFilter(text, columns, valueOf, textOf) {
       const close = isBracket("(") ? ")" : "]";
       expect(close === ")" ? "(" : "[");
       const options = [];
-      do options.push(compared(first, "==", operand())); while (isBracket(",") && ++at);
+      // A comma may follow the last value.
+      do options.push(compared(first, "==", operand())); while (isBracket(",") && ++at && !isBracket(close));
       expect(close);
       return (row) => options.some((holds) => holds(row)) !== negated;
     }
+    if (byName.get(first.column)?.boolean && first.quoted === undefined) return (row) => valueOf(row, first.column) === true;
     const wanted = (first.quoted ?? first.name ?? first.text).toLowerCase();
     return (row) => textOf(row).includes(wanted);
   }
@@ -83,7 +87,8 @@ function readFilter(text, columns, valueOf, textOf) {
     for (const side of sides) {
       const isNumber = side.column === undefined ? typeof side.value === "number" : numeric.get(side.column);
       if (byNumber && !isNumber) throw new Error(`${side.text} is not a number`);
-      if (ordering && !byNumber) throw new Error(`${operator} compares numbers, and ${left.text} holds texts`);
+      const isOrdered = sides.some((one) => byName.get(one.column)?.ordered);
+      if (ordering && !byNumber && !isOrdered) throw new Error(`${operator} compares numbers, and ${left.text} holds texts`);
     }
     const of = (side, row) => side.column === undefined ? side.value : valueOf(row, side.column);
     // Words are compared as the table shows them, and true and false are 1 and 0 beside a number.

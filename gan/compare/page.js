@@ -6,7 +6,7 @@ const columnIndex = Object.fromEntries(data.columns.map((column, index) => [colu
 const BAD = new Set(["diverged", "pruned", "failed"]);
 const ENDED_WELL = new Set(["completed", "stopped"]);
 // Rows are numbers: `order` holds all of them as they are sorted, `visible` those that pass the filter.
-// `hidden` holds names of columns, `off` labels of lines that the legend has switched off, `zoom` the ends of the axes.
+// `hidden` holds names of columns, `off` ids of lines that the legend has switched off, `zoom` the ends of the axes.
 const state = { order: data.rows.map((_, row) => row), visible: [], sort: null, descending: false, hidden: new Set(),
   passes: () => true, off: new Set(), zoom: null };
 
@@ -41,6 +41,20 @@ function quantile(sorted, part) {
   return sorted[low] + (place - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
 }
 const median = (values) => quantile([...values].sort((a, b) => a - b), 0.5);
+// Texts of a column's values. Two that look alike when they are rounded are written in full.
+const textsByColumn = new Map();
+function textOf(name, value) {
+  if (!textsByColumn.has(name)) {
+    const texts = new Map(), values = [...new Set(data.rows.map((_, row) => cell(row, name)))];
+    const short = values.map((one) => format(one) || "none");
+    values.forEach((one, index) => {
+      const alone = short.filter((text) => text === short[index]).length === 1;
+      texts.set(one, alone ? short[index] : one === null ? "no value" : String(one) || '""');
+    });
+    textsByColumn.set(name, texts);
+  }
+  return textsByColumn.get(name).get(value) ?? format(value);
+}
 const distinct = (name, rows) => [...new Set(rows.map((row) => cell(row, name)))].sort(compareValues);
 function fillSelect(selector, names, selected) {
   const select = find(selector);
@@ -160,11 +174,13 @@ function groupRows(overSeeds, rows) {
   const keys = data.keys.filter((name) => !(overSeeds && name === "seed") && distinct(name, rows).length > 1);
   const labelOf = (row) => keys.length ? keys.map((name) => {
     const value = cell(row, name);
-    return typeof value === "string" && value !== "none" && value !== "" ? value : `${name}=${format(value) || "none"}`;
+    return typeof value === "string" && value !== "none" && value !== "" ? value : `${name}=${textOf(name, value)}`;
   }).join(", ") : overSeeds && data.keys.includes("seed") ? "all" : format(cell(row, "run"));
   for (const row of rows) {
     const values = JSON.stringify(keys.length ? keys.map((name) => cell(row, name)) : labelOf(row));
-    if (!groups.has(values)) groups.set(values, { label: labelOf(row), rows: [] });
+    // A line that is switched off stays so when a filter changes the labels.
+    const id = JSON.stringify(data.keys.filter((name) => !(overSeeds && name === "seed")).map((name) => cell(row, name)));
+    if (!groups.has(values)) groups.set(values, { label: labelOf(row), rows: [], id: keys.length ? id : `${id} ${labelOf(row)}` });
     groups.get(values).rows.push(row);
   }
   return [...groups.values()];
@@ -182,9 +198,15 @@ function curvePoints(rows, name) {
   }
   return [...byStep].sort((a, b) => a[0] - b[0]).map(([step, values]) => {
     values.sort((a, b) => a - b);
-    return { step, value: quantile(values, 0.5), low: quantile(values, 0.25), high: quantile(values, 0.75) };
+    return { step, runs: values.length, value: quantile(values, 0.5), low: quantile(values, 0.25), high: quantile(values, 0.75) };
   });
 }
+// Return the last point of all runs of a line. Later ones are of those runs alone that did not end early.
+function lastOfAll(points) {
+  const most = Math.max(...points.map(({ runs }) => runs));
+  return points.findLast(({ runs }) => runs === most);
+}
+const valueAtEnd = (points) => format(lastOfAll(points).value) + (lastOfAll(points) === points.at(-1) ? "" : ` at step ${lastOfAll(points).step}`);
 // What is drawn in one chart: every value alone, and what belongs together, with short names for the legend.
 const PAIRS = [["losses of G and D", { "loss/generator": "G", "loss/discriminator": "D" }],
   ["D(x) and D(G(z))", { "prob/real": "D(x)", "prob/fake": "D(G(z))" }]];
@@ -195,28 +217,31 @@ const CHARTS = new Map([...data.curves.names.filter(isMetric).map(alone),
 function showCurves() {
   const title = find("#curve-value").value, names = Object.entries(CHARTS.get(title) ?? {}), chart = find("#curves .chart");
   const drawable = counted().filter((row) => names.some(([name]) => data.curves.runs[row][name]));
-  const groups = groupRows(find("#bands").checked, drawable).map(({ label, rows }) => ({ label, runs: rows.length,
+  const groups = groupRows(find("#bands").checked, drawable).map(({ label, rows, id }) => ({ label, id, runs: rows.length,
     curves: names.map(([name, short], index) => ({ short, index, points: curvePoints(rows, name) })).filter(({ points }) => points.length),
   })).filter(({ curves }) => curves.length);
   // Lines of a metric begin with the best one, others follow the table.
-  const last = (group) => group.curves[0].points.at(-1).value;
+  const last = (group) => lastOfAll(group.curves[0].points).value;
   if (isMetric(title)) groups.sort((a, b) => direction(title) * (last(a) - last(b)));
   const shown = groups.slice(0, Number(find("#most").value));
   shown.forEach((group, index) => { group.look = lineStyle(index); });
-  const lines = shown.filter(({ label }) => !state.off.has(label)).flatMap((group) => group.curves.map((curve) => ({
+  const lines = shown.filter(({ id }) => !state.off.has(id)).flatMap((group) => group.curves.map((curve) => ({
     points: curve.points, name: names.length > 1 ? `${group.label}: ${curve.short}` : group.label,
     look: names.length > 1 ? { ...group.look, dash: DASHES[curve.index] } : group.look })));
   showLegend(shown, groups.length, names);
   const steps = [...new Set(lines.flatMap(({ points }) => points.map(({ step }) => step)))].sort((a, b) => a - b);
   const byStep = new Map(steps.map((step) => [step, []]));
-  for (const { name, look, points } of lines) for (const { step, value, low, high } of points) byStep.get(step).push(
-    { label: name, look, text: format(value) + (low < high ? ` (${format(low)} to ${format(high)})` : "") });
+  for (const { name, look, points } of lines) {
+    const most = Math.max(...points.map(({ runs }) => runs));
+    for (const { step, value, low, high, runs } of points) byStep.get(step).push({ label: name, look,
+      text: format(value) + (low < high ? ` (${format(low)} to ${format(high)})` : "") + (runs < most ? `, ${runs} of ${most} runs` : "") });
+  }
   showValues(lines, steps, byStep);
   if (!lines.length) { showNoChart(chart, groups.length ? "All lines are switched off." : "There is nothing to draw."); return; }
   const MOST = 12;
   const hints = steps.map((step) => ({ step, hint: { title: `step ${step}`, rows: byStep.get(step).length > MOST
     ? [...byStep.get(step).slice(0, MOST), { label: `and ${byStep.get(step).length - MOST} more`, text: "" }] : byStep.get(step) } }));
-  const ends = lines.slice(0, MOST).map((line) => `${line.name} ${format(line.points.at(-1).value)}`).join("; ");
+  const ends = lines.slice(0, MOST).map((line) => `${line.name} ${valueAtEnd(line.points)}`).join("; ");
   showChart(chart, curvesSpec({ lines, steps: hints, title, log: find("#log").checked, zoom: state.zoom,
     height: chart.clientWidth < 600 ? 280 : 400,
     description: `${title} over steps, ${shown.length} of ${groups.length} lines. Last values: ${ends}` }),
@@ -226,13 +251,13 @@ function showCurves() {
 }
 function showLegend(shown, count, names) {
   const alike = shown.every(({ runs }) => runs === shown[0].runs);
-  const items = shown.map(({ label, runs, curves, look }) => {
-    const values = curves.map(({ short, points }) => `${short} ${format(points.at(-1).value)}`.trim()).join(", ");
+  const items = shown.map(({ label, id, runs, curves, look }) => {
+    const values = curves.map(({ short, points }) => `${short} ${valueAtEnd(points)}`.trim()).join(", ");
     const text = alike || runs === 1 ? label : `${label} (${runs} runs)`;
     const button = make("button", { type: "button", title: text }, lineKey(look), make("span", { textContent: text }), ` ${values}`);
-    button.setAttribute("aria-pressed", String(!state.off.has(label)));
+    button.setAttribute("aria-pressed", String(!state.off.has(id)));
     button.addEventListener("click", () => {
-      if (!state.off.delete(label)) state.off.add(label);
+      if (!state.off.delete(id)) state.off.add(id);
       showCurves();
       find(`#curves .legend li:nth-child(${items.indexOf(item) + 1}) button`).focus();
     });
@@ -242,6 +267,8 @@ function showLegend(shown, count, names) {
   find("#curves .legend").replaceChildren(...items);
   find("#curves-note").textContent = (names.length > 1 ? `Solid: ${names[0][0]}. Dashed: ${names[1][0]}. ` : "") +
     (alike && shown[0]?.runs > 1 ? `Each line is a median over ${shown[0].runs} runs, with their quartiles. ` : "") +
+    (shown.some(({ curves }) => curves.some(({ points }) => lastOfAll(points) !== points.at(-1)))
+      ? "Where runs ended early, the rest of a line is of the others, and its value is that of the last step of all. " : "") +
     (count > shown.length ? `${count - shown.length} more lines are not drawn. ` : "") +
     "A click on a line of the legend hides it or shows it again.";
 }
@@ -282,19 +309,20 @@ const tooManyCells = (rows, columns) =>
 
 function showHeatMap() {
   const [rowKey, columnKey, name] = ["#heat-rows", "#heat-columns", "#heat-value"].map((id) => find(id).value);
-  const chart = find("#heat .chart"), label = (value) => format(value) || "none";
+  const chart = find("#heat .chart");
   if (!rowKey || !state.visible.length) { showNoChart(chart, rowKey ? "There is nothing to draw." : "Runs differ in no key."); return; }
   const rows = distinct(rowKey, state.visible), columns = distinct(columnKey, state.visible);
   if (rows.length * columns.length > MOST_CELLS) { showNoChart(chart, tooManyCells(rows, columns)); return; }
   const cells = rows.flatMap((row) => columns.map((column) => {
     const members = counted().filter((run) => cell(run, rowKey) === row && cell(run, columnKey) === column);
-    const values = members.filter((run) => cell(run, "status") !== "diverged").map((run) => cell(run, name))
+    const values = members.filter((run) => ENDED_WELL.has(cell(run, "status"))).map((run) => cell(run, name))
       .filter((value) => value !== null);
-    const bad = members.filter((run) => BAD.has(cell(run, "status")));
+    const bad = members.filter((run) => !ENDED_WELL.has(cell(run, "status")));
     const text = !members.length ? [] : [values.length ? format(median(values)) : "no value"];
     if (bad.length) text.push(`${bad.length} of ${members.length} ${distinct("status", bad).join(", ")}`);
-    const place = rowKey === columnKey ? `${rowKey}=${label(row)}` : `${rowKey}=${label(row)}, ${columnKey}=${label(column)}`;
-    return { row: label(row), column: label(column), value: values.length ? median(values) : null, bad: bad.length > 0, text,
+    const [down, across] = [textOf(rowKey, row), textOf(columnKey, column)];
+    const place = rowKey === columnKey ? `${rowKey}=${down}` : `${rowKey}=${down}, ${columnKey}=${across}`;
+    return { row: down, column: across, value: values.length ? median(values) : null, bad: bad.length > 0, text,
       label: `${place}: ${text.join(", ") || "no run"}`, hint: { title: place, rows: [{ label: "runs", text: members.length },
         { label: `median ${name}`, text: values.length ? format(median(values)) : "" },
         ...bad.map((run) => ({ label: format(cell(run, "run")), text: cell(run, "status") }))] } };
@@ -305,7 +333,8 @@ function showHeatMap() {
     const place = ordered.indexOf(box.value) / Math.max(ordered.length - 1, 1);
     box.strength = box.value === null ? 0 : 0.05 + 0.6 * (direction(name) > 0 ? 1 - place : place);
   }
-  showChart(chart, heatMapSpec({ cells, rows: rows.map(label), columns: columns.map(label), rowTitle: rowKey, columnTitle: columnKey,
+  showChart(chart, heatMapSpec({ cells, rows: rows.map((value) => textOf(rowKey, value)),
+    columns: columns.map((value) => textOf(columnKey, value)), rowTitle: rowKey, columnTitle: columnKey,
     description: `Median ${name} by ${rowKey} and ${columnKey}. ${cells.map((box) => box.label).join("; ")}` }));
 }
 
@@ -316,17 +345,23 @@ function showParallelCoordinates() {
   const chart = find("#parallel .chart");
   if (names.length < 2) { showNoChart(chart, "Fewer than two columns differ."); return; }
   const scales = names.map((name) => {
-    const values = distinct(name, state.visible).filter((value) => value !== null);
+    const all = distinct(name, state.visible), values = all.filter((value) => value !== null);
     const numeric = values.every((value) => typeof value === "number");
     if (numeric && values.length > (name === data.objective ? 1 : 8)) {
       const to = values[0] > 0 && values.at(-1) / values[0] > 30 ? Math.log : (value) => value;
       const [low, high] = [to(values[0]), to(values.at(-1))];
-      return { place: (value) => (to(value) - low) / (high - low), ticks: [values[0], values.at(-1)] };
+      // A key without a value has a place of its own at the bottom.
+      const bottom = name !== data.objective && all.length > values.length ? 0.12 : 0;
+      return { place: (value) => value === null ? 0 : bottom + (1 - bottom) * (to(value) - low) / (high - low),
+        ticks: [...(bottom ? [null] : []), values[0], values.at(-1)] };
     }
-    return { place: (value) => values.length > 1 ? values.indexOf(value) / (values.length - 1) : 0.5, ticks: values };
+    const places = name === data.objective ? values : all;
+    return { place: (value) => places.length > 1 ? places.indexOf(value) / (places.length - 1) : 0.5, ticks: places };
   });
-  const ranked = state.visible.filter((row) => names.every((name) => cell(row, name) !== null));
-  if (!ranked.length) { showNoChart(chart, "No run has a value in every column."); return; }
+  const ranked = state.visible.filter((row) => cell(row, data.objective) !== null);
+  const left = state.visible.length - ranked.length;
+  find("#parallel-note").textContent = left ? ` ${left} runs without a value of ${data.objective} are not drawn.` : "";
+  if (!ranked.length) { showNoChart(chart, `No run has a value of ${data.objective}.`); return; }
   const score = (row) => direction(data.objective) * cell(row, data.objective);
   const scores = ranked.map(score).sort((a, b) => a - b);
   // The best lines are drawn last, over the others.
@@ -338,7 +373,7 @@ function showParallelCoordinates() {
     return names.map((name, index) => ({ ...common, index, column: name, place: scales[index].place(cell(row, name)) }));
   });
   const ticks = names.flatMap((name, index) => scales[index].ticks.map((value) =>
-    ({ column: name, place: scales[index].place(value), text: format(value) })));
+    ({ column: name, place: scales[index].place(value), text: textOf(name, value) })));
   showChart(chart, parallelSpec({ lines, ticks, columns: names, width: Math.max(chart.parentElement.clientWidth - 20, 110 * names.length),
     description: `${names.join(", ")} of ${ranked.length} runs; the table of runs has the values` }),
     (view) => view.addEventListener("click", (_, item) => { if (item?.datum?.row !== undefined) openRun(item.datum.row); }));
@@ -346,37 +381,53 @@ function showParallelCoordinates() {
 
 // --- Samples ---
 
+// A run that has no picture at a step shows the one before it, and says of which step that is.
+const drawnAt = (row, step) => data.samples.drawn[row][step];
+// Return the steps at which a run has pictures, each of them once.
+const stepsOf = (row) => data.samples.steps.filter((step, index, steps) => data.samples.runs[row][step] &&
+  !steps.slice(0, index).some((earlier) => data.samples.runs[row][earlier] && drawnAt(row, earlier) === drawnAt(row, step)));
 // Return a picture that is shown large when it is clicked.
 function picture(row, step) {
   const source = data.samples.runs[row][step];
   if (!source) return "no picture";
-  const image = make("img", { src: source, alt: `Samples of ${cell(row, "run")} at step ${step}` });
+  const image = make("img", { src: source, alt: `Samples of ${cell(row, "run")} at step ${drawnAt(row, step)}` });
   const button = make("button", { type: "button", title: "Enlarge" }, image);
   button.addEventListener("click", () => enlarge(row, step));
   return button;
 }
 // Show a picture of a run large. The steps before and after are a button or an arrow key away.
 function enlarge(row, step) {
-  const dialog = find("#picture"), steps = data.samples.steps.filter((other) => data.samples.runs[row][other]);
+  const dialog = find("#picture"), steps = stepsOf(row);
   const show = (at) => {
-    const there = steps[at], text = `Samples of ${cell(row, "run")} at step ${there}`;
+    const there = steps[at], text = `Samples of ${cell(row, "run")} at step ${drawnAt(row, there)}`;
     find("#picture img").replaceWith(make("img", { src: data.samples.runs[row][there], alt: text }));
     find("#picture-title").textContent = text;
     const turn = (by) => { if (steps[at + by] !== undefined) show(at + by); };
     find("#before").disabled = at === 0;
     find("#after").disabled = at === steps.length - 1;
+    // A button that is disabled loses the focus, and with it the arrow keys.
+    if (!dialog.contains(document.activeElement) || document.activeElement.disabled) dialog.focus();
     find("#before").onclick = () => turn(-1);
     find("#after").onclick = () => turn(1);
     dialog.onkeydown = ({ key }) => turn({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? 0);
   };
-  show(steps.indexOf(step));
+  dialog.tabIndex = -1;
+  show(steps.findIndex((other) => drawnAt(row, other) === drawnAt(row, step)));
   dialog.showModal();
 }
 function showSamples() {
   const step = data.samples.steps[Number(find("#step").value)];
   find("#step-text").textContent = step ?? "none";
   const [rowKey, columnKey] = [find("#sample-rows").value, find("#sample-columns").value];
-  if (step === undefined || !rowKey) return;
+  if (step === undefined) return;
+  if (!rowKey) {
+    // Runs differ in no key, so each has a column of its own.
+    const rows = state.visible.slice(0, MOST_CELLS);
+    find("#samples table").replaceChildren(
+      make("thead", {}, make("tr", {}, ...rows.map((row) => make("th", { scope: "col", textContent: cell(row, "run") })))),
+      make("tbody", {}, make("tr", {}, ...rows.map((row) => make("td", {}, picture(row, step))))));
+    return;
+  }
   const down = distinct(rowKey, state.visible), across = distinct(columnKey, state.visible);
   if (down.length * across.length > MOST_CELLS) {
     find("#samples table").replaceChildren(make("caption", { textContent: tooManyCells(down, across) }));
@@ -390,11 +441,11 @@ function showSamples() {
     const row = candidates.find((run) => cell(run, rowKey) === value && cell(run, columnKey) === other);
     return row === undefined ? "" : picture(row, step);
   };
-  const head = (scope, value) => make("th", { scope, textContent: format(value) || "none" });
+  const head = (scope, name, value) => make("th", { scope, textContent: textOf(name, value) });
   find("#samples table").replaceChildren(
     make("thead", {}, make("tr", {}, make("th", { scope: "col", textContent: `${rowKey} \\ ${columnKey}` }),
-      ...across.map((value) => head("col", value)))),
-    make("tbody", {}, ...down.map((value) => make("tr", {}, head("row", value),
+      ...across.map((value) => head("col", columnKey, value)))),
+    make("tbody", {}, ...down.map((value) => make("tr", {}, head("row", rowKey, value),
       ...across.map((other) => make("td", {}, pictureOf(value, other)))))));
 }
 
@@ -439,8 +490,7 @@ function openRun(row) {
   const facts = make("table", {}, make("tbody", {}, ...data.columns.filter((column) => cell(row, column.name) !== null)
     .map((column) => make("tr", {}, make("th", { scope: "row", textContent: column.name }),
       make("td", { textContent: format(cell(row, column.name)) })))));
-  const pictures = data.samples.steps.filter((step) => data.samples.runs[row][step])
-    .map((step) => picture(row, step));
+  const pictures = stepsOf(row).map((step) => picture(row, step));
   find("#run-title").textContent = cell(row, "run");
   find("#run > div").replaceChildren(make("p", { textContent: data.paths[row] }),
     make("h3", { textContent: "Configuration that differs from the default or from the best run" }),

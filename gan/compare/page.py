@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gan.compare.frame import Table, is_logged, is_metric
@@ -101,6 +102,11 @@ def _holds_numbers(column: "pd.Series[Any]") -> bool:
     return bool(kinds.is_numeric_dtype(column)) and not kinds.is_bool_dtype(column)
 
 
+def _holds_booleans(column: "pd.Series[Any]") -> bool:
+    known = column.dropna()
+    return bool(len(known)) and all(isinstance(value, bool | np.bool_) for value in known)
+
+
 def page_data(table: Table, title: str) -> Json:
     """Return the data that page.js shows."""
     frame = table.frame.drop(columns=["path"])
@@ -115,12 +121,20 @@ def page_data(table: Table, title: str) -> Json:
         "copies": [row for row, number in enumerate(frame.index) if number in table.copies],
         "objective": table.objective,
         "columns": [
-            {"name": name, "numeric": _holds_numbers(frame[name])} for name in map(str, frame)
+            {
+                "name": name,
+                "numeric": _holds_numbers(frame[name]),
+                "boolean": _holds_booleans(frame[name]),
+                # Dates are ordered as their texts are.
+                "ordered": name == "changed",
+                "key": table.keys.get(name, name),
+            }
+            for name in map(str, frame)
         ],
         "rows": _json_rows(frame),
         "keys": table.defining_keys,
         "metrics": metrics or [table.objective],
-        "directions": {name: sign(name) for name in metrics},
+        "directions": {name: sign(name) for name in [*metrics, table.objective]},
         "ranking": _ranking(table),
         "importance": _importance(table),
         "curves": _curves(table, [*logged_metrics, *LOSSES_AND_PROBABILITIES]),
@@ -149,23 +163,30 @@ def _importance(table: Table) -> Json | None:
 def _curves(table: Table, names: Sequence[str]) -> Json:
     """Return the steps and values of each name for each run.
 
-    If there are too many, values at equal distances are chosen.
+    If there are too many, those of some steps are chosen, the same for all runs.
     """
     max_length = max(MAX_POINTS // max(len(table.frame) * len(names), 1), 20)
     measured = {name: {*table.measured_by(name).frame.index} for name in names}
-    curves_by_run = []
+    points_by_run: list[dict[str, dict[int, float]]] = []
     for number in table.frame.index:
         records = read_history(Path(table.runs[number].path))
-        curves = {}
+        points_by_name = {}
         for name in (name for name in names if number in measured[name]):
             logged = logged_name(name) if is_metric(name) else name
-            points = [(r["step"], r[logged]) for r in records if is_number(r.get(logged))]
-            stride = math.ceil(len(points) / max_length) or 1
-            # The points are counted from the end, so that the last value is always chosen.
-            points = points[::-1][::stride][::-1]
+            points = {r["step"]: r[logged] for r in records if is_number(r.get(logged))}
             if points:
-                curves[name] = [[s for s, _ in points], [float(f"{v:.6g}") for _, v in points]]
-        curves_by_run.append(curves)
+                points_by_name[name] = points
+        points_by_run.append(points_by_name)
+    curves_by_run: list[Json] = [{} for _ in points_by_run]
+    for name in names:
+        found = [points_by_name[name] for points_by_name in points_by_run if name in points_by_name]
+        # The steps are counted from the end, so that the last value is always chosen.
+        steps = sorted({step for points in found for step in points}, reverse=True)
+        chosen = {*steps[:: math.ceil(len(steps) / max_length) or 1]}
+        for curves, points_by_name in zip(curves_by_run, points_by_run, strict=True):
+            if points := points_by_name.get(name, {}):
+                kept = sorted(chosen & points.keys()) or [max(points)]
+                curves[name] = [kept, [float(f"{points[step]:.6g}") for step in kept]]
     used = [name for name in names if any(name in curves for curves in curves_by_run)]
     return {"names": used, "runs": curves_by_run}
 
@@ -173,6 +194,7 @@ def _curves(table: Table, names: Sequence[str]) -> Json:
 def _samples(runs: Sequence[StoredRun]) -> Json:
     """Return sample pictures at some of the steps at which runs have any, the last one included."""
     picture_url = cache(_picture_url)
+    drawn_by_run: list[dict[str, int]] = []
     files_by_run = [sample_files(Path(run.path)) for run in runs]
     steps = sorted({step for by_step in files_by_run for step in by_step})
     newest = [picture_url(by_step[max(by_step)]) for by_step in files_by_run if by_step]
@@ -184,15 +206,21 @@ def _samples(runs: Sequence[StoredRun]) -> Json:
     pictures_by_run = []
     for by_step in files_by_run:
         # A run that has no picture at a step shows the one before it.
-        paths = {
-            step: by_step[max(earlier for earlier in by_step if earlier <= step)]
+        drawn = {
+            step: max(earlier for earlier in by_step if earlier <= step)
             for step in steps
             if min(by_step, default=math.inf) <= step
         }
-        urls = {str(step): picture_url(path) for step, path in paths.items()}
+        urls = {str(step): picture_url(by_step[at]) for step, at in drawn.items()}
         pictures_by_run.append({step: url for step, url in urls.items() if url})
+        drawn_by_run.append({str(step): at for step, at in drawn.items()})
     real = (picture_url(Path(run.path, "samples", REAL_FILE)) for run in runs)
-    return {"steps": steps, "runs": pictures_by_run, "real": next(filter(None, real), None)}
+    return {
+        "steps": steps,
+        "runs": pictures_by_run,
+        "drawn": drawn_by_run,
+        "real": next(filter(None, real), None),
+    }
 
 
 def _picture_url(path: Path) -> str | None:

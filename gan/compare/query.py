@@ -3,10 +3,11 @@
 import ast
 import re
 import warnings
+from typing import Any
 
 import pandas as pd
 
-from gan.compare.frame import Table, is_metric
+from gan.compare.frame import Table, elements_of, is_metric
 from gan.errors import UserError
 from gan.metrics.catalogue import has_direction, logged_name, sign
 
@@ -60,7 +61,8 @@ def matching(table: Table, condition: str) -> Table:
         name = word["quoted"] or word["name"]
         if name is None or name in _RESERVED:
             return word[0]
-        if "/" in name and name not in table.frame and not word["quoted"]:
+        is_column = name in table.frame or name in table.ways
+        if "/" in name and not is_column and not word["quoted"]:
             # This is not one column, but one divided by another.
             return "/".join(map(placeholder, name.split("/")))
         return placeholder(name)
@@ -84,6 +86,7 @@ def matching(table: Table, condition: str) -> Table:
     if not columns:
         raise UserError(f"{option}: names no column")
     named = {placeholder(name): values for name, values in columns.items()}
+    expression = ast.unparse(_Membership(named).visit(tree))
     frame = pd.DataFrame(named, index=table.frame.index)
     try:
         with warnings.catch_warnings():
@@ -97,7 +100,27 @@ def matching(table: Table, condition: str) -> Table:
         raise UserError(
             f"{option}: is neither true nor false; compare with something, as in lr<1e-3"
         )
-    return table.with_rows(table.frame[chosen])
+    return table.chosen(table.frame[chosen])
+
+
+class _Membership(ast.NodeTransformer):
+    """Puts columns of true and false in place of conditions such as `"paper" in tags`, since pandas
+    knows no lists as values."""
+
+    def __init__(self, columns: dict[str, "pd.Series[Any]"]):
+        self.columns = columns
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        """Return a comparison, or the name of a column if it asks what a list holds."""
+        match node.left, node.ops, node.comparators:
+            case ast.Constant(str(text)), [ast.In() | ast.NotIn() as how], [ast.Name(name)]:
+                lists = self.columns[name].map(elements_of)
+                if lists.map(bool).any():
+                    holds = lists.map(lambda elements: text in elements)
+                    new = f"column{len(self.columns)}"
+                    self.columns[new] = holds if isinstance(how, ast.In) else ~holds
+                    return ast.Name(new, ast.Load())
+        return node
 
 
 def ordered(table: Table, by: str) -> Table:
@@ -114,7 +137,8 @@ def ordered(table: Table, by: str) -> Table:
     ascending = (sign(name) > 0) != by.startswith("-")
     for way in reversed(list(table.ways_of(name))):
         try:
-            values = table.scores(way) if is_metric(way) else table.column(way)
+            is_measure = is_metric(way) or way == table.objective
+            values = table.scores(way) if is_measure else table.column(way)
         except UserError as error:
             raise UserError(f"sort={by}: {error}") from None
         values = values.loc[table.frame.index]
@@ -130,7 +154,7 @@ def ordered(table: Table, by: str) -> Table:
 def newest(table: Table, count: int) -> Table:
     """Return the `count` runs whose files changed last, in the order of the table."""
     chosen = table.frame["changed"].nlargest(count).index
-    return table.with_rows(table.frame[table.frame.index.isin(chosen)])
+    return table.chosen(table.frame[table.frame.index.isin(chosen)])
 
 
 def ranking_metric(table: Table, sort: str | None) -> str:

@@ -12,7 +12,7 @@ from gan.compare.inference import LEVEL, MIN_VALUES, least_p_value, summary, tol
 from gan.compare.query import ordered, ranking_metric
 from gan.errors import UserError, nearest
 from gan.metrics.catalogue import sign
-from gan.run.result import FINISHED
+from gan.run.result import WELL_ENDED, Status
 
 
 @dataclass
@@ -69,16 +69,17 @@ def rank(table: Table, over: str, metric: str) -> Ranking:
     `told_apart`; a false difference anywhere in the ranking has a probability of 5 % at most). "="
     after a rank means that the runs cannot tell the group from some other one. `low` and `high`
     bound the median of the group alone, with the probability `coverage`. A run that diverged counts
-    as the worst possible value. A run that failed, is not finished or lacks the metric is
-    `missing`.
+    as the worst possible value. A run that failed, was pruned, is not finished or lacks the metric
+    is `missing`.
 
     Args:
-        over: Names of columns, separated by commas.
+        over: Names of columns or of their keys, separated by commas.
 
     Raises:
         UserError: Runs do not differ in `over`, or `metric` does not measure runs.
     """
-    names = [name.strip() for name in over.split(",")]
+    columns = {key: column for column, key in table.keys.items()}
+    names = [columns.get(name.strip(), name.strip()) for name in over.split(",")]
     _check_over(table, over, names)
     table = table.counted(metric)
     values = values_to_rank(table, metric)
@@ -116,7 +117,7 @@ def ranks(samples: Sequence[np.ndarray]) -> list[str]:
 
 def values_to_rank(table: Table, metric: str) -> "pd.Series[Any]":
     """Return the values of a metric: the worst possible one for runs that diverged, and NaN for
-    runs that are not finished.
+    runs that have not ended by themselves. The value of a pruned run is that of an early step.
 
     Raises:
         UserError: The column does not measure runs.
@@ -127,7 +128,8 @@ def values_to_rank(table: Table, metric: str) -> "pd.Series[Any]":
     if is_key or not pd.api.types.is_numeric_dtype(values):
         numbers = ", ".join(table.metrics)
         raise UserError(f"{metric}: cannot be ranked by, it is no measure; there are {numbers}")
-    return table.scores(metric).astype(float).where(table.frame["status"].isin(FINISHED))
+    ended = table.frame["status"].isin([*WELL_ENDED, Status.DIVERGED])
+    return table.scores(metric).astype(float).where(ended)
 
 
 def best_first(table: Table, sort: str | None) -> tuple[str, Table]:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gan.compare.frame import STATISTICS, TARGET, Table
+from gan.compare.inference import MIN_VALUES
 from gan.compare.rank import Ranking
 from gan.compare.read import ABSENT, StoredRun
 from gan.config.checks import ABSENT_IF, defines_result, flatten, typed
@@ -30,6 +32,8 @@ from gan.run.result import WELL_ENDED, environment
 from gan.system.files import replacing
 from gan.system.invocation import command as command_words
 
+_ONE_RUN = "hydra.mode=RUN"
+"""The word that makes one run of an experiment that is a sweep."""
 _PLACES = ("--config-", "hydra.searchpath=")
 """Beginnings of words that say where YAML files are."""
 
@@ -64,15 +68,21 @@ def best_point(ranking: Ranking, table: Table) -> tuple[list[StoredRun], str]:
     Raises:
         UserError: No point has a finished run with the metric.
     """
-    best = ranking.frame.iloc[0]
+    # A single run may be the best by chance, so it only counts where no group has enough of them.
+    ranked = [place for place, rank in enumerate(ranking.frame["rank"]) if rank]
+    place = ranked[0] if ranked else 0
+    best = ranking.frame.iloc[place]
     if not best["n"]:
-        raise UserError(f"no run is finished and has {ranking.metric}")
+        raise UserError(f"no run is completed and has {ranking.metric}")
     keys = [name for name in ranking.frame if name not in STATISTICS]
     point = ", ".join(f"{name}={best[name]}" for name in keys) or "the only one"
     told = " (others cannot be told from it)" if best["rank"].endswith("=") else ""
-    return [table.runs[number] for number in sorted(ranking.members[0])], (
-        f"the best point{told}: {point}; the median {ranking.metric} of its {best['n']} runs is "
-        f"{best['median']:.4g}"
+    few = f"; others with fewer than {MIN_VALUES} runs look better" if place else ""
+    few = few if ranked else f"; that is too few: no point has {MIN_VALUES}"
+    count = f"{best['n']} run{'s' * int(best['n'] > 1)}"
+    return [table.runs[number] for number in sorted(ranking.members[place])], (
+        f"the best point{told}: {point}; the median {ranking.metric} of its {count} is "
+        f"{best['median']:.4g}{few}"
     )
 
 
@@ -93,7 +103,10 @@ def point_commands(runs: Sequence[StoredRun]) -> tuple[list[list[str]], list[str
         return [*lines], all_remarks
     values = ",".join(words[0].partition("=")[2] for words in own)
     program = len(command_words("train"))
-    fixed = [_not_swept(word) for word in common[program:]]
+    fixed = [_not_swept(word) for word in common[program:] if word != _ONE_RUN]
+    if _ONE_RUN in common:
+        # The experiment is a sweep, and may repeat each point with seeds of its own.
+        fixed.append("sweep.seeds=1")
     return [[*common[:program], "-m", *fixed, f"{keys.pop()}={values}"]], all_remarks
 
 
@@ -130,6 +143,8 @@ def command(run: StoredRun) -> tuple[list[str], list[str]]:
     words += [text for text in _rounding(run) if text.partition("=")[0] not in given]
     refuse_untrusted(run.path, word_powers(words))
     remarks += _check_data(run, words)
+    if compose_unchecked(words, with_hydra=True).hydra.mode == RunMode.MULTIRUN:
+        words.append(_ONE_RUN)
     return [*command_words("train"), *words], remarks
 
 
@@ -353,9 +368,9 @@ def _places_with(run: StoredRun, path: Path) -> list[str]:
     Raises:
         UserError: `path` is not the path of a new experiment, or would not be found.
     """
-    places, folder = places_of_files(run), path.resolve().parents[1]
     if path.suffix != ".yaml" or path.resolve().parent.name != "experiment":
         raise UserError(f"export={path}: must be FOLDER/experiment/NAME.yaml, as in {CONF_DIR}")
+    places, folder = places_of_files(run), path.resolve().parents[1]
     found, _ = split_words(places)
     own = found.get("config-dir")
     if own and folder not in (CONF_DIR.resolve(), Path(own).resolve()):

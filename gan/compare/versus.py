@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gan.compare.frame import Table
+from gan.compare.frame import Table, elements_of
 from gan.compare.inference import (
     LEVEL,
     MIN_PAIRS,
@@ -35,7 +35,7 @@ class Versus:
     values: tuple[np.ndarray, np.ndarray]
     """The values of the finished runs of both groups. That of a diverged run is infinite."""
     missing: int
-    """The number of runs that failed, have not finished or lack the metric."""
+    """The number of runs that failed, were pruned, have not finished or lack the metric."""
     pair_keys: list[str]
     """The columns in which the runs of a pair agree, such as the seed."""
     differences: np.ndarray
@@ -78,11 +78,12 @@ class Versus:
         facts = self.as_dict()
         first, second = self.names
         lines = [
-            f"{name}: {len(values)} runs, median {self.metric} {_median(values):.4g}"
+            f"{name}: {len(values)} run{'s' * (len(values) != 1)}, "
+            f"median {self.metric} {_median(values):.4g}"
             for name, values in zip(self.names, self.values, strict=True)
         ]
         if self.missing:
-            lines.append(f"{self.missing} more failed, have not finished or lack the metric")
+            lines.append(f"{self.missing} more failed, were pruned, go on or lack the metric")
         count = len(self.differences)
         if count:
             line = f"{count} pairs with the same {' and '.join(self.pair_keys)}"
@@ -91,8 +92,10 @@ class Versus:
                 line += f", from {facts['low']:.4g} to {facts['high']:.4g}"
                 line += f" with a probability of {facts['coverage']:.1%}"
             lines.append(line)
-        else:
+        elif self.pair_keys:
             lines.append("no pairs: the two share no value of the keys that vary, such as the seed")
+        else:
+            lines.append("no pairs: the runs of a group differ in nothing, such as the seed")
         share = facts["probability_of_improvement"]
         lines.append(
             f"a run of {first} is better than a run of {second} in {share:.0%} of all combinations"
@@ -201,9 +204,10 @@ def _rows_of(table: Table, word: str) -> set[int]:
 
 def _is_text_of(text: str, value: Any) -> bool:
     """Return whether a text is a value as people write it on a command line."""
-    if value is None:
+    if pd.isna(value):
+        # A column of numbers has NaN for null.
         return text == "null"
     try:
         return float(text) == float(value)
     except (TypeError, ValueError):
-        return text.lower() == str(value).lower()
+        return text.lower() == str(value).lower() or text in elements_of(value)

@@ -62,6 +62,28 @@ def test_weaker_checkpoints_and_failed_and_empty_runs_are_removed(runs: Path) ->
     assert set(removals_by_run(runs)) == {"running"}
 
 
+def test_checkpoints_of_runs_without_the_measure_are_left_alone(tmp_path: Path) -> None:
+    for number in range(4):
+        make_run(tmp_path / f"digits{number}", f"seed={number}", value=number)
+    for number in range(3):
+        run = make_run(tmp_path / f"ring{number}", "data=ring8", f"seed={number}")
+        for name in ("metrics.jsonl", "result.json"):
+            text = (run / name).read_text().replace(METRIC, "high_quality")
+            (run / name).write_text(text)
+    for run in tmp_path.iterdir():
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "step-00000100.pt").write_bytes(bytes(1000))
+    assert set(removals_by_run(tmp_path)) == {"digits2", "digits3"}
+
+
+def test_a_run_that_was_measured_lately_is_left_alone(runs: Path) -> None:
+    for path in runs.rglob("*"):
+        os.utime(path, (0, 0))
+    assert "third" in removals_by_run(runs, older=3600)
+    (runs / "third" / "metrics-fast.json").write_text("{}")
+    assert "third" not in removals_by_run(runs, older=3600)
+
+
 def test_a_run_that_has_started_again_is_left_alone(runs: Path) -> None:
     listed = removals_by_run(runs)
     lock = FileLock(runs / "failed" / ".lock")

@@ -44,7 +44,7 @@ def test_config_groups_and_lists_become_columns(tmp_path: Path) -> None:
     make_run(tmp_path / "b", "penalty=none", "optimizer.betas=[0.5,0.9]", "device=cpu", "threads=1")
     frame = load(tmp_path)
     columns = list(frame)[: list(frame).index("status")]
-    assert columns == ["run", "loss", "betas.0", "penalty", "interval", "tags"]
+    assert columns == ["run", "loss", "betas.0", "penalty", "penalty.interval", "tags"]
     assert list(frame["loss"]) == ["hinge", "non_saturating"]
     assert list(frame["penalty"]) == ["r1", "none"]
     assert list(frame["betas.0"]) == [0.0, 0.5]

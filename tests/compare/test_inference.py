@@ -140,6 +140,20 @@ def test_summaries_agree_with_numpy_and_allow_infinite_values() -> None:
     statistics = summary([-np.inf, -np.inf, -np.inf, 1.0, 2.0])
     assert (statistics["median"], statistics["IQR"]) == (-np.inf, np.inf)
     assert not any(np.isnan(list(statistics.values())))
+    assert np.isnan(
+        [summary(values)["IQR"] for values in ([1.0, np.inf, np.inf], [np.inf] * 3)]
+    ).all()
+    assert np.isinf(summary([1.0, 2.0, 3.0, np.inf, np.inf])["IQR"])
+
+
+def test_pairs_are_tested_exactly_also_with_ties_and_zeros() -> None:
+    assert paired_p_value(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 0.0])) == 2 / 2**5
+    assert paired_p_value(np.array([1.0, 1.0, 1.0, 1.0, 1.0, -1.0])) == 14 / 2**6
+    assert paired_p_value(np.zeros(6)) == 1.0
+    for count in (6, 12, 20):
+        differences = np.random.default_rng(count).normal(0.4, 1.0, count)
+        exact = stats.wilcoxon(differences, method="exact").pvalue
+        assert paired_p_value(differences) == pytest.approx(exact)
 
 
 def test_pairs_pay_where_seeds_matter() -> None:

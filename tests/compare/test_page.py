@@ -102,6 +102,23 @@ def test_a_page_shows_the_exact_samples_of_enlarged_pictures(tmp_path: Path) -> 
     assert page_data(read_table([tmp_path]), "")["samples"] == before
 
 
+def test_curves_of_runs_of_unequal_length_keep_the_same_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gan.compare.page.MAX_POINTS", 0)
+    for seed, points in enumerate((60, 59)):
+        make_run(tmp_path / str(seed), f"seed={seed}", points=points)
+    runs = page_data(read_table([tmp_path]), "")["curves"]["runs"]
+    first, second = (run["sliced_wasserstein"][0] for run in runs)
+    assert first[-1] == 6000
+    assert second == first[:-1]
+
+
+def test_a_page_of_runs_without_values_says_which_ones_would_be_better(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "metrics=fast", "metrics.objective=recall", points=0, status=None)
+    assert page_data(read_table([tmp_path]), "")["directions"] == {"recall": -1}
+
+
 def test_a_page_that_cannot_be_written_is_reported(sweep: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         write_page(read_table([sweep]), Path("/dev/null/page.html"), "")
@@ -231,6 +248,8 @@ def test_in_a_browser_runs_are_sorted_filtered_and_opened(browser: Any) -> None:
         ("hidden_dim not in [128] `seed` >= 2", 2),
         ("'hidden_dim=128,lr'", 6),
         ("nowhere", 0),
+        ("optimizer.lr < 5e-4 seed in (1,)", 2),
+        ('changed > "2020-01-01"', 13),
     ],
 )
 def test_in_a_browser_the_filter_reads_conditions(browser: Any, text: str, runs: int) -> None:
@@ -251,7 +270,7 @@ def test_in_a_browser_a_filter_reads_true_and_a_chart_of_too_many_cells_says_so(
     write_page(read_table([tmp_path]), out, "")
     chrome.get(out.as_uri())
     wait(chrome, "document.querySelectorAll('#heat .chart').length === 1")
-    for text in ("flip == true", "flip == 1", "flip != 0", "not (flip == False)"):
+    for text in ("flip == true", "flip == 1", "flip != 0", "not (flip == False)", "flip"):
         choose(chrome, "filter", text)
         assert chrome.find_element("id", "filter-message").text == ""
         assert "5 of 40" in chrome.find_element("id", "count").text, text
@@ -412,6 +431,11 @@ def test_in_a_browser_a_picture_is_enlarged_and_turned_by_keys(browser: Any) -> 
     assert "step 600" in browser.find_element("id", "picture-title").text
     browser.switch_to.active_element.send_keys(keys.ARROW_LEFT)
     assert "step 400" in browser.find_element("id", "picture-title").text
+    browser.find_element("id", "before").click()
+    assert "step 200" in browser.find_element("id", "picture-title").text
+    # The button was disabled, and the keys work all the same.
+    browser.switch_to.active_element.send_keys(keys.ARROW_RIGHT)
+    assert "step 400" in browser.find_element("id", "picture-title").text
     browser.switch_to.active_element.send_keys(keys.ESCAPE)
     assert not browser.find_element("id", "picture").is_displayed()
 
@@ -430,6 +454,55 @@ def test_in_a_browser_a_narrow_window_scrolls_in_one_direction_only(browser: Any
         assert evaluate(browser, f"{dialog}.scrollWidth - {dialog}.clientWidth") == 0
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
+def test_in_a_browser_runs_that_end_early_are_told_apart_from_others(
+    chrome: Any, tmp_path: Path
+) -> None:
+    """Their pictures have their own steps, and their values count as far as they go."""
+    for seed, points in ((0, 6), (1, 2), (2, 2)):
+        for penalty in ("r1", "none"):
+            status = "completed" if points == 6 else "interrupted"
+            words = f"penalty={penalty}", f"seed={seed}"
+            words += ("penalty.gamma=7",) if penalty == "r1" else ()
+            path = tmp_path / "runs" / f"{penalty}{seed}"
+            make_run(
+                path, *words, value=0.1 if points == 6 else 5, points=points, status=status, image=9
+            )
+    write_page(read_table([tmp_path / "runs"]), tmp_path / "page.html", "early")
+    chrome.get((tmp_path / "page.html").as_uri())
+    wait(chrome, "document.querySelectorAll('.chart svg').length === 3")
+    legend = chrome.find_element("css selector", "#curves .legend").text
+    assert legend.count("at step 200") == 2
+    assert "of the others" in chrome.find_element("id", "curves-note").text
+    heat = evaluate(chrome, "document.querySelector('#heat svg').textContent")
+    assert "5" not in re.findall(r"[\d.]+", heat)
+    choose(chrome, "sample-columns", "penalty")
+    choose(chrome, "sample-seed", "1")
+    alts = evaluate(chrome, "[...document.querySelectorAll('#samples td img')].map(i => i.alt)")
+    assert [alt.rpartition("at ")[2] for alt in alts] == ["step 200", "step 200"]
+    # A run whose penalty has no gamma is drawn like the others.
+    labels = "[...document.querySelectorAll('#parallel [aria-label]')].map(e => e.ariaLabel)"
+    drawn = {re.sub(":.*", "", label) for label in evaluate(chrome, labels) if ": sliced" in label}
+    assert drawn == {f"{penalty}{seed}" for penalty in ("r1", "none") for seed in range(3)}
+
+
+@pytest.mark.browser
+def test_in_a_browser_values_that_look_alike_have_cells_of_their_own(
+    chrome: Any, tmp_path: Path
+) -> None:
+    for number, lr in enumerate(("1.2344e-4", "1.2336e-4")):
+        make_run(tmp_path / f"runs/{number}", f"optimizer.lr={lr}", value=number, image=9)
+    make_run(tmp_path / "alone", image=9)
+    for folder, cells in (("runs", 2), ("alone", 0)):
+        write_page(read_table([tmp_path / folder]), tmp_path / "page.html", "alike")
+        chrome.get((tmp_path / "page.html").as_uri())
+        wait(chrome, "document.querySelectorAll('#curves .chart svg').length === 1")
+        heat = evaluate(chrome, "document.querySelector('#heat .chart').textContent")
+        assert ("0.00012344" in heat and "0.00012336" in heat) == bool(cells)
+        # Samples are shown where runs differ in nothing, too.
+        wait(chrome, "document.querySelectorAll('#samples td img').length > 0")
 
 
 @pytest.mark.browser

@@ -8,6 +8,8 @@ from fake_runs import make_run, make_sweep
 
 from gan.compare import query
 from gan.compare.frame import Table, read_table
+from gan.compare.query import matching, ordered, where
+from gan.compare.rank import rank
 from gan.errors import UserError
 
 
@@ -70,6 +72,56 @@ def test_runs_are_sorted_best_first_and_diverged_last(table: Table) -> None:
     assert query.ordered(table, "-seed").frame["seed"].tolist() == [2] * 4 + [1] * 4 + [0] * 4
     with pytest.raises(UserError, match="sort=sed: sed: no such column; did you mean 'seed'"):
         query.ordered(table, "sed")
+
+
+def test_chosen_runs_have_their_own_objective_and_copies(tmp_path: Path) -> None:
+    for number in range(4):
+        make_run(tmp_path / "many" / str(number), f"seed={number}")
+    for number, value in enumerate((0.5, 0.7, 0.6)):
+        words = ("metrics.samples=300", f"seed={number}")
+        make_run(tmp_path / "few" / str(number), *words, value=value)
+    for number in range(3):
+        make_run(tmp_path / "again" / str(number), *words[:1], f"seed={number}")
+    table = read_table([tmp_path])
+    assert table.objective == "sliced_wasserstein[samples=300]"
+    assert len(table.copies) == 3
+    few = where(
+        table,
+        "metrics.samples == 300 and sliced_wasserstein > 0.55".replace(
+            "sliced_wasserstein", "`sliced_wasserstein[samples=300]`"
+        ),
+    )
+    assert few.objective == "sliced_wasserstein[samples=300]"
+    assert ordered(few, few.objective).frame[few.objective].tolist() == [0.6, 0.7]
+    many = where(table, "metrics.samples != 300")
+    assert many.objective == "sliced_wasserstein[samples=2000]"
+    # Of runs that repeat others, some count where the others are not asked for.
+    again = where(table, f"path in {[run.path for run in table.runs if 'again' in run.path]}")
+    assert not again.copies
+    assert "copy_of" not in again.frame
+    assert rank(again, "seed", again.objective).frame["n"].tolist() == [3]
+
+
+def test_a_column_has_the_options_of_a_group_also_where_all_runs_share_one(
+    tmp_path: Path,
+) -> None:
+    for seed in range(2):
+        words = "model=base", "optimizer=adam", "tags=[paper,two]"
+        make_run(tmp_path / str(seed), *words, f"seed={seed}")
+    table = read_table([tmp_path])
+    assert len(where(table, 'model == "base" and optimizer == "adam"').frame) == 2
+    # The rate of the discriminator follows this one.
+    assert len(where(table, "lr < 1").frame) == 2
+    assert len(where(table, '"paper" in tags and not ("pape" in tags)').frame) == 2
+    assert matching(table, '"paper" not in tags').frame.empty
+
+
+def test_ways_of_a_metric_are_named_where_one_must_be_chosen(tmp_path: Path) -> None:
+    for number in range(2):
+        words = f"metrics.samples={600 + number}", f"seed={number}"
+        make_run(tmp_path / str(number), *words)
+    with pytest.raises(UserError, match=r"best/sliced_wasserstein: was measured in 2 ways"):
+        where(read_table([tmp_path]), "best/sliced_wasserstein < 1")
 
 
 def test_newest_chooses_the_runs_that_changed_last(tmp_path: Path) -> None:

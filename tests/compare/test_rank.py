@@ -8,6 +8,7 @@ from fake_runs import make_run, make_sweep
 
 from gan.compare import query
 from gan.compare.frame import Table, read_table
+from gan.compare.inference import told_apart
 from gan.compare.rank import best_first, rank, ranks
 from gan.compare.table import print_ranking
 from gan.errors import UserError
@@ -62,10 +63,35 @@ def test_groups_with_too_few_seeds_are_not_ranked(
 
 
 def test_unfinished_runs_count_as_missing(tmp_path: Path) -> None:
-    for seed, status in enumerate(["completed", "failed", None, "completed", "pruned"]):
-        make_run(tmp_path / str(seed), f"seed={seed}", status=status, value=0.1)
+    statuses = ["completed", "failed", None, "completed", "pruned", "completed"]
+    for seed, status in enumerate(statuses):
+        # The value of a pruned run is that of an early step.
+        value = 0.01 if status == "pruned" else 0.1
+        make_run(tmp_path / str(seed), f"seed={seed}", status=status, value=value)
     (row,) = rank(read_table([tmp_path]), "seed", "sliced_wasserstein").frame.to_dict("records")
-    assert (row["n"], row["missing"], row["rank"]) == (3, 2, "1")
+    assert (row["n"], row["missing"], row["rank"], row["median"]) == (3, 3, "1", 0.1)
+
+
+def test_groups_may_be_named_by_keys_and_differ_in_an_interval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(6):
+        words = f"penalty.interval={1 + number // 3}", f"seed={number % 3}"
+        make_run(tmp_path / str(number), *words, value=0.1 + number)
+    table = read_table([tmp_path])
+    ranking = rank(table, "seed", "sliced_wasserstein")
+    print_ranking(ranking, "table")
+    assert "penalty.interval" in capsys.readouterr().out
+    ranking = rank(table, "seed,penalty.interval", "sliced_wasserstein")
+    assert ranking.frame["n"].tolist() == [6]
+
+
+def test_higher_values_are_compared_by_their_logarithms_too() -> None:
+    generator = np.random.default_rng(0)
+    groups = [generator.lognormal(mean, 0.5, 8) for mean in (0, 1, 2, 3)]
+    lower = told_apart(groups)
+    assert np.array_equal(told_apart([-1 / group for group in groups]), lower)
+    assert lower.any()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from fake_runs import make_run
 from omegaconf import OmegaConf
+from runs import SCRIPTS
+from sweep_commands import execute
 
 import gan.compare.repeat
 import gan.config.compose
@@ -79,6 +82,48 @@ def test_the_best_point_is_repeated_as_a_sweep_over_its_seeds(
     assert shlex.split(capsys.readouterr().out)[-2:] == ["optimizer.lr=0.1", "seed=0"]
     with pytest.raises(UserError, match="an experiment is one run"):
         compare([tmp_path, BEST], Options(group="seed", export=Path("conf/experiment/best.yaml")))
+
+
+def test_runs_of_an_experiment_that_is_a_sweep_are_repeated_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for recipe in ("lab", "minimax"):
+        for seed in range(3):
+            words = ["experiment=zoo", "model=base", f"recipe={recipe}", f"seed={seed}"]
+            make_run(tmp_path / f"{recipe}-{seed}", *words, value=0.1 if recipe == "lab" else 0.2)
+    point = ["experiment=zoo", "model=base", "recipe=lab"]
+    compare([tmp_path, BEST], Options(sort="sliced_wasserstein"))
+    words = shlex.split(capsys.readouterr().out)
+    assert words == [*command_words("train"), *point, "seed=0", "hydra.mode=RUN"]
+    compare([tmp_path, BEST], Options(group="seed", sort="sliced_wasserstein"))
+    words = shlex.split(capsys.readouterr().out)
+    program = len(command_words("train"))
+    assert words[program:] == ["-m", *point, "sweep.seeds=1", "seed=0,1,2"]
+    # What is printed plans the same runs.
+    train = [sys.executable, str(SCRIPTS / "train.py"), *words[program:]]
+    code, out, err = execute([*train, "sweep.dry_run=true", f"hydra.sweep.dir={tmp_path / 'new'}"])
+    assert code == 0, err
+    assert "3 runs, 0 done, 3 to run" in out
+
+
+def test_a_single_run_is_no_best_point_beside_groups_of_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "alone", "optimizer.lr=0.1", "seed=0", value=0.1)
+    for seed in range(3):
+        make_run(tmp_path / str(seed), "optimizer.lr=0.2", f"seed={seed}", value=0.2)
+    compare([tmp_path, BEST], Options(group="seed"))
+    printed = capsys.readouterr()
+    assert "optimizer.lr=0.2" in printed.out
+    assert "others with fewer than 3 runs look better" in printed.err
+    compare([tmp_path / "alone", tmp_path / "0", BEST], Options(group="lr"))
+    assert "of its 2 runs is 0.15; that is too few" in capsys.readouterr().err
+
+
+def test_an_export_at_the_root_of_the_disk_is_refused(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    with pytest.raises(UserError, match="must be FOLDER/experiment/NAME"):
+        compare([tmp_path, BEST], Options(export=Path("/x.yaml")))
 
 
 def test_the_command_is_the_one_that_started_the_run(tmp_path: Path) -> None:

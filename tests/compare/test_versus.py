@@ -53,6 +53,18 @@ def test_groups_have_the_names_of_their_values(table: Table, first: str, second:
     assert (outcome["n_first"], outcome["n_second"], outcome["pairs"]) == (8, 8, 8)
 
 
+def test_null_and_tags_are_names_of_groups(tmp_path: Path) -> None:
+    for seed in range(3):
+        for name, half_life in (("a", "null"), ("b", "20000")):
+            words = f"trainer.ema_half_life={half_life}", f"tags=[{name},all]", f"seed={seed}"
+            run = make_run(tmp_path / f"{name}{seed}", *words)
+            (run / "overrides.yaml").write_text("[]")
+    table = read_table([tmp_path])
+    for first, second in (("ema_half_life=null", "ema_half_life=20000"), ("tags=a", "tags=b")):
+        outcome = versus(table, ([first], [second]), SWD)
+        assert [len(values) for values in outcome.values] == [3, 3]
+
+
 def test_directories_are_groups_too(table: Table, sweep: Path) -> None:
     outcome = versus(table, ([str(sweep / "lab")], [str(sweep / "wgan_gp")]), SWD)
     assert [len(values) for values in outcome.values] == [8, 8]
