@@ -28,8 +28,8 @@ FIELDS = {
         "generator_updates healthy "
         "noise random cuda_random generator discriminator average generator_optimizer "
         "discriminator_optimizer loss penalty loss_scales adaptive marks",
-        "metrics-NAME.json": "step weights truncation standing samples real split real_hash values "
-        "floor versions platform git",
+        "metrics-NAME.json": "step weights truncation standing latent_seed samples real split "
+        "real_hash values floor versions platform git",
     }
 }
 """For each version, the names of the fields in each of its files."""

@@ -642,7 +642,7 @@ def test_pictures_that_cannot_be_read_are_left_out_of_the_page(tmp_path: Path) -
     run = make_run(tmp_path / "runs/one", image=3)
     first, second, third = sorted((run / "samples").glob("*.png"))
     Image.fromarray(np.zeros((1, 20_000), np.uint8)).save(first)
-    Image.new("1", (9_000, 9_000)).save(second)
+    Image.new("1", (10_000, 9_000)).save(second)
     third.write_bytes(third.read_bytes()[:100])
     (pictures,) = page_data(read_table([run]), "runs")["samples"]["runs"]
     assert set(pictures) == {"200"}
