@@ -159,7 +159,7 @@ def evaluate(paths: list[Path], options: Options) -> None:
             data_words=[] if options.data else _data_words(options),
             on_part=show_part,
         )
-    problems = [row.problem for row in rows if row.problem]
+    problems = list(dict.fromkeys(row.problem for row in rows if row.problem))
     rows = [row for row in rows if row.values]
     if not rows:
         raise _as_error(problems)

@@ -203,10 +203,13 @@ def _with_given_texts(
 def use_loader() -> None:
     """Let everything in this process that composes by Hydra use the loader of this module."""
     hydra_program.ConfigLoaderImpl = Loader  # type: ignore[attr-defined]
-    defaults_list._create_interpolation_map = _choices_for_interpolations  # type: ignore[assignment]
+    if _all_choices:
+        patched: Any = defaults_list
+        patched._create_interpolation_map = _choices_for_interpolations
 
 
-_all_choices = defaults_list._create_interpolation_map
+_all_choices: Any = getattr(defaults_list, "_create_interpolation_map", None)
+"""Hydra's function that collects choices. Hydra 1.4 has none, as it collects what is asked for."""
 
 
 def _choices_for_interpolations(

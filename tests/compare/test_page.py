@@ -464,7 +464,7 @@ def test_in_a_browser_runs_that_end_early_are_told_apart_from_others(
     for seed, points in ((0, 6), (1, 2), (2, 2)):
         for penalty in ("r1", "none"):
             status = "completed" if points == 6 else "interrupted"
-            words = f"penalty={penalty}", f"seed={seed}"
+            words: tuple[str, ...] = (f"penalty={penalty}", f"seed={seed}")
             words += ("penalty.gamma=7",) if penalty == "r1" else ()
             path = tmp_path / "runs" / f"{penalty}{seed}"
             make_run(
