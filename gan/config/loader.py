@@ -220,7 +220,8 @@ def _choices_for_interpolations(
     Hydra collects them for every file, which took a sixth of the time of a composition.
     """
     if any(default.is_interpolation() for default in defaults if not default.is_self()):
-        return _all_choices(overrides, defaults, self_added)
+        choices: DictConfig = _all_choices(overrides, defaults, self_added)
+        return choices
     return DictConfig({})
 
 
