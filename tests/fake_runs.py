@@ -7,9 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from omegaconf import DictConfig
 from PIL import Image
 
+from gan.config.checks import as_yaml
 from gan.config.compose import compose
 from gan.run.result import best_values, environment
 
@@ -37,8 +39,8 @@ def make_run(
     """
     (path / "samples").mkdir(parents=True)
     cfg = _compose(overrides)
-    (path / "overrides.yaml").write_text(OmegaConf.to_yaml(list(overrides)))
-    (path / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    (path / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    (path / "config.yaml").write_text(as_yaml(cfg))
     (path / ".lock").touch()
     note = {"id": "0123456789abcdef", "choices": {}, "starts": []}
     (path / "provenance.json").write_text(json.dumps(note))

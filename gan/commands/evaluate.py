@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from gan.commands.command_line import run_command
 from gan.commands.help import (
@@ -37,6 +37,7 @@ from gan.commands.help import (
     passed_on,
 )
 from gan.compare.read import BEST_NAME, find_runs
+from gan.config.checks import as_yaml
 from gan.config.compose import compose
 from gan.config.paths import make_paths_absolute, with_data_at
 from gan.errors import NotFinite, UserError, nearest, printable
@@ -284,7 +285,7 @@ def load_others(
     from gan.run import evaluation
 
     if options.data is None:
-        known = {OmegaConf.to_yaml(read_trusted_config(run).data): run for run in run_dirs}
+        known = {as_yaml(read_trusted_config(run).data): run for run in run_dirs}
         if len(known) != 1:
             raise UserError(
                 f"{paths[0]}: name the data to compare it with, such as data=mnist, or "
@@ -402,7 +403,7 @@ def measure_runs(
         on_part("samples")
         try:
             cfg = with_data_at(read_trusted_config(run_dir), data_words)
-            key = OmegaConf.to_yaml(cfg.data)
+            key = as_yaml(cfg.data)
             if key not in by_data:
                 data = load_data(cfg, target)
                 extractor = evaluation.make_extractor(features, data)

@@ -70,7 +70,11 @@ class Options:
         Path("samples.png"),
         "NAME.png is a grid, NAME.npz arrays, NAME.gif an endless walk, NAME a folder of PNG files",
     )
-    label: int | None = option(None, "class of all samples, if the generator is conditional")
+    label: int | None = option(
+        None,
+        "class of all samples, if the generator is conditional; null takes all classes, and class "
+        "0 for a walk",
+    )
     interpolate: bool = option(
         False,
         "in a PNG, draw n - 1 rows that lead from each latent to the next",
@@ -404,9 +408,22 @@ def _write_folder(out: Path, images: "Sequence[Tensor]") -> None:
         folder.rename(out)
 
 
+def _padded(frame: "Image", width: int, height: int) -> "Image":
+    """Return a picture with more of the colour of its corner to the right and below."""
+    from PIL import Image as images
+
+    if frame.size == (width, height):
+        return frame
+    larger = images.new(frame.mode, (width, height), frame.getpixel((0, 0)))
+    larger.paste(frame, (0, 0))
+    return larger
+
+
 def _write_gif(out: Path, frames: "list[Image]", milliseconds: list[int]) -> None:
     """Write an endless GIF of frames that are shown for so long each."""
-    first, *rest = frames
+    # A caption may be wider than its picture, and the later ones are longer.
+    width, height = (max(frame.size[side] for frame in frames) for side in (0, 1))
+    first, *rest = (_padded(frame, width, height) for frame in frames)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as path:
         first.save(

@@ -27,6 +27,7 @@ from gan.config.signatures import UNTYPED, read_signature
 from gan.config.values import broken_limit, explain_value, shown
 from gan.errors import UserError, nearest
 from gan.metrics.catalogue import METRICS
+from gan.system.files import readable
 
 RESULT_FREE = (
     "device",
@@ -297,6 +298,23 @@ def plain(node: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(node, resolve=True)
     assert isinstance(container, dict)
     return {str(name): value for name, value in container.items()}
+
+
+def as_yaml(node: DictConfig) -> str:
+    """Return a resolved node as YAML.
+
+    Names of files may have bytes that are no UTF-8, see `gan.system.files.readable`. OmegaConf 2.4
+    raises an error for these.
+    """
+    return str(OmegaConf.to_yaml(DictConfig(escaped(_readable(plain(node)))), resolve=True))
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_readable(name): _readable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_readable(item) for item in value]
+    return readable(value) if isinstance(value, str) else value
 
 
 def as_config(values: dict[str, Any]) -> DictConfig:

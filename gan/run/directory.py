@@ -14,7 +14,7 @@ import yaml
 from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from gan.config.checks import as_config, flatten, identifies_run, plain
+from gan.config.checks import as_config, as_yaml, flatten, identifies_run, plain
 from gan.config.overrides import as_override, escaped
 from gan.config.paths import moved_data
 from gan.config.trust import powers, refuse_untrusted, trust, word_powers
@@ -248,7 +248,7 @@ def store_config(
         # Whoever begins a run has chosen what it calls.
         trust([*powers(plain(stored)), *word_powers(overrides)])
         _write_yaml(run_dir / OVERRIDES_FILE, _overrides_text(overrides))
-        _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
+        _write_yaml(run_dir / CONFIG_FILE, as_yaml(stored))
     return stored
 
 
@@ -335,14 +335,14 @@ def note_moved_data(run_dir: Path, cfg: DictConfig) -> None:
     if moved := moved_data(flatten(stored := read_config(run_dir)), flatten(cfg)):
         for key, place in moved.items():
             OmegaConf.update(stored, key, escaped(place))
-        _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
+        _write_yaml(run_dir / CONFIG_FILE, as_yaml(stored))
 
 
 def store_value(run_dir: Path, key: str, value: Any) -> None:
     """Write another value of a dotted key into the configuration of a run."""
     stored = read_config(run_dir)
     OmegaConf.update(stored, key, value)
-    _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
+    _write_yaml(run_dir / CONFIG_FILE, as_yaml(stored))
 
 
 def store_length(run_dir: Path, cfg: DictConfig) -> None:
@@ -361,7 +361,7 @@ def store_length(run_dir: Path, cfg: DictConfig) -> None:
         _write_yaml(run_dir / OVERRIDES_FILE, _overrides_text([*others, *texts]))
     for key in LENGTH:
         OmegaConf.update(stored, key, new[key])
-    _write_yaml(run_dir / CONFIG_FILE, OmegaConf.to_yaml(stored, resolve=True))
+    _write_yaml(run_dir / CONFIG_FILE, as_yaml(stored))
 
 
 def best_paths(run_dir: Path) -> list[Path]:

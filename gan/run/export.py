@@ -17,7 +17,8 @@ from gan.system.files import replacing
 BATCHES = (1, 2, 61)
 """Sizes of the batches in which a file's samples are compared with the run's."""
 TOLERANCE = 1e-4
-"""Largest difference of a value that may come from rounding: a hundredth of a grey level."""
+"""Largest difference of a value that may come from rounding: a hundredth of a grey level. Beyond
+[-1, 1] it is a share of the largest value."""
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 Sampler = Callable[..., Tensor]
@@ -33,7 +34,7 @@ def export(trained: TrainedGenerator, out: Path) -> float:
     any n. They return samples, images in [-1, 1] or points.
 
     Returns:
-        The largest difference of a value from the run's own samples.
+        The largest difference of a value from the run's own samples, as TOLERANCE counts it.
 
     Raises:
         UserError: the format is unknown or needs packages that are missing, the network cannot be
@@ -69,7 +70,9 @@ def _compare(trained: TrainedGenerator, exported: Sampler, out: Path) -> float:
         if expected.shape != found.shape:
             shapes = f"{tuple(found.shape)}, not {tuple(expected.shape)}"
             raise UserError(f"out={out}: not written, a file would give samples of shape {shapes}")
-        largest = max(largest, (expected - found).abs().max().item())
+        # Numbers of one's own data may have any size.
+        size = max(1.0, expected.abs().max().item())
+        largest = max(largest, (expected - found).abs().max().item() / size)
     # Written so that NaN is refused as well.
     if not largest <= TOLERANCE:
         raise UserError(f"out={out}: not written, its samples would differ by {largest:.3g}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -30,7 +30,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
 
 from gan.build import Parts
-from gan.config.checks import defines_result, flatten, option_name
+from gan.config.checks import as_yaml, defines_result, flatten, option_name
 from gan.config.schema import GLOBAL_GROUPS, TARGET_GROUPS
 from gan.errors import first_line
 from gan.metrics.catalogue import METRICS
@@ -257,7 +257,7 @@ def describe_run(
     Args:
         choices: the chosen options of the config groups, as far as they are known.
     """
-    text = "".join(f"    {line}\n" for line in OmegaConf.to_yaml(cfg, resolve=True).splitlines())
+    text = "".join(f"    {line}\n" for line in as_yaml(cfg).splitlines())
     quality = {name: [tag_of(name), f"{BEST_GROUP}{name}"] for name in cfg.metrics.names}
     charts = CHARTS | ({"Quality": quality} if quality else {})
     events.write_description(text, _graph(parts), charts)

@@ -56,7 +56,7 @@ class Autotuner:
         if not self._cohort.settings.vectorize:
             self._cohort.arrange(AS_CONFIGURED)
         elif key in self._best:
-            if not self._cohort.is_tuned:
+            if not self._cohort.tuned:
                 # Runs of another kind came in between.
                 self._cohort.strategy = self._best[key]
                 self._cohort.keep_strategy()

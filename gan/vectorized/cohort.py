@@ -10,11 +10,11 @@ from signal import Signals
 from typing import Any, Protocol
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from gan.build import load_data
-from gan.config.checks import as_config, checked
+from gan.config.checks import as_config, as_yaml, checked
 from gan.data import Data
 from gan.data.mapped import free_memory
 from gan.errors import Interrupted, NotSupported, UserError, first_line, is_out_of_memory
@@ -100,8 +100,8 @@ class Cohort:
         """The number of times that a run came or left."""
         self.key = ""
         """The compatibility key that all runs have in common."""
-        self.is_tuned = False
-        """True once the best strategy is known."""
+        self.tuned: Strategy | None = None
+        """The best strategy for several runs, once it is known."""
         self._max_runs = 1
         self._waiting: list[Attempt] = []
         """Attempts that have not begun."""
@@ -146,7 +146,7 @@ class Cohort:
 
     def keep_strategy(self) -> None:
         """Keep to the present strategy, and let in as many runs as it can use."""
-        self.is_tuned, self._max_runs = True, NO_LIMIT
+        self.tuned, self._max_runs = self.strategy, NO_LIMIT
         if not self.strategy.is_stacked:
             # The other runs would only wait here. Another worker may have time for them.
             for run in self.runs[1:]:
@@ -210,10 +210,10 @@ class Cohort:
         key = compatibility_key(attempt.config)
         if key != self.key and not self.runs:
             self.dissolve()
-            self.key, self.is_tuned, self._memory_limit, self._max_runs = key, False, None, 1
+            self.key, self.tuned, self._memory_limit, self._max_runs = key, None, None, 1
             self._data.clear()
             self._confirmed.clear()
-        if self.is_tuned and not self.strategy.is_stacked and self.runs:
+        if self.tuned and not self.tuned.is_stacked and self.runs:
             self.reporter.returned(attempt.name, "", 1)
         else:
             self._waiting.append(attempt)
@@ -234,6 +234,9 @@ class Cohort:
             self._align([*self.run_sets[0].runs, run])
         if run not in self.runs:
             return
+        if self.tuned and self.tuned.is_stacked and not self.strategy.is_stacked:
+            # A run that was left alone was in no stack. Now there may be one again.
+            self.dissolve()
         if self.run_sets and not any(run_set.join(run) for run_set in self.run_sets):
             self._make_place_for(run)
 
@@ -282,7 +285,7 @@ class Cohort:
             self.run_sets += make_run_sets(SEQUENTIAL, [run], self.settings)
 
     def _load_data(self, cfg: DictConfig) -> Data:
-        key = OmegaConf.to_yaml(cfg.data) + cfg.device
+        key = as_yaml(cfg.data) + cfg.device
         if key not in self._data:
             self._data[key] = load_data(cfg)
         return self._data[key]

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gan.build import Parts, trained_weights
+from gan.config.checks import as_yaml
 from gan.errors import NotSupported, first_line, is_out_of_memory
 from gan.functional.step import Program, functional_step
 from gan.functional.tensors import Tensors, named_tensors
@@ -46,7 +46,7 @@ Model = tuple[object, ...]
 
 def model_of(run: Run) -> Model:
     """Return the sizes of a run's networks, and the settings that they were made with."""
-    return weight_sizes(run), OmegaConf.to_yaml(run.cfg.model)
+    return weight_sizes(run), as_yaml(run.cfg.model)
 
 
 def refuse_undeclared(runs: Sequence[Run]) -> None:
@@ -175,16 +175,17 @@ class _Changes(NamedTuple):
 
     def _weights(self, role: str, gradients: Tensors) -> Iterator[tuple[float, str]]:
         """Compare weights after the update, each by its effect on the loss."""
-        changes = {
-            name: (gradient * (self.alone[name] - self.before[name])).abs().sum()
-            for name, gradient in gradients.items()
-        }
-        floor = FLOOR * sum(changes.values(), torch.zeros(()))
-        for name, gradient in gradients.items():
-            yield self._compare(name, name, gradient, floor)
-            average = f"averaged_{name}"
-            if average in self.alone:
-                yield self._compare(average, average, gradient, torch.zeros(()))
+        for prefix in ("", "averaged_"):
+            weights = {f"{prefix}{name}": gradient for name, gradient in gradients.items()}
+            weights = {name: weights[name] for name in weights if name in self.alone}
+            changes = [
+                (gradient * (self.alone[name] - self.before[name])).abs().sum()
+                for name, gradient in weights.items()
+            ]
+            # A bias before batch norm has a gradient of rounding errors alone.
+            floor = FLOOR * sum(changes, torch.zeros(()))
+            for name, gradient in weights.items():
+                yield self._compare(name, name, gradient, floor)
 
     def _buffers(self, role: str) -> Iterator[tuple[float, str]]:
         """Compare the other tensors of a network, such as means of its features."""

@@ -8,14 +8,14 @@ what=sweeps      the time that launchers take (steps)
 what=metrics     the time that metrics take, beside torchmetrics where installed (samples, device)
 what=compare     the time that tables and pages of 1,000 made-up runs take
 what=size        sweeps and searches of made-up runs in three sizes: to plan them, to find them
-                 finished, to compare them, and the bookkeeping for each run (runs)
+                 finished, to compare them, and the bookkeeping for each run; everything once (runs)
 what=vectorized  runs trained together, one after another, and in 2, 4 and 8 processes, beside what
                  the device takes at least
                  (members, steps, model, hidden_dim where it has one, data, device, compile)
 
 steps=null is 100, or 32 for each run with what=vectorized.
 Each round times every row once, one after another, so that whatever else the machine does slows all
-of them down. The tables show medians over the rounds.
+of them down. The tables show medians over the rounds. What is first done once is not counted.
 """
 
 import os
@@ -76,10 +76,14 @@ def benchmark(paths: list[Path], options: Options) -> None:
     steps = options.steps
     if steps is None:
         steps = 32 if options.what == "vectorized" else 100
-    counts = {"rounds": rounds, "steps": steps, "members": options.members, "runs": options.runs}
+    # The metrics compare up to 512 features, and need more samples than that.
+    least = {"samples": 513 if options.what == "metrics" else 1}
+    counts = {"rounds": rounds, "steps": steps}
+    for name in ("members", "runs", "hidden_dim", "threads", "samples"):
+        counts[name] = getattr(options, name)
     for name, value in counts.items():
-        if value < 1:
-            raise UserError(f"{name}={value}: must be at least 1")
+        if value is not None and value < least.get(name, 1):
+            raise UserError(f"{name}={value}: must be at least {least.get(name, 1)}")
     # torch takes seconds to import. Help and mistakes on the command line need none of it.
     if options.what == "steps":
         from benchmarks.steps import time_steps

@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.timing import median_seconds, timing_table
-from gan.build import load_data
+from gan.build import find_device, load_data
 from gan.config.compose import compose
 from gan.data import ImageData
 from gan.data.vision import torchvision
@@ -22,22 +22,24 @@ from gan.run.evaluation import make_evaluator
 
 OTHER = "torchmetrics"
 """The other library."""
+WIDE = 512
+"""Features of FID, which needs more samples than that."""
 SUBSETS, SUBSET_SIZE = 50, 1000
 """Settings of KID."""
 
 
 def time_metrics(*, rounds: int, samples: int, device: str) -> None:
     """Print the seconds of each metric of so many samples, by this program and by torchmetrics."""
-    settings = compose("metrics=fast", f"metrics.samples={samples}")
-    loaded = load_data(settings, torch.device(device))
+    settings, target = compose("metrics=fast", f"metrics.samples={samples}"), find_device(device)
+    loaded = load_data(settings, target)
     assert isinstance(loaded, ImageData)
     data = _resized(loaded, samples)
     fakes, _ = data.real("train", samples)
-    wide, narrow = _features(samples, 512, device), _features(samples, lenet.WIDTH, device)
+    wide, narrow = _features(samples, WIDE, target), _features(samples, lenet.WIDTH, target)
     with TemporaryDirectory() as cache:
         settings.metrics.cache = cache
         rows: dict[str, Callable[[], object]] = {
-            "FID, 512 dims": partial(frechet_distance, *wide),
+            f"FID, {WIDE} dims": partial(frechet_distance, *wide),
             "KID, 128 dims": partial(
                 kernel_distance, *narrow, subsets=SUBSETS, subset_size=SUBSET_SIZE
             ),
@@ -48,7 +50,7 @@ def time_metrics(*, rounds: int, samples: int, device: str) -> None:
         others = _other_metrics(wide, narrow) if importlib.util.find_spec(OTHER) else {}
         calls = rows | {f"{OTHER} {name}": call for name, call in others.items()}
         seconds = median_seconds(calls, rounds)
-    machine = f"{torch.get_num_threads()} threads" if device == "cpu" else device
+    machine = f"{torch.get_num_threads()} threads" if target.type == "cpu" else str(target)
     title = f"{samples} samples, {machine}, torch {torch.__version__}"
     table = timing_table(("", "s", f"{OTHER} s", "ratio"), title=title)
     for name in rows:
@@ -72,7 +74,7 @@ def _resized(data: ImageData, count: int) -> ImageData:
     )
 
 
-def _features(count: int, width: int, device: str) -> tuple[Tensor, Tensor]:
+def _features(count: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return two sets of features, correlated and non-negative as after a ReLU."""
     generator = torch.Generator().manual_seed(0)
     mixing = torch.randn(width, width, generator=generator).double() / width**0.5
@@ -102,4 +104,4 @@ def _other_metrics(
         )
         return float(torch.stack([poly_mmd(real, fake) for real, fake in subsets]).mean())
 
-    return {"FID, 512 dims": fid, "KID, 128 dims": kid}
+    return {f"FID, {WIDE} dims": fid, "KID, 128 dims": kid}

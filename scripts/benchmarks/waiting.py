@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.timing import timing_table
+from gan.errors import UserError
 from gan.system.startup import SHORT_WAITS, core_count
 
 WAYS = {
@@ -89,7 +90,8 @@ def _training(
         encoding="utf-8",
     ) as process:
         assert process.stdout
-        process.stdout.readline()
+        if not process.stdout.readline():
+            raise UserError("a training could not be started; its own lines say why")
         yield process
 
 

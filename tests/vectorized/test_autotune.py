@@ -121,7 +121,7 @@ def test_cohort_that_compares_strategies_completes_its_runs(
 class ReluctantCohort:
     """A cohort whose runs cannot be stacked any more."""
 
-    key, runs, changes, is_tuned = "key", (1, 2), 0, True
+    key, runs, changes, tuned = "key", (1, 2), 0, STACKED
     run_sets: tuple[int, ...] = ()
     settings = CohortSettings(vectorize=True, compile=True, measure=True)
 
@@ -201,6 +201,14 @@ def test_kind_of_runs_that_was_trained_before_is_trained_together_at_once(
         return compare()
 
     monkeypatch.setattr(tuner, "_compare", note_and_compare)
+    arranged: list[tuple[Strategy, int]] = []
+    arrange = cohort.arrange
+
+    def note_and_arrange(strategy: Strategy) -> None:
+        arranged.append((strategy, len(cohort.runs)))
+        arrange(strategy)
+
+    monkeypatch.setattr(cohort, "arrange", note_and_arrange)
     for kind, n_critic in (("a", 1), ("b", 2), ("c", 1)):
         events.clear()
         words = (f"trainer.n_critic={n_critic}", "penalty.interval=1")
@@ -210,3 +218,19 @@ def test_kind_of_runs_that_was_trained_before_is_trained_together_at_once(
         tuner.train()
         assert set(compared) == {"a": {"a"}, "b": {"a", "b"}, "c": {"a", "b"}}[kind]
         assert sorted(events[:3]) == [f"+{kind}{seed}" for seed in range(3)], events
+    # Runs that arrive one after the other, as those of a search, get into one stack as well.
+    arranged.clear()
+    kind_words = ("trainer.n_critic=1", "penalty.interval=1", "trainer.max_steps=150")
+    later = [make_attempt(tmp_path, f"d{seed}", f"seed={seed}", *kind_words) for seed in range(3)]
+    monkeypatch.setattr("gan.vectorized.cohort.PROGRESS_SECONDS", 0.02)
+    take_turn = cohort.take_turn
+
+    def take_turn_and_send() -> None:
+        take_turn()
+        inbox.new = [later.pop(0)] if later else []
+
+    monkeypatch.setattr(cohort, "take_turn", take_turn_and_send)
+    inbox.new = [later.pop(0)]
+    tuner.train()
+    assert not later
+    assert [entry for entry in arranged if entry[1] > 1][:1] == [(STACKED, 2)], arranged
