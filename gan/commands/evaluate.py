@@ -157,7 +157,7 @@ def evaluate(paths: list[Path], options: Options) -> None:
             checkpoint=options.checkpoint,
             latent_seed=options.latent_seed,
             device=options.device,
-            data_words=[] if options.data else _data_words(options),
+            data_words=_data_words(options),
             on_part=show_part,
         )
     problems = list(dict.fromkeys(row.problem for row in rows if row.problem))
@@ -232,6 +232,9 @@ def refuse_options_of_runs(options: Options) -> None:
 
 
 def _data_words(options: Options) -> list[str]:
+    """Return the words that say where data of runs lie. With data=OPTION they are about that."""
+    if options.data is not None:
+        return []
     return [word for word in options.words if word.startswith("data.")]
 
 
@@ -263,8 +266,8 @@ def measuring_config(options: Options) -> DictConfig:
     for key in ("samples", "split"):
         if (value := getattr(options, key)) is not None:
             overrides.append(f"metrics.{key}={value}")
-    words = set(_data_words(options)) if options.data is None else set()
-    cfg = compose(*overrides, *(word for word in options.words if word not in words))
+    of_runs = _data_words(options)
+    cfg = compose(*overrides, *(word for word in options.words if word not in of_runs))
     make_paths_absolute(cfg)
     if not cfg.metrics.names:
         raise UserError(f"metrics={metrics}: measures nothing")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -350,8 +350,7 @@ def _decode(folder: Path, name: str, image_size: int | None, channels: int) -> n
     try:
         with Image.open(folder / name) as file:
             image = ImageOps.exif_transpose(file)
-            largest: Any = image.getextrema()[1]
-            if file.format == "TIFF" and image.mode == "I" and 0 < largest <= 255:
+            if file.format == "TIFF" and image.mode == "I" and 0 < np.asarray(image).max() <= 255:
                 raise ValueError("its pixels have 32 bits and are at most 255: white is not known")
             image = _on_white(_to_8_bits(image))
         image = image.convert("L" if channels == 1 else "RGB")

@@ -176,8 +176,8 @@ class _Changes(NamedTuple):
     def _weights(self, role: str, gradients: Tensors) -> Iterator[tuple[float, str]]:
         """Compare weights after the update, each by its effect on the loss."""
         for prefix in ("", "averaged_"):
-            weights = {f"{prefix}{name}": gradient for name, gradient in gradients.items()}
-            weights = {name: weights[name] for name in weights if name in self.alone}
+            named = {f"{prefix}{name}": gradient for name, gradient in gradients.items()}
+            weights = {name: named[name] for name in named if name in self.alone}
             changes = [
                 (gradient * (self.alone[name] - self.before[name])).abs().sum()
                 for name, gradient in weights.items()
