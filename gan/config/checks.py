@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gan.config.curves import completed, read_curves
@@ -94,51 +94,63 @@ def checked(cfg: DictConfig) -> DictConfig:
     Raises:
         UserError: names the first key that is wrong, its value and what is allowed.
     """
+    return checked_with_values(cfg)[0]
+
+
+def checked_with_values(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
+    """Return what `checked` does, and the same configuration as plain data.
+
+    The plain data are without Hydra's own part.
+
+    Raises:
+        UserError: see `checked`.
+    """
     cfg = typed(cfg)
-    check_ranges(cfg)
-    _check_model(cfg)
-    _check_one_is_set(cfg, "trainer.max_steps", "trainer.max_epochs")
-    _check_one_is_set(cfg, "logging.samples_every", "logging.samples_every_epochs")
+    # Plain data are read many times as fast as nodes of OmegaConf.
+    values = _values(cfg)
+    _check_ranges(cfg, values)
+    model, trainer, metrics = values["model"], values["trainer"], values["metrics"]
+    _check_model(model, trainer["pac"])
+    _check_one_is_set(values, "trainer", "max_steps", "max_epochs")
+    _check_one_is_set(values, "logging", "samples_every", "samples_every_epochs")
     for group in ("optimizer", "discriminator_optimizer"):
-        settings = cfg[group]
-        has_both = {"nesterov", "momentum"} <= {*settings}
-        if has_both and settings.nesterov and settings.momentum == 0:
+        settings = values[group]
+        if settings.get("nesterov") and settings.get("momentum") == 0:
             raise UserError(f"{group}.nesterov=true: needs {group}.momentum above 0")
     read_curves(cfg)
     # Runs of earlier versions have no such key.
-    for index, entry in enumerate(cfg.get("expected") or []):
-        _check_expected(f"expected.{index}", entry)
-    if cfg.trainer.batch_size % cfg.trainer.pac:
+    for index, entry in enumerate(values.get("expected") or []):
+        _check_expected(f"expected.{index}", cfg.expected[index], entry)
+    if trainer["batch_size"] % trainer["pac"]:
         raise UserError(
-            f"trainer.pac={cfg.trainer.pac}: must divide trainer.batch_size="
-            f"{cfg.trainer.batch_size}"
+            f"trainer.pac={trainer['pac']}: must divide trainer.batch_size={trainer['batch_size']}"
         )
     # Runs of earlier versions lack some of the keys.
-    target = cfg.trainer.get("ada_target")
-    if target is not None and not (cfg.trainer.augment and cfg.trainer.augment_p > 0):
+    target = trainer.get("ada_target")
+    if target is not None and not (trainer["augment"] and trainer["augment_p"] > 0):
         raise UserError(
             f"trainer.ada_target={target}: needs something in trainer.augment, such as "
             "[translation,flip], and trainer.augment_p above 0"
         )
-    trainer = cfg.trainer
-    if trainer.get("consistency") and not (trainer.consistency_real or trainer.consistency_fake):
+    consistency = trainer.get("consistency")
+    if consistency and not (trainer["consistency_real"] or trainer["consistency_fake"]):
         raise UserError(
-            f"trainer.consistency={shown(trainer.consistency)}: needs trainer.consistency_real or "
+            f"trainer.consistency={shown(consistency)}: needs trainer.consistency_real or "
             "trainer.consistency_fake above 0"
         )
-    objective, names = cfg.metrics.objective, cfg.metrics.names
+    objective, names = metrics["objective"], metrics["names"]
     if objective in METRICS and objective not in names:
         raise UserError(f"metrics.objective={objective}: must be in metrics.names={shown(names)}")
-    patience = cfg.trainer.get("patience")
+    patience = trainer.get("patience")
     if patience is not None and objective not in METRICS:
         raise UserError(
             f"trainer.patience={patience}: needs a metric as metrics.objective, not "
             f"{shown(objective)}"
         )
-    kept = cfg.trainer.get("keep_best")
+    kept = trainer.get("keep_best")
     if kept is not None and kept not in names:
         raise UserError(f"trainer.keep_best={kept}: must be in metrics.names={shown(names)}")
-    return cfg
+    return cfg, values
 
 
 def doubts(cfg: DictConfig) -> list[str]:
@@ -189,7 +201,11 @@ def check_ranges(cfg: DictConfig, prefix: str = "") -> None:
     Raises:
         UserError: names the first key that is wrong, its value and what is allowed.
     """
-    for path, value, limits in _limited_keys(cfg, prefix):
+    _check_ranges(cfg, _values(cfg, prefix), prefix)
+
+
+def _check_ranges(cfg: DictConfig, values: dict[str, Any], prefix: str = "") -> None:
+    for path, value, limits in _limited_keys(cfg, values, prefix):
         for item in value if isinstance(value, list) else [value]:
             if item is not None and (problem := broken_limit(item, limits)):
                 raise UserError(f"{path}={shown(value)}: must {problem}")
@@ -216,11 +232,13 @@ def flatten(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
     return dict(walk({str(name): node for name, node in container.items() if name != "hydra"}, ""))
 
 
+@cache
 def defines_result(key: str) -> bool:
     """Return whether another value of this (dotted) key may give a run other weights."""
     return not is_under(key, RESULT_FREE)
 
 
+@cache
 def identifies_run(key: str) -> bool:
     """Return whether runs that differ in this (dotted) key are different runs.
 
@@ -380,30 +398,31 @@ def _typed(group: str, node: DictConfig) -> DictConfig:
     return merged
 
 
-def _check_expected(key: str, entry: DictConfig) -> None:
-    check_ranges(entry, f"{key}.")
-    if entry.least is None and entry.most is None:
+def _check_expected(key: str, entry: DictConfig, values: dict[str, Any]) -> None:
+    _check_ranges(entry, values, f"{key}.")
+    least, most = values["least"], values["most"]
+    if least is None and most is None:
         raise UserError(f"{key}: gives neither least nor most")
-    if None not in (entry.least, entry.most) and entry.least > entry.most:
-        raise UserError(f"{key}.least={entry.least}: must be at most {entry.most}, the most")
+    if None not in (least, most) and least > most:
+        raise UserError(f"{key}.least={least}: must be at most {most}, the most")
 
 
-def _check_one_is_set(cfg: DictConfig, steps_key: str, epochs_key: str) -> None:
+def _check_one_is_set(values: dict[str, Any], group: str, in_steps: str, in_epochs: str) -> None:
     """Check that a length is given in steps or in epochs."""
     # Runs of earlier versions lack some of the keys.
-    steps, epochs = OmegaConf.select(cfg, steps_key), OmegaConf.select(cfg, epochs_key)
+    steps, epochs = values[group].get(in_steps), values[group].get(in_epochs)
     if (steps is None) == (epochs is None):
         both = "neither is" if steps is None else "both are"
         raise UserError(
-            f"{steps_key}={shown(steps)} {epochs_key}={shown(epochs)}: {both} set; "
+            f"{group}.{in_steps}={shown(steps)} {group}.{in_epochs}={shown(epochs)}: {both} set; "
             "give one of them a number and the other null"
         )
 
 
-def _check_model(cfg: DictConfig) -> None:
+def _check_model(model: dict[str, Any], pac: int) -> None:
     """Check what the program needs of a model, whoever wrote it."""
-    target, pac = cfg.model._target_, cfg.trainer.pac
-    if "latent_dim" not in cfg.model:
+    target, is_conditional = model["_target_"], model["conditional"]
+    if "latent_dim" not in model:
         raise UserError("model.latent_dim: must be set, the numbers in a latent")
     signature = read_signature(target)
     takes = signature.settings
@@ -413,44 +432,65 @@ def _check_model(cfg: DictConfig) -> None:
         raise UserError(
             f"model._target_={target}: must take a parameter 'image_shape', the shape of a sample"
         )
-    if cfg.model.conditional and "classes" not in takes:
+    if is_conditional and "classes" not in takes:
         raise UserError(f"model.conditional=true: {target} takes no parameter 'classes'")
-    norm = cfg.model.get("generator_norm")
-    if norm == "conditional_batch" and not cfg.model.conditional:
+    norm = model.get("generator_norm")
+    if norm == "conditional_batch" and not is_conditional:
         raise UserError(f"model.generator_norm={norm}: needs model.conditional=true")
     if pac > 1 and "pac" not in takes:
         raise UserError(f"trainer.pac={pac}: {target} takes no parameter 'pac'")
-    if pac > 1 and cfg.model.conditional:
+    if pac > 1 and is_conditional:
         raise UserError(
             f"trainer.pac={pac}: not with model.conditional=true, as the samples of a pack would "
             "need one label"
         )
 
 
-def _limited_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Yield every value that is not null, as (dotted key, value, limits)."""
-    schema = OmegaConf.get_type(cfg)
-    # A configuration that was read back from a file has lost its types. It was checked before.
-    limits = {f.name: f.metadata for f in fields(schema)} if is_dataclass(schema) else None
-    names = [*map(str, cfg)]
-    for name in limits or ():
-        if name not in names:
-            raise UserError(f"{prefix}{name}: must not be removed")
-    for name in names:
+def _values(cfg: DictConfig, prefix: str = "") -> dict[str, Any]:
+    """Return a node as plain data, without Hydra's own part. A value that is not set is MISSING.
+
+    Raises:
+        UserError: names the first key whose value cannot be read.
+    """
+    values: dict[str, Any] = {}
+    for name in map(str, cfg):
         path = f"{prefix}{name}"
         if path == "hydra":
             continue
-        if limits is not None and name not in limits:
-            raise UserError(f"{path}: unknown key{nearest(name, limits, prefix)}")
         try:
             value = cfg[name]
-            if isinstance(value, ListConfig):
+            if isinstance(value, DictConfig | ListConfig):
                 value = OmegaConf.to_container(value, resolve=True)
         except MissingMandatoryValue:
-            raise UserError(f"{path}: must be set, as in {path}=VALUE") from None
+            value = MISSING
         except OmegaConfBaseException as error:
-            raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
-        if isinstance(value, DictConfig):
-            yield from _limited_keys(value, f"{path}.")
+            key = (error.full_key or path).partition("[")[0]
+            raise UserError(f"{key}: {str(error).splitlines()[0]}") from error
+        values[name] = value
+    return values
+
+
+def _limited_keys(
+    cfg: DictConfig, values: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Yield every value that is not null, as (dotted key, value, limits).
+
+    Args:
+        values: the same node as plain data.
+    """
+    schema = OmegaConf.get_type(cfg)
+    # A configuration that was read back from a file has lost its types. It was checked before.
+    limits = {f.name: f.metadata for f in fields(schema)} if is_dataclass(schema) else None
+    for name in limits or ():
+        if name not in values:
+            raise UserError(f"{prefix}{name}: must not be removed")
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        if limits is not None and name not in limits:
+            raise UserError(f"{path}: unknown key{nearest(name, limits, prefix)}")
+        if value == MISSING:
+            raise UserError(f"{path}: must be set, as in {path}=VALUE")
+        if isinstance(value, dict):
+            yield from _limited_keys(cfg[name], value, f"{path}.")
         elif value is not None:
-            yield path, value, dict(limits[name]) if limits else {}
+            yield path, value, limits[name] if limits else {}

@@ -31,6 +31,18 @@ def make_paths_absolute(cfg: DictConfig) -> None:
         OmegaConf.update(cfg, key, path)
 
 
+def make_values_absolute(values: dict[str, Any]) -> None:
+    """Let the paths of a configuration as plain data mean the same in every working directory."""
+
+    def find(key: str) -> Any:
+        group, _, name = key.partition(".")
+        return values.get(group, {}).get(name)
+
+    for key, path in [*_absolute_paths(find)]:
+        group, _, name = key.partition(".")
+        values[group][name] = path
+
+
 def with_data_at(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
     """Return the configuration of a run whose data lie somewhere else now.
 

@@ -10,17 +10,18 @@ from typing import Any
 
 from gan.config.checks import (
     ABSENT_IF,
-    checked,
+    checked_with_values,
     defines_result,
     flatten,
     identifies_run,
     is_under,
+    plain,
 )
 from gan.config.compose import asks_hydra
 from gan.config.overrides import as_override
 from gan.config.paths import (
     flat_with_absolute_paths,
-    make_paths_absolute,
+    make_values_absolute,
     overrides_with_absolute_paths,
     places_of_data,
 )
@@ -28,7 +29,7 @@ from gan.config.schema import GLOBAL_GROUPS
 from gan.errors import UserError, nearest
 from gan.run.initial import with_init_hash, with_init_overrides
 from gan.run.trackers import make_trackers
-from gan.sweep.composer import Composer, plain_config
+from gan.sweep.composer import Composer
 from gan.sweep.space import Point
 from gan.system.files import readable
 
@@ -319,10 +320,11 @@ def _jobs_of_point(
             cfg.seed += offset
             overrides = [text for text in point if text != texts.get("seed")]
             overrides.append(f"seed={cfg.seed}")
-        cfg = checked(cfg)
-        make_paths_absolute(cfg)
-        cfg = with_init_hash(cfg)
-        config = plain_config(cfg)
+        cfg, config = checked_with_values(cfg)
+        if (completed := with_init_hash(cfg)) is not cfg:
+            cfg, config = completed, plain(completed)
+        config.pop("sweep", None)
+        make_values_absolute(config)
         make_trackers(config["logging"].get("trackers", {}))
         flat = flatten(config)
         overrides = with_init_overrides(overrides_with_absolute_paths(overrides, flat), cfg)
