@@ -13,7 +13,6 @@ import io
 import os
 import shutil
 import signal
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -122,19 +121,10 @@ def count_operations(folder: Path, number: int) -> None:
         counted.note(f"/proc/self/fd/{file}")
         plain_fsync(file)
 
-    class Connection(sqlite3.Connection):
-        def commit(self) -> None:
-            counted.note(folder / "study.db")
-            super().commit()
-
-    def connect(*arguments: Any, **named: Any) -> sqlite3.Connection:
-        return plain_connect(*arguments, **named, factory=Connection)
-
-    plain_open, plain_fsync, plain_connect = io.open, os.fsync, sqlite3.dbapi2.connect
+    plain_open, plain_fsync = io.open, os.fsync
     vars(io)["open"] = opened
     vars(sys.modules["builtins"])["open"] = opened
     vars(os)["fsync"] = fsync
-    vars(sqlite3)["connect"] = vars(sqlite3.dbapi2)["connect"] = connect
     # Files are then copied by reading and writing.
     vars(shutil)["_USE_CP_SENDFILE"] = False
 
@@ -298,8 +288,10 @@ def outcome(folder: Path) -> dict[str, object]:
         )
     if sweep and sweep.search:
         import optuna
+        from optuna.storages.journal import JournalFileBackend
 
-        study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'study.db'}")
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "study.jsonl")))
+        study = optuna.load_study(study_name=None, storage=storage)
         found["trials"] = [(t.number, t.state, t.params, t.values) for t in study.get_trials()]
     leftovers = [path.name for path in folder.rglob(".*.gan-tmp")]
     assert not leftovers, f"left behind: {leftovers}"

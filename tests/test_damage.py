@@ -337,7 +337,7 @@ def test_no_damage_of_a_grid_gives_wrong_results_silently(
 def test_damaged_study_of_a_search_changes_nothing_or_is_named(
     searched: Path, tmp_path: Path
 ) -> None:
-    files = [Path("jobs.jsonl"), Path("study.db")]
+    files = [Path("jobs.jsonl"), Path("study.jsonl")]
     assert walk_sweep(searched, files, tmp_path, search_here) == 8
 
 

@@ -507,7 +507,7 @@ def test_links_in_a_run_directory_are_not_followed(
 
 @pytest.mark.parametrize(
     "name",
-    [".lock", ".owner", "sweep.json", "jobs.jsonl", "conf", "workers.log", "study.db", "run"],
+    [".lock", ".owner", "sweep.json", "jobs.jsonl", "conf", "workers.log", "study.jsonl", "run"],
 )
 def test_links_in_a_sweep_directory_are_not_followed(
     sweep: Path, tmp_path: Path, name: str

@@ -46,8 +46,11 @@ from gan.system.locks import LOOK_SECONDS, lock_at, way_to_free
 JOBS_FILE = "jobs.jsonl"
 LOCK_FILE = ".lock"
 OWNER_FILE = ".owner"
-STUDY_FILE = "study.db"
+STUDY_FILE = "study.jsonl"
 """The trials of a search, where no other storage is chosen."""
+STUDY_DATABASE = "study.db"
+"""The same in a search of an earlier version."""
+STUDY_FILES = (STUDY_FILE, STUDY_DATABASE, f"{STUDY_DATABASE}-journal")
 HANDOVER_SECONDS = 60.0
 """Seconds that a controller waits for the process that handed a sweep over to it."""
 PROJECT = "gan-sweeps"
@@ -182,11 +185,11 @@ def read_sweep(path: Path) -> Sweep | None:
     if not path.is_dir():
         raise UserError(f"{path}: not a directory")
     for entry in path.iterdir():
-        if entry.name.startswith((".", "study.db")) or entry.name in WRITTEN:
+        if entry.name.startswith(".") or entry.name in (*WRITTEN, *STUDY_FILES):
             refuse_link(entry)
     if not (path / SWEEP_FILE).exists():
         # These files may stem from a sweep that was killed before it was planned, or from Hydra.
-        early = {Sweep.SOURCES, JOBS_FILE, STUDY_FILE, f"{STUDY_FILE}-journal", "multirun.yaml"}
+        early = {Sweep.SOURCES, JOBS_FILE, *STUDY_FILES, "multirun.yaml"}
         if all(entry.name in early or entry.name.startswith(".") for entry in path.iterdir()):
             return None
         raise UserError(
@@ -303,7 +306,7 @@ def owned(path: Path) -> Iterator[None]:
         raise
     except UserError:
         if SWEEP_FILE not in present and not _has_runs(path):
-            for name in {*WRITTEN, STUDY_FILE, f"{STUDY_FILE}-journal"} - {Sweep.SOURCES, *present}:
+            for name in {*WRITTEN, *STUDY_FILES} - {Sweep.SOURCES, *present}:
                 (path / name).unlink(missing_ok=True)
         raise
     finally:

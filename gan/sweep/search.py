@@ -1,12 +1,9 @@
 """Searches: sweeps whose points are chosen by the results of earlier ones, with Optuna."""
 
 import shlex
-import sqlite3
 import statistics
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,10 +21,9 @@ from gan.run.measured import ways
 from gan.run.progress import counted
 from gan.run.result import FINISHED, UNFINISHED, Status, objective
 from gan.run.signals import StopRequest
-from gan.seeds import derive_seed
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.detached import hand_over, is_detached, refuse_second_controller
-from gan.sweep.directory import STUDY_FILE, Sweep, damaged_jobs, owned, read_sweep
+from gan.sweep.directory import Sweep, damaged_jobs, owned, read_sweep
 from gan.sweep.draw import random_points, refuse_single_point
 from gan.sweep.plan import Job, JobNames, Plan, make_plan, refuse_unknown_keys
 from gan.sweep.report import LiveDisplay, console, print_next_steps, spread
@@ -52,14 +48,13 @@ from gan.system.invocation import as_seen_here
 try:
     import optuna
 
-    from gan.sweep.cmaes import CmaEs
     from gan.sweep.distributions import Distributions, distributions_of, parameter
+    from gan.sweep.study import dashboard_words, open_study, place_of_study, stored_at_once
 except ImportError as error:
     raise UserError(
         f'hydra/sweeper=optuna: {error.name} is not installed; pip install "gan-sweeps[optuna]"'
     ) from error
 
-STUDY_NAME = "search"
 LEFT_OUT = "does not meet sweep.where"
 """The name of the attribute of a trial whose point was left out."""
 ENDED_STATES = (
@@ -173,7 +168,7 @@ def run_search(
             max_steps=example["trainer"]["max_steps"],
             is_new=is_new,
         )
-        _refuse_losses(sweep, study, _storage_url(settings, path))
+        _refuse_losses(sweep, study, place_of_study(settings, path))
         if not _is_resumed(sweep):
             add_command(sweep, request="", jobs=[])
         sweep.save()
@@ -203,7 +198,7 @@ def run_search(
         _print_best(study, space, objectives)
         print_next_steps(path)
         there = shlex.join(["cd", str(path)])
-        dashboard = shlex.join(["optuna-dashboard", settings.storage or f"sqlite:///{STUDY_FILE}"])
+        dashboard = shlex.join(dashboard_words(settings, path))
         show = dashboard if settings.storage else f"{there} && {dashboard}"
         console().print(f"all trials: {show}", soft_wrap=True)
         if failed := failures(sweep, names):
@@ -214,82 +209,6 @@ def run_search(
                 f"search has ended after {search_.ended} of {n_trials} trials; widen the space or "
                 "the condition"
             )
-
-
-def open_study(
-    settings: DictConfig,
-    path: Path,
-    directions: list[str],
-    *,
-    seed: int,
-    max_steps: int | None,
-    grid: Sequence[dict[str, Any]] | None = None,
-    is_new: bool = False,
-) -> "optuna.Study":
-    """Return the study that is stored for a sweep, or a new one.
-
-    Args:
-        settings: the keys of `hydra.sweeper`.
-        path: the sweep's directory.
-        seed: decides the first points.
-        max_steps: the step at which runs end, if it is known.
-        grid: the points that the sampler `grid` tries, as values by the names of dimensions.
-        is_new: no sweep was saved, so a study that is there has no use for its trials.
-
-    Raises:
-        UserError: the storage does not answer, or holds the trials of another search.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    url = _storage_url(settings, path)
-    name = STUDY_NAME if settings.storage is None else str(path.resolve())
-    try:
-        storage = _open_storage(settings, path)
-        if is_new and name in optuna.get_all_study_names(storage):
-            # A process was killed before it saved the sweep. It has begun no trial.
-            states = {t.state for t in optuna.load_study(study_name=name, storage=storage).trials}
-            if states - {optuna.trial.TrialState.WAITING}:
-                reason = "holds the trials of another search; choose another hydra.sweep.dir"
-                raise UserError(f"hydra.sweeper.storage={url}: {reason}")
-            optuna.delete_study(study_name=name, storage=storage)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=[optuna.study.StudyDirection[name.upper()] for name in directions],
-            load_if_exists=True,
-            pruner=_make_pruner(settings, max_steps),
-        )
-        trials_before = len(study.get_trials(deepcopy=False))
-    except UserError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"hydra.sweeper.storage={url}: does not answer ({reason})") from error
-    study.sampler = _make_sampler(settings.sampler, seed, trials_before)
-    if grid is not None:
-        # Optuna's own grid sampler stops a study, which does not work with ask and tell. A process
-        # that was killed here has left some of the points out.
-        trials = study.get_trials(deepcopy=False)
-        there = [trial.system_attrs.get("fixed_params", trial.params) for trial in trials]
-        known = {frozenset(point.items()) for point in there}
-        with _one_commit(study):
-            for point in grid:
-                if frozenset(point.items()) not in known:
-                    study.enqueue_trial(point)
-    return study
-
-
-def _storage_url(settings: DictConfig, path: Path) -> str:
-    """Return the address of the database that holds the study of a sweep in `path`."""
-    return str(settings.storage or f"sqlite:///{path / STUDY_FILE}")
-
-
-def _open_storage(settings: DictConfig, path: Path) -> "optuna.storages.BaseStorage":
-    if settings.storage:
-        return optuna.storages.get_storage(settings.storage)
-    # A path may hold characters that mean something else in an address, such as ? and %.
-    connect = partial(sqlite3.connect, path.absolute() / STUDY_FILE)
-    return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
 
 
 class _Planner:
@@ -454,7 +373,7 @@ class _Search:
             if self.has_missed:
                 # What was found by now is reported before the error.
                 return []
-            with _one_commit(self._study):
+            with stored_at_once(self._study):
                 is_new = not self._left_running
                 trial = self._study.ask() if is_new else self._left_running.pop(0)
                 # Values that an earlier process chose stay.
@@ -542,63 +461,10 @@ class _Search:
         else:
             records = [self._sweep.last_record(name) for name in active.jobs]
             spreads = [spread([record[name] for record in records]) for name in self._objectives]
-            with _one_commit(self._study):
+            with stored_at_once(self._study):
                 if len(records) > 1:
                     active.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
                 self._study.tell(active.trial, [median for median, _ in spreads])
-
-
-@contextmanager
-def _one_commit(study: "optuna.Study") -> Iterator[None]:
-    """Commit all changes of a study within the block at once, as each commit waits for the disk.
-
-    If the block raises an exception, none of them is stored.
-    """
-    # Optuna commits each value of a trial by itself, and has no other way to join them.
-    storage: Any = study._storage
-    sessions, engine = storage._backend.scoped_session, storage._backend.engine
-    with engine.begin() as connection:
-        sessions.remove()
-        sessions.configure(bind=connection, join_transaction_mode="rollback_only")
-        try:
-            yield
-        finally:
-            sessions.remove()
-            sessions.configure(bind=engine, join_transaction_mode="conditional_savepoint")
-
-
-def _make_sampler(name: str, seed: int, trials_before: int) -> "optuna.samplers.BaseSampler":
-    # A sampler that went on with the same seed would choose the first points again.
-    fresh = derive_seed(seed, "search", trials_before) % 2**31
-    samplers = optuna.samplers
-    makers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        "random": lambda: samplers.RandomSampler(seed=fresh),
-        "grid": lambda: samplers.RandomSampler(seed=fresh),
-        # The study stores the place in the sequence.
-        "sobol": lambda: samplers.QMCSampler(
-            qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False
-        ),
-        "cmaes": lambda: CmaEs(seed=fresh, warn_independent_sampling=False),
-        "tpe": lambda: samplers.TPESampler(seed=fresh),
-    }
-    return makers[name]()
-
-
-def _make_pruner(settings: DictConfig, max_steps: int | None) -> "optuna.pruners.BasePruner":
-    pruners = optuna.pruners
-    min_steps, factor = settings.min_steps, settings.reduction_factor
-    makers: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
-        "none": pruners.NopPruner,
-        "median": lambda: pruners.MedianPruner(settings.startup_trials, min_steps),
-        "asha": lambda: pruners.SuccessiveHalvingPruner(
-            min_resource=min_steps, reduction_factor=factor
-        ),
-        "hyperband": lambda: pruners.HyperbandPruner(
-            min_resource=min_steps, max_resource=max_steps or "auto", reduction_factor=factor
-        ),
-        "wilcoxon": lambda: pruners.WilcoxonPruner(n_startup_steps=2),
-    }
-    return makers[settings.pruner]()
 
 
 def _objectives(settings: DictConfig, example: dict[str, Any]) -> tuple[list[str], list[str]]:
@@ -659,7 +525,7 @@ def _refuse_conflict(sweep: Sweep, search: dict[str, Any]) -> None:
             )
 
 
-def _refuse_losses(sweep: Sweep, study: "optuna.Study", url: str) -> None:
+def _refuse_losses(sweep: Sweep, study: "optuna.Study", where: str) -> None:
     """Refuse to go on if the study has lost trials, or the sweep has lost their jobs."""
     trials = study.get_trials(deepcopy=False)
     if known := {name for trial in trials for name in trial.user_attrs.get("jobs", [])}:
@@ -669,8 +535,7 @@ def _refuse_losses(sweep: Sweep, study: "optuna.Study", url: str) -> None:
             raise damaged_jobs(sweep.path, f"lacks the run {lost[0]}")
     if lost := [name for name in sweep.jobs if name not in known]:
         raise UserError(
-            f"hydra.sweeper.storage={url}: lacks the trial of {lost[0]}; restore it, or choose "
-            "another hydra.sweep.dir"
+            f"{where}: lacks the trial of {lost[0]}; restore it, or choose another hydra.sweep.dir"
         )
 
 

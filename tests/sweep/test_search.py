@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sqlite3
 import statistics
 from collections import deque
 from contextlib import nullcontext
@@ -31,8 +32,9 @@ from gan.sweep.directory import read_sweep
 optuna = pytest.importorskip("optuna", reason="optuna is not installed")
 
 from gan.sweep.distributions import distributions_of  # noqa: E402
-from gan.sweep.search import open_study, run_search  # noqa: E402
+from gan.sweep.search import run_search  # noqa: E402
 from gan.sweep.space import Space, read_space  # noqa: E402
+from gan.sweep.study import open_study  # noqa: E402
 
 LOG_LR = "optimizer.lr=tag(log, interval(1e-5, 1e-2))"
 RANDOM = ("hydra/sweeper=optuna", "hydra.sweeper.sampler=random")
@@ -182,8 +184,12 @@ def test_what_cannot_be_searched_is_refused_in_one_line(
 
 def trials(path: Path) -> list[Any]:
     """Return the trials of a search."""
-    study = optuna.load_study(study_name="search", storage=f"sqlite:///{path / 'study.db'}")
-    return list(study.get_trials())
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    # Optuna's own way to read such a file, with which the dashboard reads it as well.
+    storage = JournalStorage(JournalFileBackend(str(path / "study.jsonl")))
+    return list(optuna.load_study(study_name="search", storage=storage).get_trials())
 
 
 def results(path: Path) -> dict[str, dict[str, Any]]:
@@ -267,7 +273,7 @@ def test_search_has_several_objectives_and_repeats_points_over_seeds(tmp_path: P
         lowest, _, highest = sorted(final["prob/fake"] for final in finals)
         assert trial.user_attrs["iqr"][1] == pytest.approx((highest - lowest) / 2)
     assert {result["seed"] for result in ends.values()} == {0, 1, 2}
-    assert "optuna-dashboard sqlite:///" in out
+    assert "optuna-dashboard study.jsonl" in out
 
 
 @pytest.mark.slow
@@ -452,7 +458,7 @@ def test_a_search_of_an_earlier_version_that_saved_all_jobs_at_each_trial_goes_o
 ) -> None:
     path = tmp_path / "sweep"
     with monkeypatch.context() as patch:
-        patch.setattr("gan.sweep.search._one_commit", lambda study: nullcontext())
+        patch.setattr("gan.sweep.search.stored_at_once", lambda study: nullcontext())
         patch.setattr("gan.sweep.directory.Sweep.append", lambda sweep, jobs: sweep.save())
         with pytest.raises(RuntimeError, match="killed"):
             search_here(path, WatchfulLauncher(path, killed_at=3), patch, 5)
@@ -510,7 +516,7 @@ def test_trial_that_an_earlier_version_left_without_some_values_gets_the_others(
 
     with monkeypatch.context() as patch:
         patch.setattr("optuna.trial.Trial._suggest", killed_at_the_second)
-        patch.setattr("gan.sweep.search._one_commit", lambda study: nullcontext())
+        patch.setattr("gan.sweep.search.stored_at_once", lambda study: nullcontext())
         with pytest.raises(RuntimeError, match="killed"):
             search()
     (left,) = trials(path)
@@ -590,7 +596,64 @@ def test_study_lies_in_a_directory_of_any_name(name: str, tmp_path: Path) -> Non
         study = open_study(master.hydra.sweeper, path, ["minimize"], seed=0, max_steps=100)
         assert len(study.get_trials()) == expected
         study.ask()
-    assert [file.name for file in path.iterdir()] == ["study.db"]
+    assert [file.name for file in path.iterdir()] == ["study.jsonl"]
+
+
+def test_search_of_an_earlier_version_goes_on_in_its_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a ?%20#"
+    path.mkdir()
+    (path / "study.db").touch()
+    search_here(path, WatchfulLauncher(path), monkeypatch, 2)
+    search_here(path, WatchfulLauncher(path), monkeypatch, 3)
+    connection = sqlite3.connect(path / "study.db")
+    assert connection.execute("SELECT COUNT(*) FROM trials").fetchone() == (3,)
+    connection.close()
+    assert not (path / "study.jsonl").exists()
+
+
+def test_half_a_line_at_the_end_of_a_study_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    search_here(path, WatchfulLauncher(path), monkeypatch, 2)
+    before, study = trials(path), path / "study.jsonl"
+    with study.open("ab") as file:
+        file.write(study.read_bytes().splitlines()[-1][:20])
+    search_here(path, WatchfulLauncher(path), monkeypatch, 4)
+    assert trials(path)[:2] == before
+    assert [trial.state for trial in trials(path)] == [State.COMPLETE] * 4
+
+
+def test_changed_value_in_a_study_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sweep"
+    search_here(path, WatchfulLauncher(path), monkeypatch, 2)
+    study = path / "study.jsonl"
+    lines = study.read_text().splitlines(keepends=True)
+    number, line = next((n, one) for n, one in enumerate(lines, 1) if '"values": [' in one)
+    lines[number - 1] = line.replace('"values": [', '"values": [1')
+    study.write_text("".join(lines))
+    with pytest.raises(UserError, match=rf"study.jsonl: line {number} is damaged; restore"):
+        search_here(path, WatchfulLauncher(path), monkeypatch, 3)
+
+
+def test_what_another_program_adds_to_a_study_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path = tmp_path / "sweep"
+    search_here(path, WatchfulLauncher(path), monkeypatch, 2)
+    storage = JournalStorage(JournalFileBackend(str(path / "study.jsonl")))
+    study = optuna.load_study(study_name="search", storage=storage)
+    study.set_user_attr("note", "a note of the dashboard")
+    search_here(path, WatchfulLauncher(path), monkeypatch, 3)
+    master, _ = compose_sweep("hydra/sweeper=optuna")
+    again = open_study(master.hydra.sweeper, path, ["minimize"], seed=0, max_steps=100)
+    assert again.user_attrs == {"note": "a note of the dashboard"}
+    assert len(again.trials) == 3
 
 
 def test_search_in_a_directory_with_special_characters_is_resumed(tmp_path: Path) -> None:
@@ -602,7 +665,7 @@ def test_search_in_a_directory_with_special_characters_is_resumed(tmp_path: Path
     assert code == 0, err
     code, out, err = execute(resume_command(path))
     assert code == 0, out + err
-    assert (path / "study.db").exists()
+    assert (path / "study.jsonl").exists()
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
