@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING, Any, overload
 
 from omegaconf import DictConfig
 
-from gan.config.compose import CONFIG_NAME, config_loader, split_words
-from gan.config.compose import compose as compose
+from gan.config.checks import checked, is_under
+from gan.config.compose import (
+    CONFIG_NAME,
+    chosen_options,
+    compose_or_explain,
+    config_loader,
+    split_words,
+    take_out_hydra,
+)
 from gan.config.overrides import as_override
 from gan.config.spaces import read_dimension
 from gan.errors import UserError
+from gan.system.files import expanded
 from gan.system.startup import shorten_waits
 
 # torch, pandas and Hydra's plugins take seconds to import. Each function waits for what it needs.
@@ -34,6 +42,34 @@ if TYPE_CHECKING:
 
 Grid = Mapping[str, Any]
 """Values by key. A list, tuple or range holds values to sweep over; anything else is one value."""
+
+
+def compose(*words: str) -> DictConfig:
+    """Return the configuration that `gan train WORDS` would run.
+
+    Raises:
+        UserError: an override names no key, its value has the wrong type or range, or it is about a
+            sweep or a directory.
+    """
+    return _composed(words)[0]
+
+
+def _composed(words: Sequence[str]) -> tuple[DictConfig, dict[str, str], bool]:
+    """Return a configuration, the chosen options of its config groups, and True for a sweep."""
+    from hydra.types import RunMode
+
+    from gan.commands.command_line import OF_SWEEPS
+
+    for word in split_words(words)[1]:
+        key = word.lstrip("+~").partition("=")[0].replace("/", ".")
+        if is_under(key, OF_SWEEPS):
+            raise UserError(f"{word}: is about a sweep, and this is one run; see gan.sweep")
+        if is_under(key, ["hydra.run"]):
+            raise UserError(f"{word}: has no effect here; give run_dir=DIR to gan.run")
+    cfg = compose_or_explain(words, with_hydra=True)
+    choices, is_sweep = chosen_options(cfg.hydra), cfg.hydra.mode is RunMode.MULTIRUN
+    take_out_hydra(cfg)
+    return checked(cfg), choices, is_sweep
 
 
 @dataclass(frozen=True)
@@ -152,15 +188,24 @@ def run(*config: Any, run_dir: str | Path | None = None) -> TrainedRun:
     from gan.train import run as train
 
     overrides = [text for text in config if isinstance(text, str)]
+    choices = None
     if overrides == list(config) and run_dir is not None:
-        cfg, folders = compose(*overrides), [run_dir]
+        cfg, choices, is_sweep = _composed(overrides)
+        if is_sweep:
+            raise UserError(
+                f"{' '.join(overrides)}: is a sweep, and gan.run trains one run; see gan.sweep"
+            )
+        places, sets = split_words(overrides)
+        overrides = [*(f"--{name}={place}" for name, place in places.items()), *sets]
+        folders = [run_dir]
     else:
         cfg, *folders = [*config, *([] if run_dir is None else [run_dir])] or [None]
     if not isinstance(cfg, DictConfig) or len(folders) != 1:
         raise UserError("gan.run: takes a configuration, or overrides, and run_dir=DIR")
     on_progress = notebook_progress() if in_notebook() and cfg.logging.progress else None
-    train(cfg, folders[0], overrides=overrides, on_progress=on_progress)
-    return TrainedRun(Path(folders[0]))
+    folder = _expanded(folders[0])
+    train(cfg, folder, overrides=overrides, choices=choices, on_progress=on_progress)
+    return TrainedRun(folder)
 
 
 def open_run(run_dir: str | Path) -> TrainedRun:
@@ -171,8 +216,8 @@ def open_run(run_dir: str | Path) -> TrainedRun:
     """
     from gan.run.directory import read_config
 
-    read_config(Path(run_dir))
-    return TrainedRun(Path(run_dir))
+    read_config(_expanded(run_dir))
+    return TrainedRun(_expanded(run_dir))
 
 
 def sweep(
@@ -220,6 +265,7 @@ def sweep(
     from gan.launchers.controller import read_state
     from gan.sweep import SWEEP_FILE
 
+    sweep_dir = _expanded(sweep_dir)
     texts = [*_as_overrides(points, overrides), *overrides]
     texts += [f"hydra.sweep.dir={as_override(str(sweep_dir))}"]
     texts += [f"hydra/launcher={launcher}"] if launcher else []
@@ -236,7 +282,7 @@ def sweep(
             if user_error is None:
                 raise
             raise user_error from error
-    if not (Path(sweep_dir) / SWEEP_FILE).exists() or read_state(Path(sweep_dir)):
+    if not (sweep_dir / SWEEP_FILE).exists() or read_state(sweep_dir):
         import pandas as pd
 
         # With sweep.dry_run=true there are no runs, and on a cluster they have not begun.
@@ -258,7 +304,7 @@ def load_runs(*paths: str | Path, keys: Sequence[str] = ()) -> "pd.DataFrame":
     """
     from gan.compare.frame import load
 
-    return load(*paths, keys=keys)
+    return load(*map(_expanded, paths), keys=keys)
 
 
 def history(run_dir: str | Path) -> "pd.DataFrame":
@@ -271,7 +317,7 @@ def history(run_dir: str | Path) -> "pd.DataFrame":
     """
     from gan.compare.frame import history
 
-    return history(run_dir)
+    return history(_expanded(run_dir))
 
 
 def load_generator(
@@ -303,7 +349,7 @@ def load_generator(
     from gan.build import find_device
     from gan.run.trained import load_generator, take_standing_statistics
 
-    trained = load_generator(path, weights, checkpoint).to(find_device(device))
+    trained = load_generator(_expanded(path), weights, checkpoint).to(find_device(device))
     take_standing_statistics(trained, standing)
     return trained
 
@@ -337,6 +383,11 @@ def sample(
 
     loaded = load_generator(source) if isinstance(source, str | Path) else source
     return sample(loaded, n, seed, labels, truncation).cpu()
+
+
+def _expanded(path: str | Path) -> Path:
+    """Return a path with the user's home for `~`, as the command line has it."""
+    return Path(expanded(str(path)))
 
 
 def _as_overrides(points: str | Grid | Sequence[Grid], shared: Sequence[str]) -> list[str]:

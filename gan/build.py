@@ -2,10 +2,10 @@
 
 import copy
 import inspect
+import math
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,6 +14,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from gan import ema
@@ -28,10 +29,12 @@ from gan.data.base import check_data
 from gan.distributed.processes import current_processes
 from gan.errors import UserError, first_line, is_out_of_memory
 from gan.losses import Loss, as_loss
-from gan.penalties import Consistency, Penalty, as_penalty
+from gan.penalties import Consistency, Penalty, as_penalty, require_scalar
 from gan.schedules import Schedule, curve
-from gan.seeds import derive_seed
+from gan.seeds import derive_seed, seeded
 
+THREADS_PER_CORE = 4
+"""The number of threads of a core at most. The system refuses a process tens of thousands."""
 _WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 Part = TypeVar("Part", Loss, Penalty)
@@ -91,6 +94,12 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
             or the model or the augmentation does not fit the data.
     """
     device, trainer = find_device(cfg.device), cfg.trainer
+    most = THREADS_PER_CORE * (os.cpu_count() or 1)
+    if cfg.threads and cfg.threads > most:
+        raise UserError(
+            f"threads={cfg.threads}: must be at most {most} on this machine, which has "
+            f"{os.cpu_count()} cores"
+        )
     if trainer.cuda_graphs and device.type != "cuda":
         raise UserError(f"trainer.cuda_graphs=true: needs a CUDA device, not {device}")
     if trainer.precision == "fp16" and device.type != "cuda":
@@ -125,6 +134,7 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
             f"penalty._target_={cfg.penalty._target_}: needs the discriminator's features, but the "
             f"forward of the one from model._target_={cfg.model._target_} takes no `features`"
         )
+    _try_loss(f"loss._target_={cfg.loss._target_}", make_loss(), trainer.batch_size // trainer.pac)
     loss = make_loss()
     states = {"loss": loss.state, "penalty": penalty and penalty.state}
     for key in read_curves(cfg):
@@ -218,6 +228,31 @@ def call_target(group: str, settings: dict[str, Any], **given: Any) -> Any:
         raise UserError(f"{group}._target_={target}: {first_line(error)}{place}") from error
 
 
+def _try_loss(where: str, loss: Loss, batch: int) -> None:
+    """Check that a loss can be computed and differentiated.
+
+    Raises:
+        UserError: it cannot be called with logits, or its value does not depend on them.
+    """
+    functions = {"discriminator": loss.discriminator, "generator": loss.generator}
+    with seeded(derive_seed(0, "logits"), torch.device("cpu")):
+        real, fake = (torch.randn(batch, 1, requires_grad=True) for _ in range(2))
+        if isinstance(loss.state, nn.Module):
+            loss.state.cpu()
+        for role, function in functions.items():
+            try:
+                value = require_scalar(function(real, fake), "loss")
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(
+                    f"{where}: its {role} cannot be called with the logits (batch, 1) of real and "
+                    f"of fake samples ({first_line(error)})"
+                ) from error
+            if not value.requires_grad:
+                raise UserError(f"{where}: the value of its {role} does not depend on the logits")
+
+
 def _takes_paths(signature: Signature, name: str) -> bool:
     return name in signature.settings and "path" in signature.settings[name].limits
 
@@ -232,7 +267,8 @@ def _place_of(error: Exception, function: Callable[..., Any]) -> str:
     """Return the file of a function and the line in it that led to an error, in brackets."""
     try:
         file = inspect.getsourcefile(function)
-    except TypeError:
+    except (TypeError, OSError):
+        # It is built in, or stands in a cell of a notebook.
         return ""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
@@ -290,7 +326,7 @@ def build_networks(
     Raises:
         UserError: the model cannot make samples of that shape.
     """
-    with _seeded(cfg, "weights"):
+    with seeded(derive_seed(cfg.seed, "weights")):
         networks: tuple[nn.Module, nn.Module] = call_target(
             "model",
             plain(cfg.model),
@@ -320,12 +356,12 @@ def check_shapes(
     Raises:
         UserError: a network cannot be called, or returns another shape.
     """
-    generator, discriminator = (copy.deepcopy(network).eval() for network in networks)
     pac, where = cfg.trainer.pac, f"model._target_={cfg.model._target_}"
+    generator, discriminator = (_copied(where, network).eval() for network in networks)
     z = torch.zeros(2 * pac, cfg.model.latent_dim, device=device)
     labels = torch.zeros(len(z), dtype=torch.int64, device=device)
     given = (labels,) if cfg.model.conditional else ()
-    with torch.no_grad(), _seeded(cfg, "shapes", device):
+    with torch.no_grad(), seeded(derive_seed(cfg.seed, "shapes"), device):
         samples = _call(where, "generator", generator, z, *given)
         if samples.shape != (len(z), *data.shape):
             raise UserError(
@@ -346,6 +382,26 @@ def check_shapes(
             f"{where}: its discriminator must return logits (batch, 1), or (batch, 1, height, "
             f"width) of patches, not {tuple(logits.shape)} for a batch of 2"
         )
+
+
+def _copied(where: str, network: nn.Module) -> nn.Module:
+    """Return a copy of a network.
+
+    Raises:
+        UserError: it cannot be copied, or has weights whose shape is not known yet.
+    """
+    if any(isinstance(weight, UninitializedParameter) for weight in network.parameters()):
+        raise UserError(
+            f"{where}: has lazy layers; give them their sizes, or call the networks once before "
+            "they are returned"
+        )
+    try:
+        return copy.deepcopy(network)
+    except Exception as error:
+        raise UserError(
+            f"{where}: its networks cannot be copied ({first_line(error)}); in place of "
+            "torch.nn.utils.weight_norm take torch.nn.utils.parametrizations.weight_norm"
+        ) from error
 
 
 def _call(where: str, role: str, network: nn.Module, *given: Tensor) -> Tensor:
@@ -374,6 +430,7 @@ def build_schedules(cfg: DictConfig, total_steps: int) -> dict[str, Schedule]:
     found: dict[str, Schedule] = {}
     if cfg.schedule._target_ is not None:
         factor: Schedule = call_target("schedule", plain(cfg.schedule), total_steps=total_steps)
+        _check_factor(f"schedule._target_={cfg.schedule._target_}", factor, total_steps)
         for role in ("generator", "discriminator"):
             lr = optimizer_settings(cfg, role)["lr"]
             found[f"{role}_optimizer/lr"] = partial(_multiplied, lr, factor)
@@ -394,6 +451,27 @@ def build_schedules(cfg: DictConfig, total_steps: int) -> dict[str, Schedule]:
             schedule = partial(_multiplied, own.lr / cfg.optimizer.lr, schedule)
         found[f"discriminator_optimizer/{number}"] = schedule
     return found
+
+
+def _check_factor(where: str, factor: Any, total_steps: int) -> None:
+    """Check that a schedule is a function of the step, at the first step and at the last one.
+
+    Raises:
+        UserError: it cannot be called, or returns something else than a number from 0 on.
+    """
+    for step in dict.fromkeys((0, max(total_steps - 1, 0))):
+        try:
+            value = factor(step)
+        except Exception as error:
+            raise UserError(
+                f"{where}: must return a function of the step; at {step}, {first_line(error)}"
+            ) from error
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value) and value >= 0):
+            raise UserError(
+                f"{where}: must give a number that is at least 0 for a step, and gives "
+                f"{value!r} for {step}"
+            )
 
 
 def _multiplied(number: float, factor: Schedule, step: int) -> float:
@@ -477,19 +555,6 @@ def _build_optimizer(cfg: DictConfig, role: str, network: nn.Module) -> Optimize
     return optimizer
 
 
-@contextmanager
-def _seeded(cfg: DictConfig, purpose: str, device: torch.device | None = None) -> Iterator[None]:
-    """Draw from a random state of its own in the block, on the CPU and on the device."""
-    cuda = [device] if device and device.type == "cuda" else []
-    # A part whose settings change is made anew at every step, and `torch.manual_seed` takes half a
-    # millisecond, because it seeds other devices as well.
-    is_on_cpu = device is not None and device.type == "cpu"
-    seed = torch.default_generator.manual_seed if is_on_cpu else torch.manual_seed
-    with torch.random.fork_rng(cuda):
-        seed(derive_seed(cfg.seed, purpose))
-        yield
-
-
 def _build_part(
     cfg: DictConfig,
     group: str,
@@ -497,7 +562,7 @@ def _build_part(
     device: torch.device,
     changed: Mapping[str, float],
 ) -> Part:
-    with _seeded(cfg, group, device):
+    with seeded(derive_seed(cfg.seed, group), device):
         made = call_target(group, plain(cfg[group]) | dict(changed))
     try:
         part = convert(made)

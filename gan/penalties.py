@@ -87,6 +87,9 @@ def as_penalty(made: Any) -> Penalty:
         TypeError: the object has neither `points` and `cost`, nor `term`, nor `clip`.
     """
     found: dict[str, Any] = {name: getattr(made, name, None) for name in Penalty._fields}
+    flags = {name: bool(found[name]) for name in ("uses_features", "stackable")}
+    # An object may keep a setting under the name of a function.
+    found = {name: value if callable(value) else None for name, value in found.items()}
     if not (found["points"] and found["cost"]) and not found["term"] and not found["clip"]:
         raise TypeError(
             f"returned {type(made).__name__}, not a gan.penalties.Penalty or an object with "
@@ -94,7 +97,6 @@ def as_penalty(made: Any) -> Penalty:
         )
     if isinstance(made, Penalty):
         return made
-    flags = {name: bool(found[name]) for name in ("uses_features", "stackable")}
     return Penalty(**found | flags | {"state": state_of(made)})
 
 
@@ -157,8 +159,10 @@ def require_scalar(value: Tensor, group: str, dim: int = 0) -> Tensor:
         dim: 1 if the value is of many runs, else 0.
 
     Raises:
-        UserError: it has another shape.
+        UserError: it is no tensor, or has another shape.
     """
+    if not isinstance(value, Tensor):
+        raise UserError(f"{group}: must return a tensor, not {type(value).__name__}")
     if value.dim() != dim:
         raise UserError(f"{group}: must return a scalar, not values {tuple(value.shape[dim:])}")
     return value

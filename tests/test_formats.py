@@ -26,8 +26,8 @@ FIELDS = {
         "lr/discriminator lr/generator sliced_wasserstein samples/diversity",
         "a checkpoint": "step image_shape classes scaling data_hash seconds sums summed "
         "generator_updates healthy "
-        "noise random cuda_random generator discriminator average generator_optimizer "
-        "discriminator_optimizer loss penalty loss_scales adaptive marks",
+        "noise random cuda_random numpy_random python_random generator discriminator average "
+        "generator_optimizer discriminator_optimizer loss penalty loss_scales adaptive marks",
         "metrics-NAME.json": "step weights truncation standing latent_seed samples real split "
         "real_hash values floor versions platform git",
     }

@@ -86,6 +86,11 @@ def run_command(
         fail(Interrupted("stopped", exit_code=130))
     except (PermissionError, IsADirectoryError) as error:
         fail(UserError(f"{error.filename}: cannot be read ({error.strerror}); try again"))
+    except OSError as error:
+        # Such as a full disk.
+        if error.errno is None or (user_error := as_user_error(error)) is None:
+            raise
+        fail(user_error)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

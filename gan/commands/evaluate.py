@@ -421,7 +421,7 @@ def measure_runs(
                 settings.samples, trained.latent_dim, cfg.seed, stream, truncation
             )
             labels = measure.labels_like_real(len(z)) if trained.classes else None
-            samples = evaluation.generate(trained, z.to(target), labels)
+            samples = evaluation.generate(trained, z.to(target), labels, seed=cfg.seed)
             values = measure(samples, on_part)
         except (NotFinite, UserError) as error:
             where = f"{run_dir}: at step {trained.step} " if isinstance(error, NotFinite) else ""

@@ -6,7 +6,7 @@ length. A sweep runs what is left of its plan. One that a job of a cluster drive
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -16,6 +16,8 @@ from gan.commands.command_line import run_command
 from gan.commands.help import DEVICES, option
 from gan.commands.processes import on_all_processes
 from gan.config.overrides import as_override
+from gan.config.schema import Config, LocalLauncher
+from gan.config.values import broken_limit, shown
 from gan.distributed.processes import current_processes, refused_sweep
 from gan.errors import PrintableFormatter, UserError
 from gan.run.directory import read_trusted_config
@@ -74,6 +76,11 @@ def resume(paths: list[Path], options: Options) -> None:
             f"usage: {command_line('resume')} DIR [trainer.max_steps=30000] [device=cpu]"
         )
     (path,) = paths
+    for name, schema in (("device", Config), ("n_jobs", LocalLauncher)):
+        (limits,) = (field.metadata for field in fields(schema) if field.name == name)
+        value = getattr(options, name)
+        if value is not None and (problem := broken_limit(value, limits)):
+            raise UserError(f"{name}={shown(value)}: must {problem}")
     lengths = {"max_steps": options.max_steps, "max_epochs": options.max_epochs}
     length = {key: value for key, value in lengths.items() if value is not None}
     asked = " ".join(f"trainer.{key}={value}" for key, value in length.items())
@@ -120,7 +127,7 @@ def resume(paths: list[Path], options: Options) -> None:
 def _resume_sweep(path: Path, options: Options) -> None:
     # Needs numpy, which a run does not need at this point.
     from gan.sweep.detached import can_detach, follow, living_controller, stop
-    from gan.sweep.sweep import report_end, resume_sweep, search_command
+    from gan.sweep.sweep import SETTINGS_OF_RESUME, report_end, resume_sweep, search_command
 
     if options.detach and options.stop:
         raise UserError("detach=true stop=true: give one of them")
@@ -146,13 +153,14 @@ def _resume_sweep(path: Path, options: Options) -> None:
         raise UserError(f"stop=true: no job of a cluster drives {path}")
     if arguments := search_command(path):
         # The settings of a search decide which points come next, and its command line has them.
-        settings = {
-            "device": options.device,
-            "hydra.launcher.n_jobs": options.n_jobs,
-            "sweep.retry_failed": options.retry_failed or None,
+        values = (
+            options.device,
+            options.n_jobs,
+            options.retry_failed or None,
             # Whoever takes up a detached search drives it.
-            "hydra.launcher.detach": options.detach or (False if can_detach(path) else None),
-        }
+            options.detach or (False if can_detach(path) else None),
+        )
+        settings = dict(zip(SETTINGS_OF_RESUME, values, strict=True))
         asked = {key: value for key, value in settings.items() if value is not None}
         sys.argv[1:] = [*arguments, *(f"{key}={as_override(v)}" for key, v in asked.items())]
         train.main()

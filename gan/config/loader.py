@@ -25,7 +25,7 @@ from hydra.core.default_element import GroupDefault, InputDefault, ResultDefault
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from gan.config.checks import is_under
 from gan.config.overrides import takes_any_text, value_as_written, with_quotes
@@ -170,6 +170,7 @@ class Loader(ConfigLoaderImpl):
             # Hydra passes over it, because it has seen a sweep.
             OmegaConf.update(cfg, key, value_as_written(cfg, override))
         elif not (is_group or override.is_delete()):
+            _check_place_in_list(override, cfg)
             override._value = value_as_written(cfg, override)
             if self._run_mode is RunMode.MULTIRUN and not is_under(key, ["hydra", "sweep"]):
                 # Each run of a sweep is checked with its own options, which may have the key.
@@ -182,6 +183,18 @@ class Loader(ConfigLoaderImpl):
                 name, parent = _name(str(default.config_path)), str(default.parent)
                 return f"{name} of {_name(parent)}" if parent.startswith("experiment/") else name
         return "another option"
+
+
+def _check_place_in_list(override: Override, cfg: DictConfig) -> None:
+    """Refuse a key below a list that is no number, at which OmegaConf raises a ValueError.
+
+    Raises:
+        UserError: names the list.
+    """
+    name, _, last = override.key_or_group.rpartition(".")
+    if name and isinstance(OmegaConf.select(cfg, name), ListConfig) and not last.isdecimal():
+        text = override.input_line or override.key_or_group
+        raise UserError(f"{text}: {name} is a list, whose values are {name}.0, {name}.1, ...")
 
 
 def as_given(overrides: Any) -> list[str]:
@@ -446,6 +459,7 @@ def _read_choices(
     options: dict[str, Any] = {}
     for override in overrides:
         group, value = override.key_or_group, override.value()
+        _check_one_option(group, value, files)
         is_option = isinstance(value, str | list) and files.group_exists(group)
         if override.is_sweep_override() or not is_option:
             choices.keys.append(group)
@@ -473,6 +487,21 @@ def _read_choices(
         if group != "recipe" and not group.startswith("hydra/"):
             choices.experiment_options[_key(group)] = _read_option(files, group, value)
     return choices
+
+
+def _check_one_option(group: str, value: Any, files: IConfigRepository) -> None:
+    """Refuse several options of a group, of which only the last would count.
+
+    Raises:
+        UserError: says how to sweep over them.
+    """
+    takes_several = group == "logging" or group.startswith("hydra/")
+    is_several = isinstance(value, list) and len(value) > 1
+    if is_several and not takes_several and files.group_exists(group):
+        raise UserError(
+            f"{group}={_text(value)}: takes one option; to sweep over several write -m "
+            f"{group}={','.join(map(str, value))}"
+        )
 
 
 def _read_option(files: IConfigRepository, group: str, option: str | list[str] | None) -> _Settings:

@@ -345,9 +345,12 @@ def settings_of(group: str, target: str | None) -> dict[str, Setting]:
         return own
     found = {n: s for n, s in read_signature(target).settings.items() if n not in given}
     ranges = {n: limits.get(n, {}) | s.limits for n, s in found.items()}
-    return {n: s._replace(limits=ranges[n]) for n, s in found.items()} | {
-        name: setting for name, setting in own.items() if name not in found
-    }
+    settings = {n: s._replace(limits=ranges[n]) for n, s in found.items()}
+    for name, one in own.items():
+        # The program reads these keys as well, so they keep their types and ranges.
+        written = settings.get(name, one)
+        settings[name] = written._replace(type=one.type, limits=written.limits | one.limits)
+    return settings
 
 
 def target_schema(group: str, target: str | None, names: tuple[str, ...]) -> type:

@@ -148,15 +148,23 @@ class _Names(dict[str, Any]):
         if isinstance(binding, ast.Import):
             alias = next(alias for alias in binding.names if _bound_name(alias) == name)
             return _import(alias.name if alias.asname else name)
-        if isinstance(binding, ast.Assign | ast.AnnAssign) and binding.value:
-            return _evaluate(binding.value, self._module)
+        # Python has type aliases from 3.12 on.
+        is_alias = type(binding).__name__ == "TypeAlias"
+        value = getattr(binding, "value", None)
+        if value and (is_alias or isinstance(binding, ast.Assign | ast.AnnAssign)):
+            return _evaluate(value, self._module)
+        if binding is None and "*" in self._module.bindings and not hasattr(builtins, name):
+            # It may come from a module all of whose names are imported.
+            raise _NotReadable
         return UNKNOWN if binding else getattr(builtins, name, UNKNOWN)
 
     def _imported(self, binding: ast.ImportFrom, name: str) -> Any:
         alias = next(alias for alias in binding.names if (alias.asname or alias.name) == name)
         source = self._module.source_of(binding)
-        if source == "gan.settings" or source.partition(".")[0] in LIGHT:
+        if _is_light(source):
             return getattr(importlib.import_module(source), alias.name, UNKNOWN)
+        if _is_light(f"{source}.{alias.name}"):
+            return importlib.import_module(f"{source}.{alias.name}")
         module = _read_module(source)
         return _Names(module)[alias.name] if module else UNKNOWN
 
@@ -192,7 +200,7 @@ def _find_function(
     """Return the definition that a name of a module stands for, the module that has it, and True
     if it is a method."""
     binding = module.bindings.get(name)
-    if isinstance(binding, ast.FunctionDef):
+    if isinstance(binding, ast.FunctionDef) and not binding.decorator_list:
         return binding, module, False
     if isinstance(binding, ast.ClassDef) and not binding.decorator_list:
         methods = [node for node in binding.body if isinstance(node, ast.FunctionDef)]
@@ -261,10 +269,11 @@ def _read_module(name: str) -> _Module | None:
         for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
             if file.is_file():
                 try:
-                    tree = ast.parse(file.read_text(encoding="utf-8"))
+                    # Python reads a mark of the order of bytes, and a line that names an encoding.
+                    tree = ast.parse(file.read_bytes())
                 except (SyntaxError, ValueError) as error:
                     line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-                    text = error.msg if isinstance(error, SyntaxError) else "is no UTF-8"
+                    text = error.msg if isinstance(error, SyntaxError) else str(error)
                     raise UserError(f"{file}{line}: {text}") from error
                 return _Module(name, file.name == "__init__.py", dict(_bindings(tree.body)))
     return None
@@ -309,15 +318,20 @@ def _bound_name(alias: ast.alias) -> str:
 
 
 def _import(name: str) -> Any:
-    return importlib.import_module(name) if name.partition(".")[0] in LIGHT else UNKNOWN
+    return importlib.import_module(name) if _is_light(name) else UNKNOWN
+
+
+def _is_light(module: str) -> bool:
+    """Return whether a module takes no time to import."""
+    return module == "gan.settings" or module.partition(".")[0] in LIGHT
 
 
 def _evaluate(node: ast.expr, module: _Module) -> Any:
     """Return the value of an annotation, with UNKNOWN for what would have to be imported."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        node = ast.parse(node.value, mode="eval").body
-    code = compile(ast.Expression(node), module.name, "eval")
     try:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node = ast.parse(node.value, mode="eval").body
+        code = compile(ast.Expression(node), module.name, "eval")
         return eval(code, {"__builtins__": {}}, _Names(module))
     except Exception as error:
         raise _NotReadable from error

@@ -37,10 +37,18 @@ def to_numpy(name: str, array: Array) -> np.ndarray:
     """Return an array of numbers or texts on the host, in the machine's order of bytes.
 
     Raises:
-        UserError: its rows have different lengths.
+        UserError: its rows have different lengths, or some of its values are masked.
     """
+    if masked := int(np.ma.getmaskarray(array).sum()) if np.ma.isMaskedArray(array) else 0:
+        raise UserError(
+            f"{name}: {masked:,} of its values are masked; fill or leave out such values"
+        )
+    if isinstance(array, Tensor):
+        tensor = array.detach().cpu()
+        # NumPy has no such numbers.
+        array = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
     try:
-        found = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+        found = array.numpy() if isinstance(array, Tensor) else np.asarray(array)
     except ValueError as error:
         raise UserError(f"{name}: not one array ({error})") from error
     return found.astype(found.dtype.newbyteorder("="), copy=False)

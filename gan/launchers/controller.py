@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from gan.system.files import write_text
+from gan.system.invocation import module_command
 
 STATE_FILE = ".controller"
 """The file in a sweep's directory that names the controller, as long as there is one."""
@@ -30,7 +31,7 @@ RESTARTS = 3
 
 def command(folder: Path, words: Sequence[str]) -> list[str]:
     """Return the command line of the controller of a sweep."""
-    return [sys.executable, "-m", "gan.launchers.controller", str(folder), *words]
+    return module_command("gan.launchers.controller", str(folder), *words)
 
 
 def is_controller() -> bool:
@@ -103,7 +104,7 @@ class Controller:
         code = 0
         for _ in range(1 + RESTARTS):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gan", "resume", str(self._folder), *self._words],
+                module_command("gan", "resume", str(self._folder), *self._words),
                 env=_environment(),
             )
             if self._is_stopped:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gan.distributed.processes import Launch, Processes, open_store, quiet_network, together
 from gan.errors import UserError
+from gan.system.invocation import module_command
 
 SECONDS_TO_END = 10.0
 """Seconds that followers get to end by themselves."""
@@ -78,7 +79,7 @@ def _start(launch: Launch) -> "subprocess.Popen[bytes]":
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "gan.distributed.follow"],
+        module_command("gan.distributed.follow"),
         stdin=subprocess.DEVNULL,
         env=os.environ | variables,
     )

@@ -5,7 +5,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from contextlib import suppress
@@ -18,6 +17,7 @@ from gan.launchers.queue import Queue
 from gan.launchers.slots import Slot, make_slots, threads_per_run
 from gan.run.attempt import Attempt, Ending
 from gan.run.result import Status
+from gan.system.invocation import module_command
 from gan.system.startup import fast_imports
 
 
@@ -250,7 +250,7 @@ class _Worker:
         """The worker gets no more attempts."""
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                module_command(module),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

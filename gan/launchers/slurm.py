@@ -119,6 +119,9 @@ class SlurmLauncher(ClusterLauncher):
         self.sbatch: dict[str, Any] = plain(sbatch) or {}
         self.takes_gpu = gpus_per_node > 0
         self._cancelled: list[str] = []
+        """Jobs that Slurm is to be asked to cancel."""
+        self._cancels_at = 0.0
+        """The earliest time to ask it."""
         self._looked = 0.0
         self._has_submitted = False
         self._may_have_arrived = False
@@ -227,10 +230,13 @@ class SlurmLauncher(ClusterLauncher):
             UserError: Slurm takes no jobs of this sweep.
             NoAnswer: it has not answered for SECONDS_WITHOUT_ANSWER.
         """
-        if self._cancelled:
+        if self._cancelled and time.monotonic() >= self._cancels_at:
             all_of_them = all(job.is_stopping for job in self._jobs.values())
-            _run_slurm("scancel", *(self._our_jobs if all_of_them else self._cancelled))
-            self._cancelled.clear()
+            jobs = self._our_jobs if all_of_them else self._cancelled
+            is_heard = _run_slurm("scancel", *jobs) is not None
+            # A request that Slurm did not hear is made again, for the jobs that are still there.
+            self._cancelled = [] if is_heard else [job for job in self._jobs if job in jobs]
+            self._cancels_at = 0.0 if is_heard else time.monotonic() + SECONDS_BETWEEN_POLLS
         deadline = time.monotonic() + timeout
         while not self._events and (now := time.monotonic()) < deadline:
             if now - self._looked > SECONDS_BETWEEN_POLLS:

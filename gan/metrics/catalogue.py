@@ -7,6 +7,7 @@ functions below therefore import their mathematics when they are called.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -94,7 +95,7 @@ class Metric:
         error."""
         result = self.compute(comparison)
         if isinstance(result, tuple):
-            value, standard_error = result
+            value, standard_error = map(float, result)
             return {self.name: value, f"{self.name}/se": standard_error}
         return {self.name: float(result)}
 
@@ -269,6 +270,10 @@ ENTRY_POINTS = "gan.metrics"
 """The group of entry points by which installed packages add metrics, each under its name."""
 
 
+OWN_NAMES = frozenset(metric.name for metric in _METRICS)
+"""The names of the metrics of this package."""
+
+
 class Catalogue(Mapping[str, Metric]):
     """Every metric by its name: those of this package, and those that installed packages add.
 
@@ -285,6 +290,14 @@ class Catalogue(Mapping[str, Metric]):
     def __len__(self) -> int:
         return len(list(iter(self)))
 
+    def that_fit(self, data: Data) -> list[str]:
+        """Return the names of the metrics that fit some data, without those that cannot be used."""
+        names = []
+        for name in self:
+            with suppress(UserError):
+                names += [name] if self[name].fits.includes(data) else []
+        return names
+
     def __contains__(self, name: object) -> bool:
         return name in self._metrics or name in self._added
 
@@ -295,6 +308,12 @@ class Catalogue(Mapping[str, Metric]):
             KeyError: there is no metric of that name.
             UserError: the metric of another package cannot be used.
         """
+        if name in self._added and name in OWN_NAMES:
+            entry = self._added[name]
+            raise UserError(
+                f"metric {name} ({entry.value}): has the name of a metric of this package; rename "
+                "its entry point"
+            )
         if name not in self._metrics:
             self._metrics[name] = _load(self._added[name])
         return self._metrics[name]

@@ -42,12 +42,13 @@ class Diversity:
         all are the same. It is the geometric mean of two ratios to real samples: of the median
         distance to the nearest other sample, which is small if few shapes repeat, and of the
         standard deviation, which is small if all shapes are alike. It is missing where real
-        samples repeat.
+        samples repeat, and where there is one alone.
         `share/digit_7` is the share of the samples that are clearly of that class, for data whose
         classes are known and about equally frequent.
         """
         values = {}
-        if self._real_distance:
+        # One real sample has no other one near it.
+        if self._real_distance and self.count > 1:
             distance, spread = (
                 _distance(fake) / self._real_distance,
                 _spread(fake) / self._real_spread,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan.arithmetic import exact_matmul
 from gan.data import Data
-from gan.errors import UserError
+from gan.errors import UserError, nearest
 from gan.metrics import lenet
 from gan.metrics.catalogue import METRICS, Metric
 from gan.metrics.comparison import Comparison, Samples
@@ -49,6 +49,11 @@ class Evaluator:
             UserError: a metric does not fit the data or the features, there are too few samples
                 for it, or its features cannot be had.
         """
+        if unknown := next((name for name in names if name not in METRICS), None):
+            raise UserError(
+                f"metrics.names: there is no metric {unknown}; is the package installed that adds "
+                f"it?{nearest(unknown, METRICS)}"
+            )
         self._data, self._metrics = data, [METRICS[name] for name in names]
         self._extract: Callable[[], FeatureExtractor] = partial(feature_extractor, data)
         if extractor is not None:
@@ -185,7 +190,7 @@ def _check_fit(metric: Metric, data: Data) -> None:
         images = len(data.shape) == 3
         others = "points" if data.shape == (2,) else f"samples of shape {data.shape}"
         kind = f"images of {data.shape[0]} channels" if images else others
-        allowed = ", ".join(name for name in METRICS if METRICS[name].fits.includes(data))
+        allowed = ", ".join(METRICS.that_fit(data))
         raise UserError(
             f"metrics.names: {metric.name} is for {metric.fits.description}, and these data are "
             f"{kind} with {data.classes} classes; they allow {allowed}"

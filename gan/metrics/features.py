@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MethodType
 from typing import Any, Protocol
 
 import numpy as np
@@ -170,6 +171,8 @@ def _parts(made: Any, depth: int = 3) -> list[Any]:
         # Plain values are hashed with the list or dictionary that holds them.
         items = made.values() if isinstance(made, dict) else made
         held += [item for item in items if isinstance(item, _HOLDERS)]
+    if isinstance(made, MethodType):
+        held += [made.__self__, made.__func__]
     if isinstance(made, partial):
         held += [made.func, *made.args, *made.keywords.values()]
     return [made, *(part for one in held for part in _parts(one, depth - 1))]

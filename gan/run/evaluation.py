@@ -20,7 +20,7 @@ from gan.metrics.evaluator import Evaluator
 from gan.metrics.features import FeatureExtractor, as_extractor
 from gan.run.pictures import LARGEST_GRID
 from gan.run.provenance import code_hashes
-from gan.seeds import derive_seed
+from gan.seeds import derive_seed, seeded
 
 BATCH_SIZE = 1000
 """The number of samples that are generated at once."""
@@ -29,13 +29,14 @@ BATCH_SIZE = 1000
 class Evaluation:
     """The metrics and pictures of one run, from latents that stay the same throughout it.
 
-    It uses the averaged weights if the run has such. `measure` and `picture` draw no random
-    numbers, and leave the network in the mode in which it was.
+    It uses the averaged weights if the run has such. The networks and metrics that draw random
+    numbers draw the same ones each time, and none of those of training. The network stays in the
+    mode in which it was.
     """
 
     def __init__(self, cfg: DictConfig, parts: Parts):
         _refuse_large_grid(cfg.logging.samples, parts.data.shape)
-        self._data = parts.data
+        self._data, self._seed, self._device = parts.data, cfg.seed, parts.device
         self._generator = parts.averaged_generator or parts.generator
         self._weights = "average" if parts.averaged_generator else "generator"
         self._evaluator = None
@@ -70,7 +71,9 @@ class Evaluation:
         """
         if not self._evaluator:
             return {}
-        return self._evaluator(generate(self._generator, self._latents, self._labels))
+        samples = generate(self._generator, self._latents, self._labels, seed=self._seed)
+        with seeded(derive_seed(self._seed, "metrics"), self._device):
+            return self._evaluator(samples)
 
     def diversity(self) -> dict[str, float]:
         """Return how diverse a few samples are, see `Diversity`.
@@ -79,7 +82,9 @@ class Evaluation:
             NotFinite: a sample holds NaN or infinity.
         """
         with exact_matmul():
-            return self._diversity(generate(self._generator, self._few, self._few_labels))
+            return self._diversity(
+                generate(self._generator, self._few, self._few_labels, seed=self._seed)
+            )
 
     def picture(self) -> Tensor:
         """Return a picture of samples, uint8 (channels, height, width).
@@ -88,7 +93,8 @@ class Evaluation:
             NotFinite: a sample holds NaN or infinity.
         """
         z, labels, columns = self._grid
-        return self._data.picture(generate(self._generator, z, labels), columns)
+        samples = generate(self._generator, z, labels, seed=self._seed)
+        return self._data.picture(samples, columns)
 
     def real_picture(self) -> Tensor | None:
         """Return real samples in the arrangement of `picture`; None if it shows them itself."""
@@ -218,11 +224,14 @@ def arrange_latents(z: Tensor, classes: int) -> LatentGrid:
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None) -> Tensor:
+def generate(
+    generator: nn.Module, z: Tensor, labels: Tensor | None = None, *, seed: int = 0
+) -> Tensor:
     """Return raw samples of latents (n, latent_dim), computed in fp32.
 
     Args:
         labels: classes (n,), for a conditional generator.
+        seed: decides the random numbers that the generator draws itself.
 
     Returns:
         uint8 images (n, channels, height, width), or other float32 samples (n, *shape).
@@ -234,7 +243,7 @@ def generate(generator: nn.Module, z: Tensor, labels: Tensor | None = None) -> T
     generator.eval()
     batches = []
     try:
-        with exact_matmul():
+        with exact_matmul(), seeded(derive_seed(seed, "inside the generator"), z.device):
             for start in range(0, len(z), BATCH_SIZE):
                 part = slice(start, start + BATCH_SIZE)
                 output = generator(z[part]) if labels is None else generator(z[part], labels[part])

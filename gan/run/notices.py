@@ -94,8 +94,9 @@ def closing(run_dir: Path, cfg: DictConfig, result: Result) -> str:
         if best and best["step"] != result["steps"]:
             objective += f"; the best was {best['value']:.4g} at step {best['step']:,}"
         facts["objective"] = objective
-        data = cfg.data._target_.rpartition(".")[2]
-        if known := typical(name, data, cfg.metrics.samples, cfg.metrics.split):
+        package, _, data = cfg.data._target_.rpartition(".")
+        is_same = package == "gan.data" and cfg.metrics.get("real", "same") == "same"
+        if is_same and (known := typical(name, data, cfg.metrics.samples, cfg.metrics.split)):
             values = "; ".join(f"{one.value} by {one.source}" for one in known)
             facts["typical"] = f"on {data} {values}"
     elif name is None:

@@ -96,7 +96,7 @@ from gan.run.trackers import TrackedRun, make_trackers
 from gan.run.trackers.feed import Trackers
 from gan.run.verdict import Watch
 from gan.schedules import Schedule
-from gan.seeds import derive_seed
+from gan.seeds import RandomStates, derive_seed, random_states, seed_all, set_random_states
 from gan.system.invocation import command_line
 
 log = logging.getLogger(__name__)
@@ -145,6 +145,8 @@ class Run:
         self._trackers: Trackers | None = None
         self._unreported: Record | None = None
         """The values of the last record, until the progress is reported."""
+        self._random_states: RandomStates
+        """The states of the global random numbers while the run is not active."""
         self._is_extended = False
         """True if the run has got another length."""
         self.falls_back_to_eager = cfg.trainer.compile == "auto"
@@ -279,18 +281,14 @@ class Run:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Use this run's log file, global random state and way to round within the block."""
-        device = self.parts.device
-        cuda = [device] if device.type == "cuda" else []
-        with (
-            log_file(self.run_dir),
-            rounding_as(self.cfg),
-            torch.random.fork_rng(cuda),
-        ):
-            self._set_random_state()
+        with log_file(self.run_dir), rounding_as(self.cfg):
+            before = random_states(self.parts.device)
+            set_random_states(self._random_states, self.parts.device)
             try:
                 yield
             finally:
-                self._keep_random_state()
+                self._random_states = random_states(self.parts.device)
+                set_random_states(before, self.parts.device)
 
     def keep_eager(self, reason: str) -> None:
         """Make eager steps from now on, because compiled ones cannot be made."""
@@ -470,6 +468,7 @@ class Run:
         # Runs of earlier versions have no trackers.
         self._made_trackers = make_trackers(plain(self.cfg.logging).get("trackers", {}))
         self.parts = build(self.cfg, load(self.cfg))
+        self._plan_steps()
         if check:
             check(self.cfg, self.parts)
         self.data_hash = content_hash(self.parts.data)
@@ -488,12 +487,11 @@ class Run:
             self.cfg = self.cfg.copy()
             OmegaConf.update(self.cfg, "matmul", DEFAULT)
         self._provenance = note_start(self.run_dir, flatten(self.cfg), choices)
-        self._random_states = _random_states(self.parts.device)
+        self._random_states = random_states(self.parts.device)
 
     def _begin(self, on_progress: OnProgress | None) -> None:
         """Bring the files, the state and the records to the point where training goes on."""
         saved = self._find_checkpoint()
-        self._plan_steps()
         self._rewind_files(saved)
         self._restore_state(saved)
         self._open_records(is_begun=saved is None)
@@ -567,7 +565,7 @@ class Run:
         """Make the state of a new run, or load that of the checkpoint."""
         cfg, parts = self.cfg, self.parts
         self.state = initial_state(parts, cfg.seed)
-        torch.manual_seed(derive_seed(cfg.seed, "global"))
+        seed_all(derive_seed(cfg.seed, "global"))
         if saved:
             self._restore_first_samples()
             from_checkpoint(parts, self.state, saved)
@@ -815,15 +813,6 @@ class Run:
             + ", ".join(tries)
         )
 
-    def _set_random_state(self) -> None:
-        cpu, cuda = self._random_states
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, self.parts.device)
-
-    def _keep_random_state(self) -> None:
-        self._random_states = _random_states(self.parts.device)
-
 
 def _check_processes(cfg: DictConfig, *, is_new: bool) -> None:
     """Check that the processes, if there are several, can train a run.
@@ -850,8 +839,3 @@ def _samples_every(cfg: DictConfig, steps_per_epoch: int) -> int:
     epochs: int | None = cfg.logging.get("samples_every_epochs")
     steps: int = epochs * steps_per_epoch if epochs else cfg.logging.samples_every
     return steps
-
-
-def _random_states(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return torch.get_rng_state(), cuda

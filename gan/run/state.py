@@ -1,6 +1,7 @@
 """The state of a run that training changes, and its way into a checkpoint and back."""
 
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +18,10 @@ from gan.losses import Loss
 from gan.metrics.catalogue import STEP_STATISTICS
 from gan.penalties import Penalty
 from gan.run.checkpoint import refuse_unreadable
-from gan.run.contents import Contents, changed, contents
-from gan.seeds import derive_seed
+from gan.run.contents import PLAIN, Contents, changed, contents
+from gan.seeds import derive_seed, plain_numpy_state, random_states, set_global_states
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -44,6 +47,8 @@ class State:
     """The contents of the loss and the penalty before the first step."""
     is_checked: bool = False
     """True once it is known that a checkpoint holds everything, and can be read."""
+    kept_by_networks: Contents | None = None
+    """What the networks kept outside of a checkpoint after the first step."""
 
 
 def initial_state(parts: Parts, seed: int) -> State:
@@ -60,12 +65,24 @@ def initial_state(parts: Parts, seed: int) -> State:
 def check_first_step(parts: Parts, state: State) -> None:
     """Check after the first step that a checkpoint would hold everything, and could be read.
 
+    The second step shows whether a network changes what no checkpoint holds. This is a warning,
+    since the network may keep it for people to look at.
+
     Raises:
         UserError: it would not, because of the optimizer, the loss or the penalty.
     """
     if not state.is_checked:
         refuse_unreadable(to_checkpoint(parts, state))
         state.is_checked = True
+        state.kept_by_networks = _kept_by_networks(parts)
+    elif state.kept_by_networks is not None:
+        if place := changed(state.kept_by_networks, _kept_by_networks(parts)):
+            log.warning(
+                "%s changes from step to step, and no checkpoint holds it: a resumed run may end "
+                "in another way; let the network keep it as a buffer",
+                place,
+            )
+        state.kept_by_networks = None
 
 
 def to_checkpoint(parts: Parts, state: State) -> dict[str, Any]:
@@ -76,7 +93,7 @@ def to_checkpoint(parts: Parts, state: State) -> dict[str, Any]:
     """
     _refuse_hidden_state("loss", parts.loss, parts.make_loss, state)
     _refuse_hidden_state("penalty", parts.penalty, parts.make_penalty, state)
-    averaged = parts.averaged_generator
+    averaged, states = parts.averaged_generator, random_states(parts.device)
     # The names are part of the file format.
     return {
         "step": state.step,
@@ -89,8 +106,10 @@ def to_checkpoint(parts: Parts, state: State) -> dict[str, Any]:
         "generator_updates": state.generator_updates,
         "healthy": state.finite_steps,
         "noise": state.noise.get_state(),
-        "random": torch.get_rng_state(),
-        "cuda_random": torch.cuda.get_rng_state(parts.device) if _on_cuda(parts) else None,
+        "random": states.torch,
+        "cuda_random": states.cuda,
+        "numpy_random": plain_numpy_state(states),
+        "python_random": states.python,
         "generator": parts.generator.state_dict(),
         "discriminator": parts.discriminator.state_dict(),
         "average": averaged.state_dict() if averaged else None,
@@ -122,6 +141,9 @@ def from_checkpoint(parts: Parts, state: State, saved: dict[str, Any]) -> None:
         state.adaptive.signs.copy_(saved["adaptive"]["signs"])
         state.adaptive.steps = saved["adaptive"]["steps"]
     torch.set_rng_state(saved["random"])
+    # Checkpoints of earlier versions have no such states.
+    if "numpy_random" in saved:
+        set_global_states(saved["numpy_random"], saved["python_random"])
     if state.noise.get_state().shape == saved["noise"].shape:
         state.noise.set_state(saved["noise"])
     else:
@@ -140,6 +162,17 @@ def from_checkpoint(parts: Parts, state: State, saved: dict[str, Any]) -> None:
         if part and part.state:
             on_device = tree_map_only(Tensor, lambda t: t.to(parts.device), saved[group])
             part.state.load_state_dict(on_device)
+
+
+def _kept_by_networks(parts: Parts) -> Contents:
+    """Return the plain attributes of the networks' layers, and buffers that are not stored."""
+    found: dict[str, Any] = {}
+    for role, network in (("generator", parts.generator), ("discriminator", parts.discriminator)):
+        for name, layer in network.named_modules(prefix=role):
+            kept = {key: getattr(layer, key) for key in layer._non_persistent_buffers_set}
+            kept |= {key: value for key, value in vars(layer).items() if isinstance(value, PLAIN)}
+            found |= {f"{name}.{key}": value for key, value in kept.items() if key[0] != "_"}
+    return contents(found)
 
 
 def _state_dict(part: Loss | Penalty | None) -> dict[str, Any] | None:

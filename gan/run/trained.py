@@ -236,7 +236,7 @@ def sample(
     """
     z, chosen, _ = inputs(trained, n, seed, labels, truncation)
     device = next(trained.parameters()).device
-    raw = generate(trained, z.to(device), None if chosen is None else chosen.to(device))
+    raw = generate(trained, z.to(device), None if chosen is None else chosen.to(device), seed=seed)
     return trained.scaling.to_own_units(raw) if trained.scaling else raw
 
 

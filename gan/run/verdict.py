@@ -290,8 +290,13 @@ def _half_rate(config: Config) -> str:
 
 
 def _option(config: Config, group: str) -> str:
-    """Return the name of the function that a group names, such as "hinge"; empty without one."""
-    return str(config.get(f"{group}._target_") or "").rpartition(".")[2]
+    """Return the name of the function that a group names, such as "hinge"; empty without one.
+
+    That of another package is its whole name: what is known of ours does not hold for it.
+    """
+    target = str(config.get(f"{group}._target_") or "")
+    is_known = target.startswith(("gan.", "torch.optim."))
+    return target.rpartition(".")[2] if is_known else target
 
 
 RULES = (

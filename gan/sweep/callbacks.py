@@ -1,5 +1,6 @@
 """Hydra's callbacks in a sweep: they are told when a job starts and when it has ended."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ class JobCallbacks:
         self._is_needed = any(_listens(callback) for callback in context.callbacks.callbacks)
         self._configs: dict[str, DictConfig] = {}
         """The configurations of the jobs that have started, Hydra's own part included."""
+        self._numbers: dict[str, int] = {}
+        """The places of the jobs in the plan."""
 
     def tell(self, sweep: Sweep, event: ScheduleEvent) -> None:
         """Tell the callbacks of an event, if they listen to such events."""
@@ -85,7 +88,9 @@ class JobCallbacks:
         config: DictConfig = loader.load_sweep_config(self._master, texts)
         config.merge_with(escaped(job.config))
         with read_write(config.hydra), open_dict(config.hydra):
-            number = list(sweep.jobs).index(job.name)
+            new = itertools.islice(sweep.jobs, len(self._numbers), None)
+            self._numbers |= {name: i for i, name in enumerate(new, len(self._numbers))}
+            number = self._numbers[job.name]
             config.hydra.job.id, config.hydra.job.num = str(number), number
             config.hydra.runtime.output_dir = str(sweep.run_dir(job.name).absolute())
         return config

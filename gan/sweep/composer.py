@@ -85,7 +85,7 @@ class Composer:
                 override = self.parse(text)
                 value = value_as_written(cfg, override)
                 OmegaConf.update(cfg, override.key_or_group, value, merge=True)
-        except OmegaConfBaseException:
+        except (OmegaConfBaseException, ValueError):
             # Hydra's own error says best what is wrong.
             return self._compose_by_hydra(overrides, number)
         return cfg

@@ -135,12 +135,16 @@ class Sweep:
         has_begun = (run_dir / "checkpoints").is_dir()
         return Status.INTERRUPTED if has_begun else Status.NEW, None
 
-    def last_record(self, name: str) -> dict[str, Any]:
-        """Return the last record of a run that has ended."""
-        result = read_result(self.run_dir(name))
-        assert result is not None
-        final: dict[str, Any] = result["final"]
-        return final
+    def last_value(self, name: str, key: str) -> float | None:
+        """Return the newest value of a key that a run has recorded; None if it never was.
+
+        Not every record has every value: some steps update one of the networks alone.
+        """
+        run_dir = self.run_dir(name)
+        if value := (read_result(run_dir) or {}).get("final", {}).get(key):
+            return float(value)
+        records = reversed(read_records(run_dir))
+        return next((record[key] for record in records if record.get(key) is not None), None)
 
     def pending(self, names: list[str], *, retry_failed: bool) -> list[str]:
         """Return the runs that have something left to do."""
@@ -189,7 +193,9 @@ def read_sweep(path: Path) -> Sweep | None:
             refuse_link(entry)
     if not (path / SWEEP_FILE).exists():
         # These files may stem from a sweep that was killed before it was planned, or from Hydra.
-        early = {Sweep.SOURCES, JOBS_FILE, *STUDY_FILES, "multirun.yaml"}
+        early = {JOBS_FILE, *STUDY_FILES, "multirun.yaml"}
+        if _has_copies_alone(path / Sweep.SOURCES):
+            early.add(Sweep.SOURCES)
         if all(entry.name in early or entry.name.startswith(".") for entry in path.iterdir()):
             return None
         raise UserError(
@@ -320,6 +326,15 @@ def owned(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def _has_copies_alone(folder: Path) -> bool:
+    """Return whether a folder holds nothing but the numbered copies that a sweep makes.
+
+    A user's own folder of YAML files may have the same name.
+    """
+    entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return all(name.isdecimal() or name.startswith(".") for name in entries)
+
+
 def _has_runs(path: Path) -> bool:
     """Return whether a run has begun in the directory of a sweep."""
     return any(
@@ -335,7 +350,8 @@ def with_free_keys(stored: Job, asked: Mapping[str, Any]) -> Job:
     """
 
     def merged(old: Any, new: Any, key: str) -> Any:
-        if isinstance(old, dict) and isinstance(new, dict):
+        is_free = key and not defines_result(key)
+        if isinstance(old, dict) and isinstance(new, dict) and not is_free:
             return {
                 name: merged(value, new.get(name, value), f"{key}.{name}" if key else name)
                 for name, value in old.items()

@@ -3,7 +3,8 @@
 import shlex
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
-from gan.config.checks import check_ranges, defines_result, plain
+from gan.config.checks import check_ranges, defines_result, flatten, plain
 from gan.config.compose import source_words
-from gan.errors import UserError
-from gan.launchers.base import Launcher, Progress
+from gan.config.paths import overrides_with_absolute_paths
+from gan.errors import JobsFailed, NoAnswer, UserError
+from gan.launchers.base import Launcher, Progress, find_launcher
 from gan.metrics.catalogue import METRICS, direction
 from gan.run.measured import ways
 from gan.run.progress import counted
-from gan.run.result import FINISHED, UNFINISHED, Status, objective
+from gan.run.result import FINISHED, UNFINISHED, Status, objective, read_records
 from gan.run.signals import StopRequest
 from gan.sweep.composer import Composer, loader_of_copies, save_sources
 from gan.sweep.detached import hand_over, is_detached, refuse_second_controller
@@ -30,6 +32,7 @@ from gan.sweep.report import LiveDisplay, console, print_next_steps, spread
 from gan.sweep.schedule import JobEnded, ScheduleEvent, Scheduler, Tell, run_jobs, tell_nobody
 from gan.sweep.space import Point, Space, read_space
 from gan.sweep.sweep import (
+    SETTINGS_OF_RESUME,
     add_command,
     check_launcher,
     check_sweep,
@@ -57,6 +60,8 @@ except ImportError as error:
 
 LEFT_OUT = "does not meet sweep.where"
 """The name of the attribute of a trial whose point was left out."""
+REFUSED = "refused"
+"""The name of the attribute with the reason why the point of a trial cannot be trained."""
 ENDED_STATES = (
     optuna.trial.TrialState.COMPLETE,
     optuna.trial.TrialState.PRUNED,
@@ -86,6 +91,12 @@ def run_search(
     check_ranges(settings, "hydra.sweeper.")
     check_sweep(master)
     check_launcher(master)
+    if find_launcher(launcher_settings(master)) is None:
+        option = master.hydra.runtime.choices["hydra/launcher"]
+        raise UserError(
+            f"hydra/launcher={option}: runs no search, which needs a launcher that tells of each "
+            "end; choose local, vectorized, slurm or ray"
+        )
     space = read_space(loader, arguments, plain(settings.params))
     refuse_single_point(space)
     if master.sweep.seeds > 1 and "seed" in space.keys:
@@ -128,7 +139,7 @@ def run_search(
             "where": where and where.text,
             "objectives": objectives,
             "directions": directions,
-            "fixed": space.fixed,
+            "fixed": overrides_with_absolute_paths(space.fixed, flatten(example)),
             "seeds": master.sweep.seeds,
         }
         sources = source_words(master.hydra)
@@ -191,7 +202,8 @@ def run_search(
         search_ = _Search(
             sweep, study, planner, distributions, objectives, n_trials, settings.min_steps
         )
-        search_.run(launcher, tell)
+        with _removed_if_refused(study, sweep, is_new=is_new):
+            search_.run(launcher, tell)
         jobs = [job for trial in study.get_trials() for job in trial.user_attrs.get("jobs", [])]
         names = list(dict.fromkeys(jobs))
         report(sweep, names)
@@ -203,12 +215,31 @@ def run_search(
         console().print(f"all trials: {show}", soft_wrap=True)
         if failed := failures(sweep, names):
             raise failed
-        if where and search_.has_missed:
+        if search_.has_missed:
+            text = f"sweep.where={where.text}" if where else "the space"
+            what = f"were left out, the last since {search_.refusal}"
             raise UserError(
-                f"sweep.where={where.text}: {PATIENCE} points in a row did not meet it, so the "
-                f"search has ended after {search_.ended} of {n_trials} trials; widen the space or "
-                "the condition"
+                f"{text}: {PATIENCE} points in a row "
+                f"{what if search_.refusal else 'did not meet it'}, so the search has ended after "
+                f"{search_.ended} of {n_trials} trials; widen the space"
+                f"{' or the condition' if where else ''}"
             )
+
+
+@contextmanager
+def _removed_if_refused(study: "optuna.Study", sweep: Sweep, *, is_new: bool) -> Iterator[None]:
+    """Delete a new study if an error of the user's ends the block before a run has begun.
+
+    The storage may be a database elsewhere, whose trials would stand in the way of a second try.
+    """
+    try:
+        yield
+    except (NoAnswer, JobsFailed):
+        raise
+    except UserError:
+        if is_new and not any(sweep.run_dir(name).exists() for name in sweep.jobs):
+            optuna.delete_study(study_name=study.study_name, storage=study._storage)
+        raise
 
 
 class _Planner:
@@ -271,6 +302,12 @@ class _ActiveTrial:
     """Steps that the study knows. A run that goes on from a checkpoint repeats some of them."""
     is_pruned: bool = False
 
+    def follow(self, name: str, run_dir: Path, objective: str) -> None:
+        """Take up what a run that has ended has recorded, so that the others can be pruned."""
+        for record in read_records(run_dir):
+            if record.get(objective) is not None:
+                self.values.setdefault(record["step"], {})[name] = record[objective]
+
 
 class _Search:
     """Keeps as many trials going as there are places, until enough have ended."""
@@ -301,11 +338,13 @@ class _Search:
         self._width = 1
         """The number of runs to keep going."""
         self._misses = 0
-        """The number of trials in a row whose points did not meet the condition."""
+        """The number of trials in a row that were left out."""
+        self.refusal = ""
+        """The reason why the newest of them cannot be trained; an empty text if it could be."""
 
     @property
     def has_missed(self) -> bool:
-        """Return whether so many points did not meet the condition that no more are asked for."""
+        """Return whether so many points were left out that no more are asked for."""
         return self._misses >= PATIENCE
 
     def run(self, launcher: Launcher, tell: Tell) -> None:
@@ -378,17 +417,16 @@ class _Search:
                 trial = self._study.ask() if is_new else self._left_running.pop(0)
                 # Values that an earlier process chose stay.
                 point = self._planner.space.point(partial(self._suggested, trial))
-                meets = self._planner.meets(point)
+                plan, refusal = self._planned(point, trial.number)
                 if is_new and self._planner.has_condition:
                     # A sampler that knows of constraints keeps away from points above 0.
-                    trial.set_constraint("sweep.where", 0.0 if meets else 1.0)
-                if not meets:
-                    self._misses += 1
-                    trial.set_user_attr(LEFT_OUT, True)
+                    trial.set_constraint("sweep.where", 1.0 if plan is None else 0.0)
+                if plan is None:
+                    self._misses, self.refusal = self._misses + 1, refusal
+                    trial.set_user_attr(REFUSED if refusal else LEFT_OUT, refusal or True)
                     self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                     continue
                 self._misses = 0
-                plan = self._planner.trial(point, trial.number)
                 changed = extend(self._sweep, plan)
                 names = plan.points[0]
                 trial.set_user_attr("jobs", names)
@@ -402,11 +440,26 @@ class _Search:
             for name in names:
                 if name not in pending:
                     active.statuses[name] = self._sweep.status(name)[0]
+                    active.follow(name, self._sweep.run_dir(name), self._objectives[0])
             active.is_pruned = Status.PRUNED in active.statuses.values()
             if new := [name for name in pending if name not in busy]:
                 return new
             if not pending:
                 self._tell(active)
+
+    def _planned(self, point: Point, number: int) -> tuple[Plan | None, str]:
+        """Return the plan of a trial; None if it is left out, and why where its point is wrong.
+
+        Some combinations of values that are right by themselves cannot be trained.
+        """
+        try:
+            meets = self._planner.meets(point)
+            return (self._planner.trial(point, number) if meets else None), ""
+        except UserError as error:
+            swept = [text for text in point if text.partition("=")[0] in self._planner.space.keys]
+            if self.refusal != str(error):
+                console().print(f"left out {' '.join(swept)}: {error}", soft_wrap=True)
+            return None, str(error)
 
     def _suggested(self, trial: "optuna.trial.Trial", name: str) -> Any:
         """Return the value of a dimension that the sampler chooses, or has chosen, for a trial."""
@@ -459,10 +512,20 @@ class _Search:
         elif Status.PRUNED in statuses:
             self._study.tell(active.trial, state=optuna.trial.TrialState.PRUNED)
         else:
-            records = [self._sweep.last_record(name) for name in active.jobs]
-            spreads = [spread([record[name] for record in records]) for name in self._objectives]
+            values = {
+                name: [self._sweep.last_value(job, name) for job in active.jobs]
+                for name in self._objectives
+            }
+            if missing := next((name for name, found in values.items() if None in found), None):
+                console().print(
+                    f"{active.jobs[0]}: no record has {missing}, so its trial counts as failed",
+                    soft_wrap=True,
+                )
+                self._study.tell(active.trial, state=optuna.trial.TrialState.FAIL)
+                return
+            spreads = [spread([v for v in found if v is not None]) for found in values.values()]
             with stored_at_once(self._study):
-                if len(records) > 1:
+                if len(active.jobs) > 1:
                     active.trial.set_user_attr("iqr", [iqr for _, iqr in spreads])
                 self._study.tell(active.trial, [median for median, _ in spreads])
 
@@ -540,10 +603,14 @@ def _refuse_losses(sweep: Sweep, study: "optuna.Study", where: str) -> None:
 
 
 def _defining(name: str, value: Any) -> Any:
-    """Return a setting of a search without overrides that do not change results."""
+    """Return a setting of a search without overrides that do not change results.
+
+    The order of the others says nothing, except that the last one of a key counts.
+    """
     if name != "fixed" or value is None:
         return value
-    return [text for text in value if defines_result(text.lstrip("+~").partition("=")[0])]
+    by_key = {text.lstrip("+~").partition("=")[0]: text for text in value}
+    return {key: text for key, text in by_key.items() if defines_result(key)}
 
 
 def _is_resumed(sweep: Sweep) -> bool:
@@ -555,7 +622,9 @@ def _is_resumed(sweep: Sweep) -> bool:
         [word for word in words if not word.startswith("--")]
         for words in (search_command(sweep.path), sys.argv[1:])
     )
-    return given[: len(stored)] == stored
+    # These are the settings that `gan resume` adds. With any other one it is another command.
+    added = {word.partition("=")[0] for word in given[len(stored) :]}
+    return given[: len(stored)] == stored and added <= {*SETTINGS_OF_RESUME}
 
 
 def _repeat_failed_trials(sweep: Sweep, study: "optuna.Study") -> None:
@@ -575,8 +644,8 @@ def _repeated(trials: Sequence["optuna.trial.FrozenTrial"]) -> set[int]:
 
 
 def _is_left_out(trial: "optuna.trial.FrozenTrial") -> bool:
-    """Return whether the point of a trial did not meet the condition, so that nothing was run."""
-    return LEFT_OUT in trial.user_attrs
+    """Return whether the point of a trial was left out, so that nothing was run."""
+    return LEFT_OUT in trial.user_attrs or REFUSED in trial.user_attrs
 
 
 def _print_best(study: "optuna.Study", space: Space, objectives: list[str]) -> None:

@@ -285,7 +285,7 @@ def read_space(
     for place, text in enumerate([*in_file, *of_runs(arguments)]):
         try:
             new = _read(parser, text)
-        except HydraException as error:
+        except (HydraException, ValueError) as error:
             raise UserError(f"{text}: cannot be read ({str(error).splitlines()[0]})") from None
         beside = in_file if place < len(in_file) else arguments
         for old in [old for old in dimensions if _replaces(new, old)]:
@@ -350,6 +350,7 @@ def _of_key(
     text: str, key: str, override: Override, condition: Condition | None = None
 ) -> Dimension:
     """Return the dimension of one key."""
+    _check_tags(text, override)
     if override.is_sweep_override() and not override.is_discrete_sweep():
         return Dimension(key, text, (key,), sweep=override, condition=condition)
     options = _options(override)
@@ -368,9 +369,26 @@ def _of_key(
     )
 
 
+def _check_tags(text: str, override: Override) -> None:
+    """Refuse tags that would do nothing.
+
+    Raises:
+        UserError: a tag is not "log", or it is not at an interval.
+    """
+    value = override.value()
+    tags = sorted(getattr(value, "tags", ()))
+    if other := next((tag for tag in tags if tag != "log"), None):
+        hint = nearest(other, ["log"]) or "; there is log alone"
+        raise UserError(f"{text}: unknown tag '{other}'{hint}")
+    if tags and not isinstance(value, IntervalSweep):
+        raise UserError(f"{text}: the tag log is for an interval, as in tag(log, interval(1, 9))")
+
+
 def _repeated(labels: Sequence[str]) -> tuple[str, ...]:
     """Return those labels that occur before, as often as they do."""
-    return tuple(label for i, label in enumerate(labels) if label in labels[:i])
+    seen: set[str] = set()
+    # `add` returns None.
+    return tuple(label for label in labels if label in seen or seen.add(label))  # type: ignore[func-returns-value]
 
 
 def _options(override: Override) -> dict[str, tuple[str, ...]]:

@@ -59,6 +59,11 @@ SUBDIRS = ("${hydra.job.override_dirname}", "${hydra.job.num}")
 Execute = Callable[[Sweep, list[str]], None]
 """A function that runs jobs of a sweep, given their names."""
 
+SETTINGS_OF_RESUME = (
+    *("device", "hydra.launcher.n_jobs", "sweep.retry_failed", "hydra.launcher.detach"),
+)
+"""Keys that `gan resume` may add to the command line of a search."""
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -228,7 +233,9 @@ def search_command(path: Path) -> list[str]:
         return []
     _, texts = split_words(sweep.commands[-1]["arguments"])
     refuse_untrusted(path / SWEEP_FILE, word_powers(texts))
-    own = [text for text in texts if not text.startswith(("hydra.sweep.dir=", "hydra.searchpath="))]
+    # Failed runs are run again where this is asked for, and not whenever a search goes on.
+    left_out = ("hydra.sweep.dir=", "hydra.searchpath=", "sweep.retry_failed=")
+    own = [text for text in texts if not text.lstrip("+").startswith(left_out)]
     if sweep.jobs:
         flat = next(iter(sweep.jobs.values())).flat()
         fixed = [text for text in own if text.partition("=")[0] not in sweep.swept]
@@ -251,7 +258,8 @@ def in_launcher(launcher: Launcher, tell: Tell = tell_nobody) -> Execute:
     def execute(sweep: Sweep, names: list[str]) -> None:
         first = sweep.jobs[names[0]].config
         assert sweep.threads is not None
-        others = [sweep.status(name) for name in sweep.jobs if name not in set(names)]
+        asked = {*names}
+        others = [sweep.status(name) for name in sweep.jobs if name not in asked]
         done = [objective(result) for status, result in others if result and status in FINISHED]
         display = LiveDisplay(len(done) + len(names), done, first["metrics"]["objective"])
         at_a_time = launcher.max_running(first["device"], sweep.threads)
@@ -497,6 +505,11 @@ def _plan_points(
         The sweep, the points, and the names of each point's jobs.
     """
     sweep = read_sweep(path)
+    if sweep and sweep.search:
+        raise UserError(
+            f"{path}: holds a search, whose points hydra/sweeper=optuna chooses; add that to its "
+            "command, or choose another hydra.sweep.dir"
+        )
     seeds, dry_run = master.sweep.seeds, master.sweep.dry_run
     where = Where(master.sweep.where) if master.sweep.where is not None else None
     points = list(itertools.islice(candidates.points, candidates.limit))

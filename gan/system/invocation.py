@@ -56,6 +56,19 @@ def commands(*purposes: tuple[object, ...]) -> str:
     return "\n".join(lines)
 
 
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command of a new process that runs a module.
+
+    `python -m` would look into the working directory first, where a gan.py or a queue.py of the
+    user's may lie. It does so if this process looks there as well.
+    """
+    if {"", str(Path.cwd())} & {*sys.path}:
+        return [sys.executable, "-m", module, *arguments]
+    leave_out = "import sys; sys.path[:1] = filter(None, sys.path[:1])"
+    run = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-c", f"{leave_out}; {run}", *arguments]
+
+
 def as_seen_here(path: Path) -> Path:
     """Return a path as short as it can be typed here: relative if it lies below this folder."""
     here = Path.cwd()

@@ -165,6 +165,10 @@ def test_a_wrong_override_stops_a_sweep_before_its_first_run(tmp_path: Path) -> 
 
 def test_resume_refuses_wrong_arguments(run_dir: Path, tmp_path: Path) -> None:
     assert "not a run directory" in refused("resume", tmp_path / "none", cwd=tmp_path)
+    for word in ("n_jobs=0", "n_jobs=-1"):
+        assert f"{word}: must be at least 1" in refused("resume", run_dir, word, cwd=tmp_path)
+    for word in ("device=gpu", "device=cuda:x"):
+        assert f"{word}: must match" in refused("resume", run_dir, word, cwd=tmp_path)
     assert "not a run directory" in refused("resume", tmp_path, cwd=tmp_path)
     assert "usage" in refused("resume", cwd=tmp_path)
     assert "did you mean 'device'" in refused("resume", run_dir, "devic=cpu", cwd=tmp_path)

@@ -168,6 +168,23 @@ def started(names: str) -> list[tuple[str, str]]:
     return [("started", name) for name in names.split()]
 
 
+def test_request_to_stop_that_slurm_does_not_hear_is_made_again(
+    fake: FakeSlurm, tmp_path: Path
+) -> None:
+    launcher = start(tmp_path)
+    submit(launcher, tmp_path, "a1 a2")
+    look(launcher)
+    fake.begin(2)
+    fake.answers = False
+    launcher.stop("a2")
+    look(launcher)
+    assert fake.live() == ["1_0", "1_1"]
+    fake.answers = True
+    events = look(launcher)
+    assert fake.live() == ["1_0"]
+    assert [event.name for event in events if isinstance(event, Ended)] == ["a2"]
+
+
 def test_silent_slurm_is_told_once_and_ends_the_sweep_with_the_way_to_go_on(
     fake: FakeSlurm,
     tmp_path: Path,
@@ -511,4 +528,5 @@ def test_controller_gets_the_options_that_were_given_for_it(
     (command,) = commands
     assert {"--mem=0", "--nice=0", "--time=7-0", "--cpus-per-task=1"} <= {*command}
     assert not [word for word in command if word.startswith(("--requeue", "--partition"))]
-    assert command[-1].endswith(f"gan.launchers.controller {tmp_path} n_jobs=2")
+    assert "gan.launchers.controller" in command[-1]
+    assert command[-1].endswith(f" {tmp_path} n_jobs=2")

@@ -56,8 +56,8 @@ def test_killed_command_is_run_again_without_the_failed_runs(
 ) -> None:
     commands = use(monkeypatch, Commands(-9, -9, 0))
     assert Controller(tmp_path, ["retry_failed=true", "n_jobs=2"]).run() == 0
-    words = [command[2:] for command in commands.commands]
-    first = ["gan", "resume", str(tmp_path), "retry_failed=true", "n_jobs=2"]
+    words = [command[3:] for command in commands.commands]
+    first = ["resume", str(tmp_path), "retry_failed=true", "n_jobs=2"]
     assert words == [first, *[[word for word in first if "retry" not in word]] * 2]
 
 
@@ -66,7 +66,7 @@ def test_controller_that_its_cluster_begins_again_tries_no_failed_run_again(
 ) -> None:
     commands = use(monkeypatch, Commands(0))
     Controller(tmp_path, ["retry_failed=true", "n_jobs=2"], is_repeated=True).run()
-    assert commands.commands[0][2:] == ["gan", "resume", str(tmp_path), "n_jobs=2"]
+    assert commands.commands[0][3:] == ["resume", str(tmp_path), "n_jobs=2"]
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,12 @@ def test_more_trials_and_more_keys_keep_the_values_of_the_others() -> None:
         ("optimizer.lr=interval(2, 1)", "must not end below its start"),
         ("optimizer.lr=tag(log, interval(0, 1))", "must start above 0"),
         ("seed=range(1, 1)", "has no values"),
+        ("seed=range(1, 5, 0)", r"seed=range\(1, 5, 0\): cannot be read"),
+        ("optimizer.lr=tag(logg, interval(1, 9))", "unknown tag 'logg'; did you mean 'log'"),
+        ("seed=tag(log, choice(1, 9))", "the tag log is for an interval"),
     ],
 )
-def test_space_without_values_is_refused(text: str, reason: str) -> None:
+def test_space_that_cannot_be_drawn_from_is_refused(text: str, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         points(text)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import sqlite3
 import statistics
 from collections import deque
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from sweep_commands import (
     compose_sweep,
     execute,
@@ -35,6 +37,7 @@ from gan.sweep.distributions import distributions_of  # noqa: E402
 from gan.sweep.search import run_search  # noqa: E402
 from gan.sweep.space import Space, read_space  # noqa: E402
 from gan.sweep.study import open_study  # noqa: E402
+from gan.sweep.sweep import search_command  # noqa: E402
 
 LOG_LR = "optimizer.lr=tag(log, interval(1e-5, 1e-2))"
 RANDOM = ("hydra/sweeper=optuna", "hydra.sweeper.sampler=random")
@@ -654,6 +657,160 @@ def test_what_another_program_adds_to_a_study_is_read(
     again = open_study(master.hydra.sweeper, path, ["minimize"], seed=0, max_steps=100)
     assert again.user_attrs == {"note": "a note of the dashboard"}
     assert len(again.trials) == 3
+
+
+def test_combination_that_cannot_be_trained_is_left_out_and_the_search_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, space = tmp_path / "sweep", ("trainer.pac=1,2,3", "trainer.batch_size=64,96")
+    words = (*space, "hydra.sweeper.sampler=random")
+    search_here(path, WatchfulLauncher(path), monkeypatch, 20, *words)
+    out = capsys.readouterr().out
+    assert "left out trainer.pac=3 trainer.batch_size=64: trainer.pac=3: must divide" in out
+    states = [trial.state for trial in trials(path)]
+    assert states.count(State.COMPLETE) == 20
+    refused = [trial for trial in trials(path) if "refused" in trial.user_attrs]
+    assert {(t.params["trainer.pac"], t.params["trainer.batch_size"]) for t in refused} == {
+        ("3", "64")
+    }
+    assert states.count(State.PRUNED) == len(refused) > 0
+
+
+def test_search_whose_points_all_become_wrong_ends_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    monkeypatch.setattr("gan.sweep.search.PATIENCE", 3)
+    planned = "gan.sweep.search._Planner.trial"
+
+    def refuse(planner: Any, point: Any, number: int) -> Any:
+        raise UserError("a=1: must be another")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(planned, refuse)
+        with pytest.raises(UserError, match=r"the space: 3 points in a row were left out, .* a=1"):
+            search_here(path, WatchfulLauncher(path), patch, 5)
+    search_here(path, WatchfulLauncher(path), monkeypatch, 2)
+    assert [t.state for t in trials(path)] == [State.COMPLETE] * 2
+
+
+def test_search_whose_fixed_words_name_a_file_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "sweep"
+    (tmp_path / "images").mkdir()
+    for shade in range(40):
+        Image.new("L", (8, 8), shade).save(tmp_path / "images" / f"{shade}.png")
+    folder = os.path.relpath(tmp_path / "images")
+    places = [f"data.folder={folder}", "data.channels=1"]
+    objective = "hydra.sweeper.objectives=[loss/generator]"
+    for number, fixed in enumerate((places, places[::-1]), 1):
+        words = (*RANDOM, "seed=range(9)", "data=image_folder", *fixed, "metrics=none", objective)
+        code, _, err = execute(sweep_command(path, *words, f"hydra.sweeper.n_trials={number}"))
+        assert code == 0, err
+    code, _, err = execute(resume_command(path))
+    assert code == 0, err
+    assert len(trials(path)) == 2
+
+
+def test_resume_goes_by_the_newest_number_of_trials(tmp_path: Path) -> None:
+    path = tmp_path / "sweep"
+    command = sweep_command(path, *RANDOM, "seed=range(99)", "hydra.sweeper.n_trials=1")
+    for words in ([], ["hydra.sweeper.n_trials=2"]):
+        code, _, err = execute([*command, *words])
+        assert code == 0, err
+    assert "hydra.sweeper.n_trials=2" in search_command(path)
+    assert "sweep.retry_failed=true" not in search_command(path)
+
+
+def test_asking_for_failed_runs_again_is_not_kept_for_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    words = ["gan", "--multirun", "sweep.retry_failed=true", LOG_LR, f"hydra.sweep.dir={path}"]
+    monkeypatch.setattr("sys.argv", words)
+    search_here(path, WatchfulLauncher(path), monkeypatch, 1)
+    assert search_command(path)[1:-1] == [LOG_LR]
+
+
+def test_objective_that_the_last_record_lacks_is_taken_from_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Uneven(WatchfulLauncher):
+        def _end(self, name: str, status: Status) -> None:
+            super()._end(name, status)
+            values = [{"step": 10, "grad_norm/generator": 0.5}, {"step": 20, "loss": 1.0}]
+            if len(self.seen) == 2:
+                del values[0]
+            lines = "".join(json.dumps(value) + "\n" for value in values)
+            (self._dir / "metrics.jsonl").write_text(lines)
+
+    path = tmp_path / "sweep"
+    objective = "hydra.sweeper.objectives=[grad_norm/generator]"
+    search_here(path, Uneven(path), monkeypatch, 2, objective, LOG_LR)
+    found = [(trial.state, trial.values) for trial in trials(path)]
+    assert found == [(State.COMPLETE, [0.5]), (State.FAIL, None)]
+
+
+def test_grid_is_refused_in_the_directory_of_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep"
+    search_here(path, WatchfulLauncher(path), monkeypatch, 1)
+    before = {file.name: file.read_bytes() for file in path.glob("*.json*")}
+    code, _, err = execute(sweep_command(path, "optimizer.lr=1e-4,2e-4"))
+    assert code == 2
+    assert "holds a search, whose points hydra/sweeper=optuna chooses" in err
+    assert {file.name: file.read_bytes() for file in path.glob("*.json*")} == before
+
+
+def test_search_is_refused_with_a_launcher_that_tells_of_no_ends(tmp_path: Path) -> None:
+    words = ("hydra/sweeper=optuna", "hydra/launcher=basic", f"hydra.sweep.dir={tmp_path / 'a'}")
+    master, loader = compose_sweep(*words)
+    with pytest.raises(UserError, match="hydra/launcher=basic: runs no search"):
+        run_search(master, loader, [LOG_LR])
+    assert not (tmp_path / "a").exists()
+
+
+def test_search_that_cannot_start_leaves_nothing_in_a_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(WatchfulLauncher):
+        def start(self, folder: Path, log: Path, **facts: Any) -> None:
+            raise UserError("device=cuda:7: is not there")
+
+    path, url = tmp_path / "sweep", f"sqlite:///{tmp_path / 'all.db'}"
+    storage = f"hydra.sweeper.storage={url}"
+    with pytest.raises(UserError, match="device=cuda:7"):
+        search_here(path, Refusing(path), monkeypatch, 2, storage, LOG_LR)
+    assert not path.exists()
+    search_here(path, WatchfulLauncher(path), monkeypatch, 2, storage, LOG_LR)
+    study = optuna.load_study(study_name=str(path), storage=url)
+    assert [trial.state for trial in study.trials] == [State.COMPLETE] * 2
+
+
+def test_values_of_a_seed_that_ended_before_a_resume_count_for_pruning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneSeed(WatchfulLauncher):
+        """Writes the records of the first seed of a trial, and dies with the second one."""
+
+        def _end(self, name: str, status: Status) -> None:
+            super()._end(name, status)
+            record = {"step": 10, "sliced_wasserstein": 0.5}
+            (self._dir / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+
+    class Reports(WatchfulLauncher):
+        def submit(self, attempt: Attempt) -> None:
+            self._dir = attempt.run_dir
+            value = {"sliced_wasserstein": 1.5}
+            self.events += [Started(attempt.name), Progress(attempt.name, 10, 30, value)]
+            self._end(attempt.name, Status.COMPLETED)
+
+    path, seeds = tmp_path / "sweep", "sweep.seeds=2"
+    with pytest.raises(RuntimeError, match="killed"):
+        search_here(path, OneSeed(path, killed_at=2), monkeypatch, 1, seeds, LOG_LR)
+    search_here(path, Reports(path), monkeypatch, 1, seeds, LOG_LR)
+    (trial,) = trials(path)
+    assert trial.intermediate_values == {10: 1.0}
 
 
 def test_search_in_a_directory_with_special_characters_is_resumed(tmp_path: Path) -> None:

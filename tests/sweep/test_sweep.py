@@ -105,6 +105,7 @@ def test_point_is_repeated_over_seeds_and_returns_the_median(path: Path) -> None
         (["device=cpu,cuda"], "^device: cannot be swept over, a run ends the same"),
         (["logging=quiet,tensorboard"], "^logging: cannot be swept over"),
         (["data.root=a,b"], r"^data\.root: cannot be swept over"),
+        (["optimizer.betas={a:1},{b:2}"], "^optimizer.betas.a=1: optimizer.betas is a list"),
         (["seed=range(5,5)"], r"^seed=range\(5,5\): has no values"),
         (["optimizer.lr=interval(0,1)"], "a grid needs values"),
         (["seed=1,2", "sweep.seeds=2"], r"^sweep\.seeds=2: the seed is swept as well"),
@@ -245,6 +246,17 @@ def test_keys_that_do_not_change_the_result_may_change(path: Path) -> None:
     assert [job.config["device"] for job in stored_sweep(path).jobs.values()] == ["cpu"] * 3
 
 
+def test_trackers_of_planned_runs_may_be_added_and_left_out(path: Path) -> None:
+    tracker = [
+        "+logging.trackers.own._target_=fake_trackers.Notebook",
+        f"+logging.trackers.own.folder={path.parent}",
+    ]
+    for words in ([], tracker, []):
+        names_of_runs(path, "seed=1,2", *words)
+        found = [job.config["logging"]["trackers"] for job in stored_sweep(path).jobs.values()]
+        assert [[*trackers] for trackers in found] == [["own"] if words else []] * 2
+
+
 def test_sweep_does_not_see_later_changes_of_its_yaml_files(path: Path, tmp_path: Path) -> None:
     conf = tmp_path / "conf"
     shutil.copytree(CONF_DIR, conf)
@@ -360,6 +372,27 @@ def test_directory_that_is_empty_or_was_just_begun_is_used(path: Path, left: lis
     for name in left:
         (path / name).touch() if "." in name else (path / name).mkdir()
     assert len(names_of_runs(path, "seed=1,2")) == 2
+
+
+@pytest.mark.parametrize("words", [["seed=1,2"], ["model=nosuch,base"]])
+def test_folder_of_the_users_with_the_name_of_the_copies_is_left_alone(
+    tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / ".git").mkdir()
+    own = tmp_path / "conf" / "model" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("hidden_dim: 3\n")
+    with pytest.raises(UserError, match="not a sweep directory and not empty"):
+        sweep_instantly(tmp_path, *words)
+    assert own.read_text() == "hidden_dim: 3\n"
+    assert [entry.name for entry in sorted(tmp_path.iterdir())] == [".git", "conf"]
+
+
+def test_copies_that_a_killed_process_left_are_made_anew(path: Path) -> None:
+    (path / "conf" / "0" / "model").mkdir(parents=True)
+    (path / "conf" / "0" / "model" / "base.yaml").write_text("hidden_dim: 3\n")
+    assert len(names_of_runs(path, "seed=1,2")) == 2
+    assert (path / "conf" / ".checksum").exists()
 
 
 class RefusingLauncher(InstantRuns):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.system.invocation import COMMANDS, as_typed_here, command, command_line
+from gan.system.invocation import COMMANDS, as_typed_here, command, command_line, module_command
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sysconfig.get_path("scripts"))
@@ -93,3 +93,28 @@ def test_messages_name_commands_through_one_function() -> None:
     for file in (ROOT / "gan").rglob("*.py"):
         assert "python scripts/" not in file.read_text(), file
         assert "pip install -e" not in file.read_text(), file
+
+
+@pytest.mark.parametrize("name", ["gan", "runpy", "queue", "random"])
+def test_module_of_the_users_in_the_working_directory_is_not_taken_for_another_one(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong one')\n")
+    done = subprocess.run(
+        module_command("gan", "--version"), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("gan-sweeps ")
+
+
+def test_modules_in_the_working_directory_are_found_where_this_process_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_module.py").write_text("print('found')\n")
+    monkeypatch.chdir(tmp_path)
+    for places in ([str(tmp_path)], [""]):
+        monkeypatch.setattr("sys.path", [*places, *sys.path])
+        done = subprocess.run(module_command("own_module"), capture_output=True, text=True)
+        assert done.stdout == "found\n", done.stderr
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
