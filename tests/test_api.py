@@ -264,6 +264,47 @@ def test_a_run_with_a_mistake_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("sweep.seeds=5", "sweep.seeds=5: is about a sweep, and this is one run; see gan.sweep"),
+        ("hydra/launcher=slurm", "hydra/launcher=slurm: is about a sweep"),
+        ("hydra.run.dir=x", "hydra.run.dir=x: has no effect here; give run_dir=DIR"),
+        ("experiment=zoo", "experiment=zoo: is a sweep, and gan.run trains one run"),
+    ],
+)
+def test_words_without_effect_on_one_run_are_refused(
+    word: str, expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as raised:
+        gan.run(word, run_dir=tmp_path / "a")
+    assert expected in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_home_is_meant_by_a_tilde_and_choices_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: gan.losses.hinge\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    short = ("data=digits", "trainer.max_steps=3", "metrics=none", "threads=1")
+    made = gan.run("--config-dir", "conf", "loss=mine", *short, run_dir="~/a")
+    assert made.run_dir == tmp_path / "a"
+    assert gan.open_run("~/a").status == "completed"
+    assert len(gan.load_runs("~/a")) == 1
+    assert len(gan.history("~/a")) > 0
+    assert gan.sample("~/a", 2).shape == (2, 1, 28, 28)
+    result = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert result["choices"]["loss"] == "mine"
+    words = (tmp_path / "a" / "overrides.yaml").read_text()
+    assert f"--config-dir={tmp_path / 'conf'}" in words
+    table = gan.sweep({"seed": [1, 2]}, *short, sweep_dir="~/s")
+    assert list(table["seed"]) == [1, 2]
+    assert not (tmp_path / "~").exists()
+
+
 def test_samples_are_those_that_the_command_draws(
     run_dir: Path, conditional: Path, tmp_path: Path
 ) -> None:

@@ -30,7 +30,11 @@ class Diversity:
         real, self.labels = data.real("train", self.count)
         """Classes of the real samples (count,)."""
         self._data, self._noun = data, _noun(data)
-        self._real_distance, self._real_spread = _distance(real), _spread(real)
+        # One real sample has no other one near it.
+        several = self.count > 1
+        self._real_distance, self._real_spread = (
+            (_distance(real), _spread(real)) if several else (0.0, 0.0)
+        )
         if self._noun and data.classifier:
             self._real_features = lenet.load(data.classifier).features(real)
             self._reach = float(_nearest(self._real_features).quantile(REACH))
@@ -47,8 +51,7 @@ class Diversity:
         classes are known and about equally frequent.
         """
         values = {}
-        # One real sample has no other one near it.
-        if self._real_distance and self.count > 1:
+        if self._real_distance:
             distance, spread = (
                 _distance(fake) / self._real_distance,
                 _spread(fake) / self._real_spread,

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gan.data import Data, image_data, series_data, vector_data
+from gan.data.arrays import to_numpy
 from gan.data.base import check_data
 from gan.errors import UserError
 
@@ -110,6 +111,7 @@ BROKEN[3, 1] = np.nan
         (lambda: vector_data(BROKEN), r"vectors: 1 values are not finite, the first is nan at \[3"),
         (lambda: series_data(BROKEN * np.nan), "series: 100 values are not finite"),
         (lambda: vector_data(VECTORS, test=BROKEN), "test: 1 values are not finite"),
+        (lambda: vector_data(np.ma.masked_less(VECTORS, 0.2)), "of its values are masked"),
         (lambda: vector_data(VECTORS[0]), r"shape \(5,\) is not"),
         (lambda: vector_data(PIXELS), "is not"),
         (lambda: series_data(np.zeros((9, 0))), "is not"),
@@ -174,3 +176,10 @@ def test_a_data_set_that_is_not_what_it_says_is_refused(members: Any, message: s
     with pytest.raises(UserError, match=message) as raised:
         check_data(Changed(vector_data(VECTORS), **members))
     assert "\n" not in str(raised.value)
+
+
+def test_arrays_of_other_numbers_are_read() -> None:
+    whole = np.ma.masked_array(VECTORS, mask=False)
+    halves = torch.tensor(VECTORS, dtype=torch.bfloat16)
+    assert np.array_equal(to_numpy("whole", whole), VECTORS)
+    assert np.array_equal(to_numpy("halves", halves), halves.float().numpy())

@@ -1,18 +1,30 @@
 """The catalogue of metrics: each of them can be computed, and the README describes it."""
 
+import json
 import math
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from gan.data import Data, ImageData, digits, mnist5k, ring8
+from gan.errors import UserError
 from gan.metrics import inception, kernel, lenet, neighbours
-from gan.metrics.catalogue import ANY_DATA, METRICS, Direction, Metric, direction, sign, typical
+from gan.metrics.catalogue import (
+    ANY_DATA,
+    METRICS,
+    Catalogue,
+    Direction,
+    Metric,
+    direction,
+    sign,
+    typical,
+)
 from gan.metrics.evaluator import Evaluator
 
 README = Path(inception.__file__).with_name("README.md")
@@ -110,6 +122,49 @@ def test_one_object_adds_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     evaluate = Evaluator(["largest"], ring8(), split="train", samples=3, cache=str(tmp_path))
     assert evaluate(torch.tensor([[1.0, 2], [3, 4], [5, 0]])) == {"largest": 5}
     assert direction("largest") is Direction.MAXIMIZE
+
+
+def test_value_and_error_may_be_tensors() -> None:
+    both: Any = (torch.tensor(1.5), torch.tensor(0.5))
+    metric = Metric("own", Direction.MINIMIZE, ANY_DATA, lambda _: both)
+    values = metric.values(None)  # type: ignore[arg-type]
+    assert json.dumps(values) == '{"own": 1.5, "own/se": 0.5}'
+
+
+class Entry:
+    """An entry point of a package that is installed."""
+
+    def __init__(self, name: str, loaded: Any = None):
+        self.name, self.value, self._loaded = name, f"somebody.{name}", loaded
+
+    def load(self) -> Any:
+        """Return what it names, or fail."""
+        if self._loaded is None:
+            raise ImportError("no module somebody")
+        return self._loaded
+
+
+def test_metric_of_another_package_with_one_of_our_names_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = Metric("fid", Direction.MINIMIZE, ANY_DATA, lambda _: 1.0)
+    monkeypatch.setattr("gan.metrics.catalogue.entry_points", lambda group: [Entry("fid", own)])
+    with pytest.raises(
+        UserError, match=r"metric fid \(somebody.fid\): has the name of a metric of"
+    ):
+        Catalogue()["fid"]
+
+
+def test_metric_that_cannot_be_imported_hides_no_other_mistake(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("gan.metrics.catalogue.entry_points", lambda group: [Entry("broken")])
+    catalogue = Catalogue()
+    monkeypatch.setattr("gan.metrics.evaluator.METRICS", catalogue)
+    with pytest.raises(UserError, match=r"lenet_fid is for .*; they allow .*sliced_wasserstein"):
+        Evaluator(["lenet_fid"], ring8(), split="train", samples=100, cache=str(tmp_path))
+    with pytest.raises(UserError, match=r"there is no metric gone; is the package installed"):
+        Evaluator(["gone"], ring8(), split="train", samples=100, cache=str(tmp_path))
 
 
 def test_catalogue_imports_no_torch() -> None:

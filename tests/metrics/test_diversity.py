@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from gan.data import Data, mnist5k, ring8
+from gan.data import Data, image_data, mnist5k, ring8
 from gan.metrics.diversity import SAMPLES, Diversity
 
 
@@ -26,6 +27,13 @@ def test_real_images_are_as_diverse_as_real_images_and_all_classes_occur(digits:
     assert list(values) == [f"share/digit_{n}" for n in range(10)]
     assert min(values.values()) > 0
     assert 0.7 < sum(values.values()) <= 1
+
+
+def test_one_real_sample_says_nothing_about_diversity() -> None:
+    images = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8)
+    data = image_data(images)
+    assert data.real_size("train") == 1
+    assert Diversity(data)(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)) == {}
 
 
 def test_copies_of_an_image_have_no_diversity(digits: Data) -> None:

@@ -101,6 +101,8 @@ def test_a_module_with_a_part_of_the_name_features_is_called_itself() -> None:
         lambda network: network,
         partial,
         lambda n: lambda x: n(x),
+        lambda network: network.forward,
+        lambda network: partial(network.forward),
         lambda network: SimpleNamespace(features=None, networks=[network]),
         lambda network: SimpleNamespace(features=None, by_size={"small": (network,)}),
     ],
@@ -114,6 +116,14 @@ def test_the_hash_changes_with_any_weight_wherever_the_network_is_kept(
     with torch.no_grad():
         network.dense.weight[0, 0] += 1
     assert content_hash(wrap(network)) != before
+
+
+def test_a_bound_method_is_measured_in_evaluation_mode() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.LazyLinear(3), nn.BatchNorm1d(3))
+    network(IMAGES.float())
+    as_extractor(network.forward, "mine", "", IMAGES[:1].float())
+    assert not network.training
+    assert not any(weight.requires_grad for weight in network.parameters())
 
 
 def test_the_hash_sees_settings_closures_and_the_origin() -> None:

@@ -21,7 +21,7 @@ from gan.config.compose import compose
 from gan.config.schema import CONF_DIR
 from gan.run import verdict
 from gan.run.result import read_records, read_result
-from gan.run.verdict import LOSS_OF_GUESSING, Rule, Watch, verdict_of
+from gan.run.verdict import LOSS_OF_GUESSING, Rule, Watch, _certain, verdict_of
 from gan.train import run
 
 COLUMNS = ["loss/discriminator", "prob/real", "prob/fake", "logit/real", "logit/fake"]
@@ -220,6 +220,13 @@ def test_the_loss_of_guessing_is_that_of_equal_logits(name: str) -> None:
     logits = torch.full((4, 1), 0.5 if name == "least_squares" else 0.0)
     loss = getattr(losses, name)().discriminator(logits, logits)
     assert loss.item() == pytest.approx(LOSS_OF_GUESSING[name])
+
+
+def test_loss_of_somebody_else_is_not_judged_by_ours_of_the_same_name() -> None:
+    own = config("loss=hinge") | {"loss._target_": "my_losses.hinge"}
+    near = {"loss/discriminator": 0.01, "prob/real": 0.6, "prob/fake": 0.4}
+    assert _certain(near, config("loss=hinge"))
+    assert not _certain(near, own)
 
 
 def test_every_loss_is_known_or_has_no_best_value() -> None:
