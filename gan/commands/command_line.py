@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import Field
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import hydra
 import yaml
@@ -121,9 +121,7 @@ def run_with_hydra(task: Callable[[DictConfig], Any]) -> None:
             user_error = as_user_error(error)
             if hydra_cfg.mode == RunMode.MULTIRUN or user_error is None:
                 raise
-            # Hydra made this directory.
-            run_dir = Path(hydra_cfg.runtime.output_dir)
-            remove_empty(run_dir, run_dir.parents)
+            remove_empty(*CheckConfig.made_by_hydra)
             raise user_error from error
 
     app = hydra.main(config_path=str(CONF_DIR), config_name="config", **VERSION_BASE)(job)
@@ -153,11 +151,17 @@ class CheckConfig(Callback):
     A wrong configuration is refused before a run directory is made.
     """
 
+    made_by_hydra: ClassVar[list[Path]] = []
+    """The run directory and those above it that were not there before Hydra made them."""
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check a configuration, and end the process with one line if it is wrong."""
         with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
             # Hydra sets output_dir only after this callback, and a value may refer to it.
-            config.hydra.runtime.output_dir = str(Path(config.hydra.run.dir).absolute())
+            run_dir = Path(config.hydra.run.dir).absolute()
+            config.hydra.runtime.output_dir = str(run_dir)
+        folders = (run_dir, *run_dir.parents)
+        self.made_by_hydra[:] = [folder for folder in folders if not folder.exists()]
         try:
             for word in _words_about(config, OF_SWEEPS):
                 raise UserError(f"{word}: is about a sweep, and this is one run; add -m to sweep")

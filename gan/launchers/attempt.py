@@ -14,7 +14,8 @@ from gan.launchers.base import Progress
 from gan.launchers.followers import with_followers
 from gan.run.attempt import Attempt, Ending, ending_of
 from gan.run.directory import LOG_FILE, METRICS_FILE
-from gan.run.result import Record, Status, read_records
+from gan.run.result import Record, Status, whole_lines
+from gan.system.files import open_file
 from gan.system.startup import start_program
 
 if TYPE_CHECKING:
@@ -121,17 +122,16 @@ class RunFollower:
 
     def __init__(self, attempt: Attempt):
         self._attempt = attempt
-        self._size = 0
+        self._offset = 0
+        """The place in the file behind the last line that was read."""
+        self._last = b""
+        """That line."""
         self._step = 0
 
     def new_progress(self) -> list[Progress]:
         """Return what the run has logged since the last call."""
-        path = self._attempt.run_dir / METRICS_FILE
-        size = path.stat().st_size if path.exists() else 0
-        if size == self._size:
-            return []
-        self._size = size
-        records = [r for r in read_records(self._attempt.run_dir) if r["step"] > self._step]
+        found = [record for _, record in whole_lines(self._new_lines())]
+        records = [record for record in found if record["step"] > self._step]
         if records:
             self._step = records[-1]["step"]
         trainer = self._attempt.config["trainer"]
@@ -139,6 +139,24 @@ class RunFollower:
             Progress(self._attempt.name, record["step"], _total_steps(trainer, record), record)
             for record in records
         ]
+
+    def _new_lines(self) -> bytes:
+        """Return the lines since the last call, or all if the run has taken some of them back."""
+        try:
+            with open_file(self._attempt.run_dir / METRICS_FILE) as file:
+                file.seek(self._offset - len(self._last))
+                content = file.read()
+                if not content.startswith(self._last):
+                    self._offset, self._last = 0, b""
+                    file.seek(0)
+                    content = file.read()
+        except FileNotFoundError:
+            return b""
+        new = content[len(self._last) : content.rfind(b"\n") + 1]
+        if new:
+            self._offset += len(new)
+            self._last = new.splitlines(keepends=True)[-1]
+        return new
 
 
 def newest_checkpoint(run_dir: Path) -> str:

@@ -74,14 +74,15 @@ WRITTEN = (
 def claimed(run_dir: Path) -> Iterator[None]:
     """Make the directory and keep other processes out of it.
 
-    What a killed process was writing is removed first. A directory that is still empty at the end
-    is removed. A process that dies frees its lock.
+    What a killed process was writing is removed first. A directory that is empty at the end is
+    removed, unless it was so before. A process that dies frees its lock.
 
     Raises:
         Busy: another process works in the directory.
         UserError: see `refuse_links`.
     """
     created = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
+    was_empty = run_dir.is_dir() and not any(run_dir.iterdir())
     run_dir.mkdir(parents=True, exist_ok=True)
     refuse_links(run_dir)
     lock = lock_at(run_dir / LOCK_FILE)
@@ -98,7 +99,8 @@ def claimed(run_dir: Path) -> Iterator[None]:
             for name in (LOCK_FILE, OVERRIDES_FILE):
                 (run_dir / name).unlink(missing_ok=True)
         lock.release()
-        remove_empty(run_dir, created)
+        if not was_empty:
+            remove_empty(run_dir, *created)
 
 
 def _remove_leftovers(run_dir: Path) -> None:
@@ -155,11 +157,11 @@ def sweep_name(run_dir: Path) -> str | None:
     return folder.name if (folder / SWEEP_FILE).exists() else None
 
 
-def remove_empty(run_dir: Path, created: Sequence[Path] = ()) -> None:
-    """Remove a run directory if it is empty, and then the given folders above it likewise."""
-    for path in (run_dir, *created):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
+def remove_empty(*folders: Path) -> None:
+    """Remove those folders that are empty, one after the other."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def has_history(run_dir: Path) -> bool:

@@ -174,6 +174,16 @@ def test_resume_refuses_wrong_arguments(run_dir: Path, tmp_path: Path) -> None:
     assert "did you mean 'device'" in refused("resume", run_dir, "devic=cpu", cwd=tmp_path)
 
 
+@pytest.mark.parametrize("place", [".", "mine", "mine/run", "mine/a/b"])
+def test_refused_run_removes_no_folder_of_the_users(place: str, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "run").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    words = [*SHORT, "device=cuda:7", f"hydra.run.dir={tmp_path / place}"]
+    assert "device=cuda:7: " in refused("train", *words, cwd=tmp_path / "here")
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert found == ["here", "mine", "mine/run"]
+
+
 def test_another_configuration_in_a_run_directory_is_refused(run_dir: Path, tmp_path: Path) -> None:
     arguments = [*SHORT, "optimizer.lr=1e-3", f"hydra.run.dir={run_dir}"]
     line = refused("train", *arguments, cwd=tmp_path)

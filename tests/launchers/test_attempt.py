@@ -36,6 +36,16 @@ def test_follower_returns_each_record_once(tmp_path: Path) -> None:
     with file.open("a") as lines:
         lines.write('{"step": 20, "epoch": 1.0}\n{"step": 30, "epoch": 1.5}\n')
     assert [event.record for event in follower.new_progress()] == [{"step": 30, "epoch": 1.5}]
+    # It has gone back and on again before the next look.
+    file.write_text("".join(f'{{"step": {step}, "epoch": 2.0}}\n' for step in (10, 20, 40)))
+    assert [event.step for event in follower.new_progress()] == [40]
+    assert follower.new_progress() == []
+    with file.open("a") as lines:
+        lines.write('{"step": 50, "epoch": 2.5}\n{"st')
+    assert [event.step for event in follower.new_progress()] == [50]
+    with file.open("a") as lines:
+        lines.write('ep": 60, "epoch": 3.0}\n')
+    assert [event.step for event in follower.new_progress()] == [60]
 
 
 def test_newest_checkpoint_is_found_among_files_that_are_being_written(tmp_path: Path) -> None:
