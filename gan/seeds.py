@@ -26,7 +26,7 @@ class RandomStates(NamedTuple):
 
     torch: "torch.Tensor"
     cuda: "torch.Tensor | None"
-    """That of one CUDA device, if there is one."""
+    """The state of one CUDA device, if there is one."""
     numpy: dict[str, Any]
     python: tuple[Any, ...]
 

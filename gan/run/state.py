@@ -48,7 +48,7 @@ class State:
     is_checked: bool = False
     """True once it is known that a checkpoint holds everything, and can be read."""
     kept_by_networks: Contents | None = None
-    """What the networks kept outside of a checkpoint after the first step."""
+    """The values that the networks kept outside of a checkpoint after the first step."""
 
 
 def initial_state(parts: Parts, seed: int) -> State:
