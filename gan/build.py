@@ -126,7 +126,7 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
         _place(network, device)
         for network in build_networks(cfg, data.shape, data.classes, trainer.pac)
     )
-    check_shapes(cfg, (generator, discriminator), data, device)
+    logit_shape = check_shapes(cfg, (generator, discriminator), data, device)
     make_loss, make_penalty = partial(build_loss, cfg, device), partial(build_penalty, cfg, device)
     penalty = make_penalty()
     if penalty and penalty.uses_features and not offers_features(discriminator):
@@ -134,7 +134,8 @@ def build(cfg: DictConfig, data: Data | None = None) -> Parts:
             f"penalty._target_={cfg.penalty._target_}: needs the discriminator's features, but the "
             f"forward of the one from model._target_={cfg.model._target_} takes no `features`"
         )
-    _try_loss(f"loss._target_={cfg.loss._target_}", make_loss(), trainer.batch_size // trainer.pac)
+    shape = (trainer.batch_size // trainer.pac, *logit_shape)
+    _try_loss(f"loss._target_={cfg.loss._target_}", make_loss(), shape, device)
     loss = make_loss()
     states = {"loss": loss.state, "penalty": penalty and penalty.state}
     for key in read_curves(cfg):
@@ -228,17 +229,19 @@ def call_target(group: str, settings: dict[str, Any], **given: Any) -> Any:
         raise UserError(f"{group}._target_={target}: {first_line(error)}{place}") from error
 
 
-def _try_loss(where: str, loss: Loss, batch: int) -> None:
+def _try_loss(where: str, loss: Loss, shape: tuple[int, ...], device: torch.device) -> None:
     """Check that a loss can be computed and differentiated.
+
+    Args:
+        loss: is not used any more, as it may remember these logits.
+        shape: the shape of a batch of logits.
 
     Raises:
         UserError: it cannot be called with logits, or its value does not depend on them.
     """
     functions = {"discriminator": loss.discriminator, "generator": loss.generator}
-    with seeded(derive_seed(0, "logits"), torch.device("cpu")):
-        real, fake = (torch.randn(batch, 1, requires_grad=True) for _ in range(2))
-        if isinstance(loss.state, nn.Module):
-            loss.state.cpu()
+    with seeded(derive_seed(0, "logits"), device):
+        real, fake = (torch.randn(shape, device=device, requires_grad=True) for _ in range(2))
         for role, function in functions.items():
             try:
                 value = require_scalar(function(real, fake), "loss")
@@ -246,8 +249,8 @@ def _try_loss(where: str, loss: Loss, batch: int) -> None:
                 raise
             except Exception as error:
                 raise UserError(
-                    f"{where}: its {role} cannot be called with the logits (batch, 1) of real and "
-                    f"of fake samples ({first_line(error)})"
+                    f"{where}: its {role} cannot be called with logits {shape} of real and of "
+                    f"fake samples ({first_line(error)})"
                 ) from error
             if not value.requires_grad:
                 raise UserError(f"{where}: the value of its {role} does not depend on the logits")
@@ -348,10 +351,13 @@ def build_networks(
 
 def check_shapes(
     cfg: DictConfig, networks: tuple[nn.Module, nn.Module], data: Data, device: torch.device
-) -> None:
+) -> tuple[int, ...]:
     """Check that networks make samples of the data's shape and logits of such samples.
 
     The networks and the random state stay as they are.
+
+    Returns:
+        The shape of the logits of one sample: (1,), or (1, height, width) for patches.
 
     Raises:
         UserError: a network cannot be called, or returns another shape.
@@ -382,6 +388,7 @@ def check_shapes(
             f"{where}: its discriminator must return logits (batch, 1), or (batch, 1, height, "
             f"width) of patches, not {tuple(logits.shape)} for a batch of 2"
         )
+    return tuple(logits.shape[1:])
 
 
 def _copied(where: str, network: nn.Module) -> nn.Module:

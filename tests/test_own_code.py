@@ -230,7 +230,7 @@ LOSS = "class Own:\n    def {signature}:\n        {body}\n    generator = discri
     ("signature", "body", "reason"),
     [
         ("discriminator(self, real, fake)", "return 0.5", "must return a tensor, not float"),
-        ("discriminator(self, real)", "return real.mean()", "cannot be called with the logits"),
+        ("discriminator(self, real)", "return real.mean()", "cannot be called with logits"),
         (
             "discriminator(self, real, fake)",
             "return (real.mean() - fake.mean()).detach()",

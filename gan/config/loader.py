@@ -192,7 +192,8 @@ def _check_place_in_list(override: Override, cfg: DictConfig) -> None:
         UserError: names the list.
     """
     name, _, last = override.key_or_group.rpartition(".")
-    if name and isinstance(OmegaConf.select(cfg, name), ListConfig) and not last.isdecimal():
+    node = OmegaConf.select(cfg, name, throw_on_resolution_failure=False) if name else None
+    if isinstance(node, ListConfig) and not last.isdecimal():
         text = override.input_line or override.key_or_group
         raise UserError(f"{text}: {name} is a list, whose values are {name}.0, {name}.1, ...")
 

@@ -45,11 +45,12 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        sync(path.parent)
+        with _named(path):
+            yield temporary
+            sync(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -129,10 +130,20 @@ def append_text(path: Path, text: str) -> None:
 
     A process that is killed meanwhile leaves a part of the text.
     """
-    with path.open("ab") as file:
+    with _named(path), path.open("ab") as file:
         file.write(readable(text).encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in an error of the system that names none, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def readable(text: str) -> str:
