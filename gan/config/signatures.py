@@ -23,6 +23,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from gan.errors import UserError, nearest
 from gan.settings import Stacking
 
+SAME_PARAMETERS = {"cache", "lru_cache", "no_grad", "inference_mode", "deprecated"}
+"""Names of decorators that leave the parameters of a function as they are."""
 LIGHT = {*sys.stdlib_module_names, "annotated_types", "typing_extensions"}
 """Modules that are imported to read annotations."""
 
@@ -200,7 +202,7 @@ def _find_function(
     """Return the definition that a name of a module stands for, the module that has it, and True
     if it is a method."""
     binding = module.bindings.get(name)
-    if isinstance(binding, ast.FunctionDef) and not binding.decorator_list:
+    if isinstance(binding, ast.FunctionDef) and all(map(_keeps_parameters, binding.decorator_list)):
         return binding, module, False
     if isinstance(binding, ast.ClassDef) and not binding.decorator_list:
         methods = [node for node in binding.body if isinstance(node, ast.FunctionDef)]
@@ -213,6 +215,12 @@ def _find_function(
         if source:
             return _find_function(source, alias.name, depth - 1)
     raise _NotReadable
+
+
+def _keeps_parameters(decorator: ast.expr) -> bool:
+    """Return whether a function with a decorator is known to take the same parameters."""
+    named = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return getattr(named, "attr", getattr(named, "id", "")) in SAME_PARAMETERS
 
 
 def _from_import(target: str) -> tuple[list[_Parameter], bool]:

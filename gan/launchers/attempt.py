@@ -132,8 +132,9 @@ class RunFollower:
         """Return what the run has logged since the last call."""
         found = [record for _, record in whole_lines(self._new_lines())]
         records = [record for record in found if record["step"] > self._step]
-        if records:
-            self._step = records[-1]["step"]
+        if not records:
+            return []
+        self._step = records[-1]["step"]
         trainer = self._attempt.config["trainer"]
         return [
             Progress(self._attempt.name, record["step"], _total_steps(trainer, record), record)

@@ -164,7 +164,7 @@ def test_points_are_trained_plotted_and_measured(tmp_path: Path, data: str) -> N
 def test_run_whose_samples_are_not_finite_ends_as_diverged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*args: object) -> Tensor:
+    def fails(*args: object, **named: object) -> Tensor:
         raise NotFinite("the samples are not finite")
 
     monkeypatch.setattr("gan.run.evaluation.generate", fails)
