@@ -235,7 +235,8 @@ class SlurmLauncher(ClusterLauncher):
             jobs = self._our_jobs if all_of_them else self._cancelled
             is_heard = _run_slurm("scancel", *jobs) is not None
             # A request that Slurm did not hear is made again, for the jobs that are still there.
-            self._cancelled = [] if is_heard else [job for job in self._jobs if job in jobs]
+            left = [] if is_heard else [job for job in self._cancelled if job in self._jobs]
+            self._cancelled = left
             self._cancels_at = 0.0 if is_heard else time.monotonic() + SECONDS_BETWEEN_POLLS
         deadline = time.monotonic() + timeout
         while not self._events and (now := time.monotonic()) < deadline:

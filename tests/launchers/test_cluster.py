@@ -168,21 +168,23 @@ def started(names: str) -> list[tuple[str, str]]:
     return [("started", name) for name in names.split()]
 
 
+@pytest.mark.parametrize(("stopped", "left"), [("a2", ["1_0"]), ("a1 a2", [])])
 def test_request_to_stop_that_slurm_does_not_hear_is_made_again(
-    fake: FakeSlurm, tmp_path: Path
+    fake: FakeSlurm, tmp_path: Path, stopped: str, left: list[str]
 ) -> None:
     launcher = start(tmp_path)
     submit(launcher, tmp_path, "a1 a2")
     look(launcher)
     fake.begin(2)
     fake.answers = False
-    launcher.stop("a2")
+    for name in stopped.split():
+        launcher.stop(name)
     look(launcher)
     assert fake.live() == ["1_0", "1_1"]
     fake.answers = True
     events = look(launcher)
-    assert fake.live() == ["1_0"]
-    assert [event.name for event in events if isinstance(event, Ended)] == ["a2"]
+    assert fake.live() == left
+    assert [e.name for e in events if isinstance(e, Ended)] == stopped.split()
 
 
 def test_silent_slurm_is_told_once_and_ends_the_sweep_with_the_way_to_go_on(
