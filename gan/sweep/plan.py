@@ -15,7 +15,6 @@ from gan.config.checks import (
     flatten,
     identifies_run,
     is_under,
-    plain,
 )
 from gan.config.compose import asks_hydra
 from gan.config.overrides import as_override
@@ -29,7 +28,7 @@ from gan.config.schema import GLOBAL_GROUPS
 from gan.errors import UserError, nearest
 from gan.run.initial import with_init_hash, with_init_overrides
 from gan.run.trackers import make_trackers
-from gan.sweep.composer import Composer
+from gan.sweep.composer import Composer, plain_config
 from gan.sweep.space import Point
 from gan.system.files import readable
 
@@ -321,9 +320,9 @@ def _jobs_of_point(
             overrides = [text for text in point if text != texts.get("seed")]
             overrides.append(f"seed={cfg.seed}")
         cfg, config = checked_with_values(cfg)
-        if (completed := with_init_hash(cfg)) is not cfg:
-            cfg, config = completed, plain(completed)
         config.pop("sweep", None)
+        if (completed := with_init_hash(cfg)) is not cfg:
+            cfg, config = completed, plain_config(completed)
         make_values_absolute(config)
         make_trackers(config["logging"].get("trackers", {}))
         flat = flatten(config)

@@ -60,7 +60,10 @@ Execute = Callable[[Sweep, list[str]], None]
 """A function that runs jobs of a sweep, given their names."""
 
 SETTINGS_OF_RESUME = (
-    *("device", "hydra.launcher.n_jobs", "sweep.retry_failed", "hydra.launcher.detach"),
+    "device",
+    "hydra.launcher.n_jobs",
+    "sweep.retry_failed",
+    "hydra.launcher.detach",
 )
 """Keys that `gan resume` may add to the command line of a search."""
 
